@@ -1,0 +1,135 @@
+"""Categories of a dataset and the only place where their ids are converted.
+
+Dataset ids (COCO's ``category_id``: 1..200 with gaps) live in files. Everywhere else categories
+are *contiguous* ids: things ``0 .. num_things - 1``, then stuff, each group in ascending order of
+dataset id.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refine.errors import RefineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Category:
+    """One category as its JSON names it.
+
+    Attributes:
+        dataset_id: ``id`` of the category in the JSON, at least 1.
+        name: Its name.
+        is_thing: Countable (thing) or not (stuff).
+        color: RGB in 0..255, for drawing.
+    """
+
+    dataset_id: int
+    name: str
+    is_thing: bool
+    color: tuple[int, int, int]
+
+
+class CategoryTable:
+    """The ordered categories of a dataset: things first, then stuff.
+
+    Args:
+        categories: In any order. Dataset ids must be distinct.
+
+    Raises:
+        RefineError: No categories, or a dataset id used twice.
+    """
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        if not categories:
+            raise RefineError("the dataset has no categories; its JSON needs a 'categories' list")
+        ordered = sorted(categories, key=lambda c: (not c.is_thing, c.dataset_id))
+        self.categories: tuple[Category, ...] = tuple(ordered)
+        self._contiguous = {c.dataset_id: k for k, c in enumerate(ordered)}
+        if len(self._contiguous) != len(ordered):
+            ids = [c.dataset_id for c in ordered]
+            twice = sorted({i for i in ids if ids.count(i) > 1})
+            raise RefineError(f"category id {twice[0]} stands twice in 'categories'; keep one")
+        self.num_things = sum(c.is_thing for c in ordered)
+
+    @classmethod
+    def from_json(cls, entries: Sequence[Mapping[str, Any]], *, source: str) -> "CategoryTable":
+        """Read a COCO ``categories`` list.
+
+        Args:
+            entries: Dictionaries with ``id``, ``name``, ``isthing`` and, if wanted, ``color``.
+            source: The file's name, for messages.
+
+        Raises:
+            RefineError: A missing or malformed field, an empty list, or an id used twice.
+        """
+        categories = []
+        for k, entry in enumerate(entries):
+            try:
+                categories.append(_parse_category(entry))
+            except (KeyError, TypeError, ValueError) as error:
+                raise RefineError(
+                    f"{source}: categories[{k}] is malformed ({error!r}); "
+                    "each needs id >= 1, name, isthing (0 or 1) and, optionally, color [r, g, b]"
+                ) from None
+        try:
+            return cls(categories)
+        except RefineError as error:
+            raise RefineError(f"{source}: {error}") from None
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """COCO's ``categories`` list of this table (plain Python values)."""
+        return [
+            {"id": c.dataset_id, "name": c.name, "isthing": int(c.is_thing), "color": [*c.color]}
+            for c in self.categories
+        ]
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    def __getitem__(self, contiguous: int) -> Category:
+        return self.categories[contiguous]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CategoryTable) and self.categories == other.categories
+
+    def __hash__(self) -> int:
+        return hash(self.categories)
+
+    @property
+    def num_stuff(self) -> int:
+        """Number of stuff categories."""
+        return len(self.categories) - self.num_things
+
+    def is_thing(self, contiguous: int) -> bool:
+        """Whether contiguous id ``contiguous`` is a thing."""
+        return 0 <= contiguous < self.num_things
+
+    def to_contiguous(self, dataset_id: int) -> int | None:
+        """Contiguous id of a dataset id, or None if the table does not know it."""
+        return self._contiguous.get(dataset_id)
+
+    def to_dataset_id(self, contiguous: int) -> int:
+        """Dataset id of a contiguous id."""
+        return self.categories[contiguous].dataset_id
+
+
+def _parse_category(entry: Mapping[str, Any]) -> Category:
+    dataset_id, is_thing = int(entry["id"]), int(entry["isthing"])
+    if dataset_id < 1 or is_thing not in (0, 1):
+        raise ValueError(f"id={dataset_id}, isthing={is_thing}")
+    red, green, blue = (int(v) for v in entry.get("color", _default_color(dataset_id)))
+    if not all(0 <= v <= 255 for v in (red, green, blue)):
+        raise ValueError(f"color={[red, green, blue]}")
+    return Category(
+        dataset_id=dataset_id,
+        name=str(entry["name"]),
+        is_thing=bool(is_thing),
+        color=(red, green, blue),
+    )
+
+
+def _default_color(dataset_id: int) -> tuple[int, int, int]:
+    """A fixed, well-spread colour for a category whose JSON gives none."""
+    # multiplicative hashing spreads neighbouring ids over the colour cube
+    value = (dataset_id * 2654435761) & 0xFFFFFF
+    return (64 + (value >> 16) % 192, 64 + (value >> 8 & 255) % 192, 64 + (value & 255) % 192)

@@ -1,0 +1,1 @@
+"""Files of the COCO panoptic format, read and written."""

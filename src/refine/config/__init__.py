@@ -1,0 +1,1 @@
+"""Configuration: where it lives, how it is composed and built."""

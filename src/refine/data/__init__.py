@@ -1,0 +1,1 @@
+"""Datasets, augmentation, batches and the toy scenes."""

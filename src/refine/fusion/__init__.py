@@ -1,0 +1,1 @@
+"""Parameter-free: what the network says becomes one panoptic map."""

@@ -1,0 +1,1 @@
+"""Losses, and the one place that weighs them."""

@@ -1,0 +1,1 @@
+"""Panoptic quality by panopticapi's rules, and average precision."""

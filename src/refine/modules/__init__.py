@@ -1,0 +1,1 @@
+"""Learned blocks: tensors in, tensors out."""

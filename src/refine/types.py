@@ -1,0 +1,248 @@
+"""The values that cross from one room to the next.
+
+Coordinates are continuous pixels: pixel ``(row r, column c)`` covers ``[c, c + 1) x [r, r + 1)``,
+so a box around it is ``(c, r, c + 1, r + 1)`` (xyxy) and its centre is ``(c + .5, r + .5)``.
+Categories are contiguous ids (see :mod:`refine.categories`). "Network pixels" are those of the
+resized, unpadded image; "original pixels" those of the image file.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = 255
+"""Label of pixels without a semantic target (void)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One region of one panoptic map.
+
+    Attributes:
+        id: Its value in the segment map, at least 1.
+        category: Contiguous id.
+        is_thing: Thing or stuff.
+        area: Number of pixels, at original size (ground truth: as the JSON states it).
+        score: Detection score in [0, 1]; 1 for stuff and ground truth.
+        is_crowd: Ground truth only: a crowd region.
+    """
+
+    id: int
+    category: int
+    is_thing: bool
+    area: int
+    score: float = 1.0
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskCrop:
+    """A binary mask, kept as the crop that holds it.
+
+    Attributes:
+        y: Row of the crop's first pixel in the full image (at least 0).
+        x: Column of the crop's first pixel (at least 0).
+        mask: ``[h, w]`` bool, entirely inside the image. May be empty.
+    """
+
+    y: int
+    x: int
+    mask: np.ndarray
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The crop's place in a full-size array."""
+        height, width = self.mask.shape
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+
+@dataclass(frozen=True, slots=True)
+class CodedMask:
+    """A :class:`MaskCrop` as COCO run-length bytes, small enough to travel between processes.
+
+    Attributes:
+        y: Row of the crop's first pixel in the full image.
+        x: Column of the crop's first pixel.
+        height: Rows of the crop.
+        width: Columns of the crop.
+        counts: Compressed COCO RLE of the ``[height, width]`` crop.
+    """
+
+    y: int
+    x: int
+    height: int
+    width: int
+    counts: bytes
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TrainingTarget:
+    """What the losses of one image need, at network size.
+
+    Attributes:
+        semantic: ``[H, W]`` uint8, contiguous category or 255 (ignore). Crowds keep their category.
+        boxes: ``[N, 4]`` float32 xyxy network pixels, tight around each instance (no crowds).
+        labels: ``[N]`` int64 thing categories, ``0 .. num_things - 1``.
+        masks: N full outlines (they may overlap) as crops in network pixels.
+    """
+
+    semantic: Tensor
+    boxes: Tensor
+    labels: Tensor
+    masks: tuple[CodedMask, ...]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The tensors on ``device``; masks stay on the host."""
+        return replace(
+            self,
+            semantic=self.semantic.to(device, non_blocking=non_blocking),
+            boxes=self.boxes.to(device, non_blocking=non_blocking),
+            labels=self.labels.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class InstanceTruth:
+    """Instance annotations of one image at original size, for box and mask AP.
+
+    Attributes:
+        boxes: ``[N, 4]`` float32 xyxy original pixels.
+        labels: ``[N]`` int64 thing categories.
+        is_crowd: ``[N]`` bool.
+        masks: N full outlines.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+    masks: tuple[CodedMask, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroundTruth:
+    """What an evaluation of one image compares with, at original size.
+
+    Attributes:
+        segment_map: ``[H, W]`` int32 compact ids: 0 is void, else an id of ``segments``.
+        segments: In ascending order of id.
+        instances: Outlines of the instances JSON, if the dataset has one.
+    """
+
+    segment_map: np.ndarray
+    segments: tuple[Segment, ...]
+    instances: InstanceTruth | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Sample:
+    """One image as it leaves the dataset.
+
+    Attributes:
+        image: ``[3, H, W]`` uint8 RGB at network size.
+        image_id: Id in the JSON.
+        file_name: Name of the image file.
+        original_size: ``(height, width)`` of the image file.
+        target: For training, else None.
+        truth: For evaluation, else None.
+        is_padding: A repeat that only fills up a distributed sampler; metrics skip it.
+    """
+
+    image: Tensor
+    image_id: int
+    file_name: str
+    original_size: tuple[int, int]
+    target: TrainingTarget | None = None
+    truth: GroundTruth | None = None
+    is_padding: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Batch:
+    """Images padded to a common size, with what belongs to each.
+
+    Attributes:
+        images: ``[B, 3, H, W]`` uint8 RGB; zero below and right of each image. H and W are
+            multiples of 32.
+        image_sizes: ``(height, width)`` of each image before padding (network pixels).
+        samples: The samples; their ``image`` is the view into ``images``.
+    """
+
+    images: Tensor
+    image_sizes: tuple[tuple[int, int], ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def targets(self) -> tuple[TrainingTarget, ...]:
+        """The training targets.
+
+        Raises:
+            ValueError: The batch was made for evaluation.
+        """
+        targets = tuple(s.target for s in self.samples if s.target is not None)
+        if len(targets) != len(self.samples):
+            raise ValueError("this batch carries no training targets")
+        return targets
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """The tensors on ``device`` (Lightning calls this)."""
+        images = self.images.to(device, non_blocking=non_blocking)
+        samples = tuple(
+            replace(
+                s,
+                image=images[k, :, : size[0], : size[1]],
+                target=s.target and s.target.to(device, non_blocking=non_blocking),
+            )
+            for k, (s, size) in enumerate(zip(self.samples, self.image_sizes, strict=True))
+        )
+        return replace(self, images=images, samples=samples)
+
+    def pin_memory(self) -> Self:
+        """The images in page-locked memory (the DataLoader calls this)."""
+        return replace(self, images=self.images.pin_memory())
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RawPrediction:
+    """What the network says of one image, before fusion.
+
+    Attributes:
+        boxes: ``[N, 4]`` float32 xyxy network pixels, inside the image.
+        scores: ``[N]`` float32 in [0, 1], descending.
+        labels: ``[N]`` int64 thing categories.
+        mask_logits: ``[N, m, m]`` float32, the mask of each label inside its box.
+        semantic_logits: ``[C, h, w]`` float32 at stride 4 of the padded image.
+        image_size: ``(height, width)`` in network pixels, without padding.
+        original_size: ``(height, width)`` in original pixels.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    mask_logits: Tensor
+    semantic_logits: Tensor
+    image_size: tuple[int, int]
+    original_size: tuple[int, int]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Every tensor on ``device``."""
+        tensors: dict[str, Any] = {
+            name: getattr(self, name).to(device)
+            for name in ("boxes", "scores", "labels", "mask_logits", "semantic_logits")
+        }
+        return replace(self, **tensors)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PanopticPrediction:
+    """The panoptic map of one image.
+
+    Attributes:
+        segment_map: ``[H, W]`` int32 at original size: 0 is void, else an id of ``segments``.
+        segments: Every id of the map exactly once, none empty.
+    """
+
+    segment_map: np.ndarray
+    segments: tuple[Segment, ...]
