@@ -341,7 +341,7 @@ class OptimizerOptions:
     Attributes:
         name: ``sgd`` or ``adamw``.
         lr: Learning rate for the configured ``data.batch_size``.
-        weight_decay: For every parameter but those of normalisation layers and biases.
+        weight_decay: For every parameter but those of normalisation layers.
         norm_weight_decay: For the parameters of normalisation layers.
         momentum: SGD only.
     """

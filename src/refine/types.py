@@ -6,12 +6,17 @@ Categories are contiguous ids (see :mod:`refine.categories`). "Network pixels" a
 resized, unpadded image; "original pixels" those of the image file.
 """
 
+# torch is named in annotations only: refine.score uses these types and must start without torch
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 IGNORE_INDEX = 255
 """Label of pixels without a semantic target (void)."""

@@ -1,0 +1,54 @@
+# `make` prints what there is. Python >= 3.11 is all that must be installed.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint types format arch check benchmark build clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with the package and the development tools
+
+$(STAMP): pyproject.toml
+	$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PY=python3.12")'
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(STAMP) ## train on toy scenes, evaluate, draw (no download, no GPU)
+	$(BIN)/python scripts/demo.py
+
+test: $(STAMP) ## the test suite without its slow part
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP) ## the whole test suite (REFINE_COCO_ROOT and REFINE_GOLDEN_ROOT add real data)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy, strict
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff write the format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+arch: $(STAMP) ## import rules and size limits
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+check: lint types test ## what CI runs
+
+benchmark: $(STAMP) ## our kernels against plain ones, side by side
+	$(BIN)/python scripts/benchmark.py pq loading
+
+build: $(STAMP) ## wheel and source archive in dist/
+	$(BIN)/python -m build
+
+clean: ## remove what the commands above made, but not your runs and data
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

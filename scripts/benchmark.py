@@ -1,0 +1,73 @@
+"""Time our code against the usual way, stage by stage, both sides in one process.
+
+Answers are compared before anything is timed. Exit code 1: a side answered differently, or ours is
+below 0.8 of its goal (the slack is for busy machines).
+
+    python scripts/benchmark.py --list
+    python scripts/benchmark.py pq
+"""
+
+import argparse
+import importlib
+import os
+import sys
+
+# one thread each: the stages compare programs, not thread counts. Before numpy is imported
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from benchmark_stages.case import MIN_ROUNDS, Case, measure  # noqa: E402 - after the settings
+
+SLACK = 0.8
+
+# A stage is a module benchmark_stages/NAME.py with build() -> list[Case]. Add it here.
+STAGES = {
+    "pq": "panoptic quality of maps in memory",
+}
+
+
+def main() -> int:
+    """Run the chosen stages; 0 if every case keeps its goal."""
+    arguments = _parse_arguments()
+    if arguments.list:
+        for name, description in STAGES.items():
+            print(f"{name:<12} {description}")
+        return 0
+    print(f"{'case':<36} {'ours ms':>9} {'peer ms':>9} {'ratio':>7} {'goal':>6}")
+    verdicts = [
+        _run(case, arguments.rounds)
+        for stage in arguments.stages or STAGES
+        for case in importlib.import_module(f"benchmark_stages.{stage}").build()
+    ]
+    return 0 if all(verdicts) else 1
+
+
+def _parse_arguments() -> argparse.Namespace:
+    description, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="default: all of --list")
+    parser.add_argument("--list", action="store_true", help="name the stages and stop")
+    parser.add_argument("--rounds", type=int, default=11, help=f"at least {MIN_ROUNDS}")
+    arguments = parser.parse_args()
+    for stage in set(arguments.stages) - STAGES.keys():
+        parser.error(f"no stage {stage!r}; there are: {', '.join(STAGES)}")
+    return arguments
+
+
+def _run(case: Case, rounds: int) -> bool:
+    try:
+        case.check()
+    except AssertionError as error:
+        print(f"{case.name:<36} answers differ: {error}")
+        return False
+    timing = measure(case, rounds)
+    is_kept = timing.ratio >= SLACK * case.goal
+    print(
+        f"{case.name:<36} {timing.ours_ms:9.3f} {timing.peer_ms:9.3f} {timing.ratio:6.2f}x "
+        f"{case.goal:5.1f}x{'' if is_kept else '  MISSED'}"
+    )
+    return is_kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

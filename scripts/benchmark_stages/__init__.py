@@ -1,0 +1,1 @@
+"""The stages of ``scripts/benchmark.py``: one module each, named like the stage."""

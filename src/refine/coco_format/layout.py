@@ -1,0 +1,127 @@
+"""Where the parts of a COCO-panoptic dataset lie below its root: unpacked, or in the zips.
+
+========================  ==============================================================
+part                      looked for, in this order
+========================  ==============================================================
+images                    ``{split}/``, ``{split}.zip``
+annotations               ``annotations/panoptic_{split}.json``, or under that name in
+                          ``panoptic_annotations_trainval2017.zip``
+panoptic PNGs             folder or zip ``panoptic_{split}`` in ``annotations/`` or in the
+                          root, or the zip ``annotations/panoptic_{split}.zip`` inside
+                          ``panoptic_annotations_trainval2017.zip``
+instances (optional)      ``annotations/instances_{split}.json``, or under that name in
+                          ``annotations_trainval2017.zip``
+========================  ==============================================================
+
+The outer zips may lie in the root or in ``annotations/``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from refine.coco_format.annotations import PanopticAnnotations, parse_panoptic_json
+from refine.coco_format.instances import InstanceAnnotations, parse_instances_json
+from refine.coco_format.json_entries import read_bytes
+from refine.coco_format.storage import Storage, open_inner_zip, open_storage
+from refine.errors import RefineError
+
+PANOPTIC_ZIP = "panoptic_annotations_trainval2017.zip"
+INSTANCES_ZIP = "annotations_trainval2017.zip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DatasetFiles:
+    """One split of a dataset; cheap to hand to loader processes.
+
+    Attributes:
+        annotations: The panoptic annotations.
+        images: Image files, by ``annotations.image_names``.
+        pngs: Panoptic PNGs, by ``annotations.file_names``.
+        instances: Full outlines, if there are any.
+    """
+
+    annotations: PanopticAnnotations
+    images: Storage
+    pngs: Storage
+    instances: InstanceAnnotations | None
+
+
+def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> DatasetFiles:
+    """Find and open all parts of a split.
+
+    Args:
+        root: The dataset's folder.
+        split: As in the file names (``val2017``).
+        cache_dir: Where a compressed inner zip is unpacked; None is ``root/.refine_cache``.
+
+    Raises:
+        RefineError: The root or a part is missing, or a file is damaged.
+    """
+    if not root.is_dir():
+        raise RefineError(
+            f"{root}: no such dataset folder; put COCO-panoptic data there (see README.md), "
+            "set data.root to where it is, or try data=toy"
+        )
+    name = f"panoptic_{split}.json"
+    found = _read_annotation_file(root, name, PANOPTIC_ZIP)
+    if found is None:
+        raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
+    data, source = found
+    annotations = parse_panoptic_json(data, source=source)
+    return DatasetFiles(
+        annotations=annotations,
+        images=_open_images(root, split),
+        pngs=_open_pngs(root, split, cache_dir or root / ".refine_cache"),
+        instances=_open_instances(root, split, annotations),
+    )
+
+
+def _read_annotation_file(root: Path, name: str, zip_name: str) -> tuple[bytes, str] | None:
+    """Content and label of ``annotations/NAME`` in the root or in a zip."""
+    path = root / "annotations" / name
+    if path.is_file():
+        return read_bytes(path), str(path)
+    for outer in (root / zip_name, root / "annotations" / zip_name):
+        if outer.is_file():
+            archive = open_storage(outer)
+            if f"annotations/{name}" in archive:
+                return archive.read(f"annotations/{name}"), f"{outer}/annotations/{name}"
+    return None
+
+
+def _open_instances(
+    root: Path, split: str, annotations: PanopticAnnotations
+) -> InstanceAnnotations | None:
+    found = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
+    if found is None:
+        return None
+    data, source = found
+    return parse_instances_json(data, annotations.categories, source=source)
+
+
+def _open_images(root: Path, split: str) -> Storage:
+    for path in (root / split, root / f"{split}.zip"):
+        if path.exists():
+            return open_storage(path, prefix=f"{split}/")
+    raise _missing_part(root, f"{split}/", f"{split}.zip")
+
+
+def _open_pngs(root: Path, split: str, cache_dir: Path) -> Storage:
+    name = f"panoptic_{split}"
+    folders = (root / "annotations", root)
+    for path in (folder / (name + suffix) for suffix in ("", ".zip") for folder in folders):
+        if path.exists():
+            return open_storage(path, prefix=f"{name}/")
+    for outer in (folder / PANOPTIC_ZIP for folder in folders):
+        if outer.is_file():
+            entry = f"annotations/{name}.zip"
+            pngs = open_inner_zip(outer, entry, prefix=f"{name}/", cache_dir=cache_dir)
+            if pngs is not None:
+                return pngs
+    raise _missing_part(root, f"annotations/{name}/", PANOPTIC_ZIP)
+
+
+def _missing_part(root: Path, name: str, zip_name: str) -> RefineError:
+    return RefineError(
+        f"{root}: neither {name} nor {zip_name} is there; download the split or mend data.root"
+    )

@@ -1,0 +1,75 @@
+"""Segment maps as COCO's PNGs: id = R + 256 G + 65536 B, 0 is void."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from refine.errors import RefineError
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RGB, _RGBA = 2, 6
+_COLOR_TYPES = {0: "greyscale", _RGB: "RGB", 3: "palette", 4: "greyscale with alpha", _RGBA: "RGBA"}
+
+
+def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
+    """The segment map in a PNG.
+
+    Args:
+        data: The file's content: 8 bits a channel, RGB or RGBA (alpha is ignored).
+        source: What messages call the file.
+
+    Returns:
+        ``[H, W]`` int32 ids in ``0 .. 2**24 - 1``.
+
+    Raises:
+        RefineError: Truncated, unreadable, or a PNG of another kind.
+    """
+    _check_header(data, source)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            width, height = image.size
+            # Pillow holds four bytes a pixel; asking for all four makes the id a single int
+            pixels = image.tobytes("raw", "RGBA" if image.mode == "RGBA" else "RGBX")
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0]
+        raise RefineError(f"{source}: damaged PNG ({reason}); get the file again") from None
+    ids: np.ndarray = np.frombuffer(pixels, "<i4").reshape(height, width) & 0xFFFFFF
+    return ids
+
+
+def encode_segment_png(ids: np.ndarray) -> bytes:
+    """A segment map as an 8-bit RGB PNG.
+
+    Args:
+        ids: ``[H, W]`` int32 in ``0 .. 2**24 - 1``.
+
+    Raises:
+        ValueError: An id outside this range.
+    """
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= 2**24):
+        raise ValueError(f"ids {ids.min()} .. {ids.max()} do not fit into 24 bits")
+    height, width = ids.shape
+    pixels = ids.astype("<i4", copy=False).tobytes()
+    image = Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
+    target = io.BytesIO()
+    # maps of few colours are runs: run-length matching packs better than level 1, as fast
+    image.save(target, "PNG", compress_type=zlib.Z_RLE)
+    return target.getvalue()
+
+
+def _check_header(data: bytes, source: str) -> None:
+    if not data.startswith(_SIGNATURE):
+        raise RefineError(f"{source}: not a PNG file; segment maps are PNGs")
+    if len(data) < 26:
+        raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
+    # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
+    bits, color_type = data[24], data[25]
+    if bits != 8 or color_type not in (_RGB, _RGBA):
+        found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
+        raise RefineError(
+            f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
+            "with id = R + 256 G + 65536 B"
+        )

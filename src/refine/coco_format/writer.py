@@ -1,0 +1,116 @@
+"""Panoptic results as files: the PNGs and the JSON that COCO's evaluators and servers take."""
+
+import json
+import os
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.coco_format.png import encode_segment_png
+from refine.errors import RefineError
+from refine.types import PanopticPrediction, Segment
+
+
+class PanopticWriter:
+    """Writes ``OUT/panoptic/STEM.png`` for each image and at the end ``OUT/panoptic.json``.
+
+    Ids of segments go into the PNGs as they are. As a context manager it closes itself, but leaves
+    the JSON out when the block fails.
+
+    Args:
+        out_dir: Created when needed.
+        categories: Those of the predictions.
+    """
+
+    def __init__(self, out_dir: Path, categories: CategoryTable) -> None:
+        self.out_dir = out_dir
+        self.categories = categories
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+        self._file_names: set[str] = set()
+        (out_dir / "panoptic").mkdir(parents=True, exist_ok=True)
+
+    def add(self, image_id: int, file_name: str, prediction: PanopticPrediction) -> None:
+        """Write the PNG of one image.
+
+        Args:
+            image_id: Its id in the dataset.
+            file_name: Name of the image file; the PNG takes its stem.
+            prediction: At original size, ids below 2^24.
+
+        Raises:
+            RefineError: Two images whose names share a stem.
+        """
+        png_name = f"{PurePosixPath(file_name).stem}.png"
+        if png_name in self._file_names:
+            raise RefineError(
+                f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "
+                f"in {self.out_dir / 'panoptic'}; rename one"
+            )
+        self._file_names.add(png_name)
+        segment_map = prediction.segment_map
+        _write(self.out_dir / "panoptic" / png_name, encode_segment_png(segment_map))
+        height, width = segment_map.shape
+        image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
+        self._images.append(image)
+        boxes = _bounding_boxes(segment_map)
+        infos = [self._describe(segment, boxes[segment.id]) for segment in prediction.segments]
+        annotation = {"image_id": image_id, "file_name": png_name, "segments_info": infos}
+        self._annotations.append(annotation)
+
+    def _describe(self, segment: Segment, box: list[int]) -> dict[str, Any]:
+        return {
+            "id": segment.id,
+            "category_id": self.categories.to_dataset_id(segment.category),
+            "isthing": int(segment.is_thing),
+            "area": segment.area,
+            "bbox": box,
+            "iscrowd": 0,
+            "score": round(segment.score, 6),
+        }
+
+    def close(self) -> None:
+        """Write the JSON."""
+        document = {
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": self.categories.to_json(),
+        }
+        _write(self.out_dir / "panoptic.json", json.dumps(document).encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+def _bounding_boxes(segment_map: np.ndarray) -> dict[int, list[int]]:
+    """``[x, y, width, height]`` of every id, in pixels."""
+    height, width = segment_map.shape
+    starts_run = np.ones((height, width), bool)
+    np.not_equal(segment_map[:, 1:], segment_map[:, :-1], out=starts_run[:, 1:])
+    starts = np.flatnonzero(starts_run)
+    ids, index = np.unique(segment_map.reshape(-1)[starts], return_inverse=True)
+    y, x = np.divmod(starts, width)
+    end = x + np.diff(starts, append=height * width)
+    low = np.full((2, len(ids)), max(height, width))
+    high = np.zeros((2, len(ids)), np.int64)
+    for axis, (first, last) in enumerate(((x, end), (y, y + 1))):
+        np.minimum.at(low[axis], index, first)
+        np.maximum.at(high[axis], index, last)
+    boxes = np.concatenate((low, high - low)).T
+    return dict(zip(ids.tolist(), boxes.tolist(), strict=True))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write beside the target and rename: a reader never meets half a file."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)

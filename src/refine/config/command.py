@@ -1,0 +1,75 @@
+"""Runs a command: Hydra around it, one clear line when the input is bad."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from refine.config.composition import explain_error
+from refine.config.locate import VERSION_BASE, conf_dir
+from refine.config.messages import ConfigError
+from refine.config.schema import register_schemas
+from refine.errors import RefineError
+
+
+def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose the configuration from the command line and run the task.
+
+    Bad input (:class:`RefineError`, an unknown key or choice, a value of the wrong type) ends
+    with one line on standard error and exit code 1. Everything else is a bug and keeps its
+    traceback; ``HYDRA_FULL_ERROR=1`` shows the traceback of bad input too.
+
+    Args:
+        name: Of the primary configuration in ``conf/``.
+        task: Called with the composed configuration, once a job.
+    """
+    register_schemas()
+    full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them
+
+    def job(cfg: DictConfig) -> Any:
+        settings = HydraConfig.get()
+        try:
+            return task(cfg)
+        except RefineError as error:
+            _remove_if_empty(Path(settings.runtime.output_dir))
+            # a sweep goes on with its other jobs; Hydra raises this one's error at the end
+            if full_error or settings.mode == RunMode.MULTIRUN:
+                raise
+            _exit(_one_line(error))
+
+    main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)(job)
+    try:
+        main()
+    except RefineError as error:
+        if full_error:
+            raise
+        _exit(_one_line(error))
+    except ConfigError as error:
+        if full_error:
+            raise
+        _exit(explain_error(error, name))
+
+
+def _remove_if_empty(run_dir: Path) -> None:
+    """Take back the directory that Hydra made, if nothing was written into it."""
+    if run_dir != Path.cwd():
+        with contextlib.suppress(OSError):
+            run_dir.rmdir()
+
+
+def _exit(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(1)
+
+
+def _one_line(error: RefineError) -> str:
+    """The message; a loader process wraps it in its own traceback, whose last line it is."""
+    return str(error).strip().splitlines()[-1].removeprefix("refine.errors.RefineError: ")

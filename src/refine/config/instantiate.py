@@ -1,0 +1,78 @@
+"""From configuration nodes to options and objects; the only place that instantiates."""
+
+from typing import Any, TypeVar
+
+import hydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from refine.errors import RefineError
+
+T = TypeVar("T")
+
+ALLOWED_TARGETS = ("refine.", "torch.optim.", "pytorch_lightning.")
+"""A configuration may build these and nothing else (it may come from a stranger's checkpoint)."""
+
+
+def to_options(node: Any, options: type[T]) -> T:
+    """The option dataclass of a configuration node.
+
+    Args:
+        node: A node of the composed configuration, or plain containers out of a checkpoint.
+        options: One of :mod:`refine.options`.
+
+    Raises:
+        RefineError: An unknown key, a wrong type, or a value outside its range.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(options), to_plain(node))
+        result = OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise RefineError(" ".join(str(error).splitlines()[0].split())) from None
+    assert isinstance(result, options)
+    return result
+
+
+def to_plain(node: Any) -> Any:
+    """Resolved plain containers of a node (fit for a checkpoint)."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def build(node: DictConfig, **extra: Any) -> Any:
+    """Build the object that a node's ``_target_`` names.
+
+    Args:
+        node: With ``_target_``; its other keys are arguments.
+        **extra: Further arguments.
+
+    Raises:
+        RefineError: The target is not allowed.
+    """
+    target = str(node.get("_target_", ""))
+    if not target.startswith(ALLOWED_TARGETS):
+        raise RefineError(
+            f"_target_={target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}"
+        )
+    return hydra.utils.instantiate(node, **extra, _convert_="all")
+
+
+def build_trainer(node: DictConfig, *, callbacks: list[Any], loggers: list[Any]) -> Any:
+    """Build the Lightning trainer of a configuration.
+
+    Args:
+        node: The ``trainer`` group.
+        callbacks: Built callbacks.
+        loggers: Built loggers; none switches logging off.
+
+    Raises:
+        RefineError: Lightning refuses the settings, for example for want of a GPU.
+    """
+    try:
+        return build(node, callbacks=callbacks, logger=loggers or False)
+    except InstantiationException as error:
+        reason = str(error.__cause__ or error).splitlines()[-1]
+        raise RefineError(
+            f"trainer: {reason} (accelerator={node.get('accelerator')}, "
+            f"devices={node.get('devices')}; trainer=cpu needs no GPU)"
+        ) from None

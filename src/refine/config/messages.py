@@ -1,0 +1,74 @@
+"""Hydra's complaints about a command line, as one line each with the nearest valid name."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+ConfigError = (HydraException, OmegaConfBaseException)
+
+_FULL_KEY = re.compile(r"full_key: (\S+)")
+_OVERRIDE = re.compile(r"(?:Could not override|Error merging override) '?([^'\s]+)'?")
+
+
+def explain(error: Exception, *, conf_dir: Path, known: Mapping[str, Any]) -> str:
+    """One line that says what is wrong with a configuration and how to mend it.
+
+    Args:
+        error: Raised by Hydra or OmegaConf.
+        conf_dir: The folder of the configuration files.
+        known: The composed configuration without the user's overrides, as plain containers.
+    """
+    if isinstance(error, MissingConfigException):
+        return _explain_choice(error, conf_dir)
+    text = _flatten(error)
+    key_match = _FULL_KEY.search(text) or _OVERRIDE.search(text)
+    key = key_match.group(1).split("=")[0] if key_match else ""
+    if key and ("Could not override" in text or "not in struct" in text or "not in '" in text):
+        groups = (p.name for p in conf_dir.iterdir() if p.is_dir())
+        return f"{key}: no such setting{_suggest(key, [*_keys(known), *groups])}"
+    if "could not be converted" in text:
+        reason = text.split("\n")[0].rstrip(".")
+        return f"{key}: {reason[:1].lower()}{reason[1:]}"
+    if "mandatory" in text.lower() or "missing" in text.lower():
+        return f"{key or text.splitlines()[0]}: a value is needed; give {key or 'KEY'}=VALUE"
+    return " ".join(text.split())
+
+
+def _explain_choice(error: MissingConfigException, conf_dir: Path) -> str:
+    missing = error.missing_cfg_file or ""
+    group, _, name = missing.rpartition("/")
+    options = sorted(p.stem for p in (conf_dir / group).glob("*.yaml")) if group else []
+    if not options:
+        return f"{missing}: no such configuration; 'local' and 'conf/' hold the groups"
+    return f"{group}={name}: no such choice{_suggest(name, options)}; have {', '.join(options)}"
+
+
+def _flatten(error: BaseException) -> str:
+    """The message with that of its causes, innermost first: the innermost names the key."""
+    texts = []
+    current: BaseException | None = error
+    while isinstance(current, ConfigError):  # below that is Python's own "invalid literal"
+        texts.append(str(current))
+        current = current.__cause__ or current.__context__
+    return "\n".join(reversed(texts))
+
+
+def _keys(config: Any, prefix: str = "") -> Iterable[str]:
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield f"{prefix}{key}"
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _suggest(name: str, candidates: Iterable[str]) -> str:
+    pool = list(dict.fromkeys(candidates))
+    close = difflib.get_close_matches(name, pool, n=1, cutoff=0.6)
+    if not close:  # right name, wrong place: sigma instead of fusion.relations.sigma
+        leaf = name.rsplit(".", 1)[-1]
+        close = [c for c in pool if c.rsplit(".", 1)[-1] == leaf][:1]
+    return f"; did you mean {close[0]}?" if close else ""

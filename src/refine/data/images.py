@@ -1,0 +1,36 @@
+"""Image files to RGB arrays."""
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from refine.errors import RefineError
+
+_EIGHT_BIT_MODES = ("RGB", "L", "CMYK", "P", "RGBA", "LA", "YCbCr", "1")
+
+
+def decode_image(data: bytes, *, source: str) -> np.ndarray:
+    """Decode an image of any 8-bit kind that Pillow reads.
+
+    EXIF orientation is not applied: COCO's annotations are in the pixels as they are stored.
+
+    Args:
+        data: The file's content.
+        source: What messages call the file.
+
+    Returns:
+        ``[H, W, 3]`` uint8 RGB.
+
+    Raises:
+        RefineError: Truncated, no image, or not 8 bits a channel.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode not in _EIGHT_BIT_MODES:
+                raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        reason = str(error).splitlines()[0]
+        raise RefineError(f"{source}: damaged image ({reason}); get the file again") from None

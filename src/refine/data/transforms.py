@@ -1,0 +1,147 @@
+"""Geometry of an image and of everything that is annotated on it.
+
+One :class:`Geometry` says how pixels move; a function for each kind of thing moves it. Nothing
+here is random but :func:`draw_geometry`, whose generator comes from the caller. Positions are
+continuous pixels, so image, maps and polygons stay aligned to a fraction of a pixel.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from refine.options import ImageOptions
+from refine.types import MaskCrop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """A resize, then a crop, then perhaps a horizontal flip.
+
+    Attributes:
+        source: ``(height, width)`` before.
+        resized: ``(height, width)`` after the resize.
+        offset: ``(top, left)`` of the crop in the resized image.
+        size: ``(height, width)`` of the crop, and so of the result.
+        flip: Mirror left and right at the end.
+    """
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+    flip: bool
+
+
+def draw_geometry(
+    size: tuple[int, int], options: ImageOptions, rng: np.random.Generator
+) -> Geometry:
+    """A random geometry for training.
+
+    Args:
+        size: ``(height, width)`` of the image.
+        options: Short sides, limit of the long side, crop and flip.
+        rng: Consumed equally whatever the options, so that they do not shift each other's draws.
+    """
+    short, top, left, flip = rng.random(4)
+    sides = options.train_short_sides_px
+    resized = resized_size(size, sides[int(short * len(sides))], options.max_long_side_px)
+    crop = options.crop_px or resized
+    height, width = min(crop[0], resized[0]), min(crop[1], resized[1])
+    offset = (int(top * (resized[0] - height + 1)), int(left * (resized[1] - width + 1)))
+    return Geometry(
+        source=size,
+        resized=resized,
+        offset=offset,
+        size=(height, width),
+        flip=bool(flip < options.flip_prob),
+    )
+
+
+def eval_geometry(size: tuple[int, int], options: ImageOptions) -> Geometry:
+    """The geometry of evaluation and prediction: the resize alone."""
+    resized = resized_size(size, options.eval_short_side_px, options.max_long_side_px)
+    return Geometry(source=size, resized=resized, offset=(0, 0), size=resized, flip=False)
+
+
+def resized_size(size: tuple[int, int], short_px: int, max_long_px: int) -> tuple[int, int]:
+    """The size at which the short side is ``short_px``, or less to keep the long side's limit."""
+    scale = min(short_px / min(size), max_long_px / max(size))
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
+
+
+def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
+    """An image, resized bilinearly; with antialiasing where it shrinks.
+
+    torch's kernel agrees with Pillow's to one grey level and takes a quarter of its time.
+
+    Args:
+        image: ``[H, W, 3]`` uint8.
+        geometry: With ``source`` of the image's size.
+
+    Returns:
+        ``[3, h, w]`` uint8.
+    """
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    if geometry.resized != geometry.source:
+        pixels = interpolate(pixels, geometry.resized, mode="bilinear", antialias=True)
+    (top, left), (height, width) = geometry.offset, geometry.size
+    result = pixels[0, :, top : top + height, left : left + width]
+    return result.flip(-1) if geometry.flip else result
+
+
+def transform_map(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A map of labels, by the nearest neighbour of each pixel's centre.
+
+    Args:
+        labels: ``[H, W]`` of any dtype.
+        geometry: With ``source`` of the map's size.
+
+    Returns:
+        ``[h, w]`` of the same dtype.
+    """
+    rows, columns = _source_pixels(geometry)
+    # columns first: the dear pass, one element at a time, then runs over the fewer rows
+    return labels.take(columns, axis=1).take(rows, axis=0)
+
+
+def transform_crop(crop: MaskCrop, geometry: Geometry) -> MaskCrop | None:
+    """A mask, exactly as :func:`transform_map` would move it on the full image.
+
+    Returns:
+        The crop in the result, not necessarily tight, or None if none of it is left.
+    """
+    rows, columns = _source_pixels(geometry)
+    height, width = crop.mask.shape
+    rows, columns = rows - crop.y, columns - crop.x
+    kept_rows = np.flatnonzero((rows >= 0) & (rows < height))
+    kept_columns = np.flatnonzero((columns >= 0) & (columns < width))
+    if not len(kept_rows) or not len(kept_columns):
+        return None
+    mask = crop.mask.take(columns[kept_columns], axis=1).take(rows[kept_rows], axis=0)
+    return MaskCrop(y=int(kept_rows[0]), x=int(kept_columns[0]), mask=mask)
+
+
+def transform_polygon(polygon: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The corners of a polygon, ``[n, 2]`` float64 (x, y); they may leave the result."""
+    scale = np.array(geometry.resized[::-1]) / geometry.source[::-1]
+    moved: np.ndarray = polygon * scale - geometry.offset[::-1]
+    if geometry.flip:
+        moved[:, 0] = geometry.size[1] - moved[:, 0]
+    return moved
+
+
+def _source_pixels(geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """The row and the column in the source under the centre of each row and column of the result.
+
+    Pixel i's centre, i + 1/2, comes from (i + 1/2) * old / new; in integers, so no rounding.
+    """
+    rows, columns = (
+        (2 * np.arange(offset, offset + count) + 1) * old // (2 * new)
+        for offset, count, old, new in zip(
+            geometry.offset, geometry.size, geometry.source, geometry.resized, strict=True
+        )
+    )
+    return rows, columns[::-1] if geometry.flip else columns

@@ -1,0 +1,118 @@
+"""Masks between a box's own grid and the image's pixels.
+
+Pasting follows detectron2's convention: mask value ``(i, j)`` of an ``m x m`` mask sits at the
+centre of cell ``(i, j)`` of the ``m x m`` grid on the box, image values at pixel centres, bilinear
+between, zero outside the mask (``grid_sample(align_corners=False)``). Both directions are separable
+in x and y, so each costs two small matrix products and no image-sized canvas.
+"""
+
+from collections.abc import Sequence
+from math import ceil, floor
+
+import numpy as np
+
+from refine.types import MaskCrop
+
+
+def paste_masks(
+    probabilities: np.ndarray, boxes: np.ndarray, size: tuple[int, int], *, threshold: float
+) -> list[MaskCrop]:
+    """Resample masks from their boxes to image pixels and binarise them.
+
+    Only pixels that a box touches are looked at. Outside its box a mask still fades to zero over
+    half a cell, always below 1/2; that halo is cut. So the result is that of pasting on the full
+    image if ``threshold >= .5``, and less by the halo below it.
+
+    Args:
+        probabilities: ``[N, m, m]`` float32 in [0, 1].
+        boxes: ``[N, 4]`` xyxy pixels of the image that ``size`` describes; may reach beyond it.
+        size: ``(height, width)`` of the image.
+        threshold: A pixel belongs to a mask from this probability on.
+
+    Returns:
+        One crop a box, clamped to the image; empty for a box without area or outside the image.
+
+    Raises:
+        ValueError: Boxes are not finite.
+    """
+    corners = _finite_corners(boxes)
+    spans = _touched_pixels(corners, size)
+    crops = []
+    for probability, (x0, y0, x1, y1), (left, top, right, bottom) in zip(
+        probabilities, corners.tolist(), spans.tolist(), strict=True
+    ):
+        side_y, side_x = probability.shape
+        rows = _interpolation_weights(y0, y1, side=side_y, first=top, last=bottom)
+        columns = _interpolation_weights(x0, x1, side=side_x, first=left, last=right)
+        crops.append(MaskCrop(top, left, rows @ probability @ columns.T >= threshold))
+    return crops
+
+
+def roi_mask_targets(masks: Sequence[MaskCrop], boxes: np.ndarray, side: int) -> np.ndarray:
+    """The share of every cell of a ``side x side`` grid on each box that its mask covers.
+
+    The exact area average of the mask (constant on each pixel, zero outside its crop), whether
+    cells are smaller or larger than pixels.
+
+    Args:
+        masks: N masks.
+        boxes: ``[N, 4]`` xyxy in the masks' pixels; box n goes with mask n.
+        side: Cells along each side.
+
+    Returns:
+        ``[N, side, side]`` float32 in [0, 1]; zero for a box without area.
+
+    Raises:
+        ValueError: Boxes are not finite, or there are not as many as masks.
+    """
+    corners = _finite_corners(boxes)
+    targets = np.zeros((len(corners), side, side), np.float32)
+    for target, crop, (x0, y0, x1, y1) in zip(targets, masks, corners.tolist(), strict=True):
+        height, width = crop.mask.shape
+        top, bottom = max(crop.y, floor(y0)), min(crop.y + height, ceil(y1))
+        left, right = max(crop.x, floor(x0)), min(crop.x + width, ceil(x1))
+        if x1 <= x0 or y1 <= y0 or bottom <= top or right <= left:
+            continue
+        pixels = crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x]
+        rows = _coverage_weights(y0, y1, side=side, first=top, last=bottom)
+        columns = _coverage_weights(x0, x1, side=side, first=left, last=right)
+        np.minimum(rows @ pixels.astype(np.float32) @ columns.T, 1.0, out=target)
+    return targets
+
+
+def _finite_corners(boxes: np.ndarray) -> np.ndarray:
+    """``[N, 4]`` float64, so that large coordinates keep their fractions."""
+    if not np.isfinite(boxes).all():
+        raise ValueError("boxes must be finite")
+    return np.asarray(boxes, np.float64).reshape(-1, 4)
+
+
+def _touched_pixels(corners: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``[N, 4]`` int: first column and row, last column and row + 1; empty without area."""
+    height, width = size
+    outer = np.concatenate([np.floor(corners[:, :2]), np.ceil(corners[:, 2:])], axis=1)
+    spans: np.ndarray = np.clip(outer, 0, [width, height, width, height]).astype(np.int64)
+    flat = (corners[:, 2:] <= corners[:, :2]).any(axis=1)
+    spans[flat, 2:] = spans[flat, :2]
+    return spans
+
+
+def _interpolation_weights(
+    start: float, stop: float, *, side: int, first: int, last: int
+) -> np.ndarray:
+    """``[last - first, side]``: share of each mask cell in the value at each pixel centre."""
+    if last <= first:
+        return np.zeros((0, side), np.float32)
+    cells = (np.arange(first, last) + 0.5 - start) * (side / (stop - start)) - 0.5
+    distances = np.abs(cells.astype(np.float32)[:, None] - np.arange(side, dtype=np.float32))
+    weights: np.ndarray = np.maximum(np.float32(1) - distances, 0)
+    return weights
+
+
+def _coverage_weights(start: float, stop: float, *, side: int, first: int, last: int) -> np.ndarray:
+    """``[side, last - first]``: share of each cell that lies on each pixel."""
+    edges = start + np.arange(side + 1) * ((stop - start) / side)
+    # how much of each pixel lies before each edge
+    before = np.minimum(np.maximum(edges[:, None] - np.arange(first, last), 0.0), 1.0)
+    weights: np.ndarray = np.diff(before, axis=0) * (side / (stop - start))
+    return weights.astype(np.float32)

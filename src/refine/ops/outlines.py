@@ -1,0 +1,139 @@
+"""Outlines of instances: polygons and COCO's run lengths, to masks and back (pycocotools)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from refine.types import CodedMask, MaskCrop
+
+
+@dataclass(frozen=True, slots=True)
+class RunLengths:
+    """A mask in COCO's compressed run-length encoding.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        counts: Run lengths of the column-major mask, as COCO packs them.
+    """
+
+    height: int
+    width: int
+    counts: bytes
+
+
+def encode_mask(crop: MaskCrop) -> CodedMask:
+    """Pack a crop; exact, and typically a hundredth of its size."""
+    height, width = crop.mask.shape
+    packed = coco_mask.encode(np.asfortranarray(crop.mask, dtype=np.uint8))
+    return CodedMask(y=crop.y, x=crop.x, height=height, width=width, counts=packed["counts"])
+
+
+def decode_mask(coded: CodedMask) -> MaskCrop:
+    """The crop that :func:`encode_mask` packed; its mask is ``[h, w]`` bool."""
+    mask = decode_runs(RunLengths(coded.height, coded.width, coded.counts))
+    return MaskCrop(y=coded.y, x=coded.x, mask=mask)
+
+
+def decode_runs(runs: RunLengths) -> np.ndarray:
+    """The ``[height, width]`` bool mask of COCO run lengths, C-contiguous."""
+    packed = {"size": [runs.height, runs.width], "counts": runs.counts}
+    return np.ascontiguousarray(coco_mask.decode(packed).view(np.bool_))
+
+
+def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> RunLengths:
+    """Run lengths as they stand in a JSON file, plain numbers or COCO's string.
+
+    Raises:
+        ValueError: The runs do not add up to ``height * width`` pixels, or make no sense.
+    """
+    if isinstance(counts, str):
+        packed = counts.encode("ascii")
+        runs = _unpack_counts(packed)
+    else:
+        if any(type(number) is not int for number in (height, width, *counts)):
+            raise ValueError("sizes and run lengths have to be integers")
+        runs = np.array(counts, dtype=np.int64)
+    if runs.sum() != height * width or runs.min(initial=0) < 0:
+        raise ValueError(f"the runs do not cover {height} x {width} pixels")
+    if not isinstance(counts, str):
+        plain = {"size": [height, width], "counts": list(counts)}
+        packed = coco_mask.frPyObjects(plain, height, width)["counts"]
+    return RunLengths(height, width, packed)
+
+
+def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
+    """The smallest crop that holds every pixel of a mask.
+
+    Args:
+        mask: ``[H, W]`` bool, with C-contiguous rows or not.
+        y: Row of the mask's first pixel in the full image.
+        x: Column of the mask's first pixel.
+
+    Returns:
+        The crop (a view), or None if the mask is empty.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return None
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return MaskCrop(y=y + top, x=x + left, mask=mask[top:bottom, left:right])
+
+
+def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> MaskCrop | None:
+    """The union of polygons, by COCO's rule, without touching the image outside their box.
+
+    Args:
+        polygons: Each ``[n, 2]`` (x, y) in pixels, n >= 3; may leave the image.
+        size: ``(height, width)`` of the image.
+
+    Returns:
+        The tight crop, or None if no pixel of the image is covered.
+    """
+    if not polygons:
+        return None
+    corners = np.concatenate(polygons)
+    # a pixel more on each side: COCO's rule rounds, and must not meet the border of the window
+    low = np.clip(np.floor(corners.min(axis=0)) - 1, 0, size[::-1]).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 1, 0, size[::-1]).astype(int)
+    (left, top), (right, bottom) = low.tolist(), high.tolist()
+    if right <= left or bottom <= top:
+        return None
+    height, width = bottom - top, right - left
+    shifted = [_shifted(polygon, low).ravel().tolist() for polygon in polygons]
+    runs = coco_mask.merge(coco_mask.frPyObjects(shifted, height, width))
+    mask = decode_runs(RunLengths(height, width, runs["counts"]))
+    return tight_crop(mask, y=top, x=left)
+
+
+def _shifted(polygon: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """Corners relative to ``low``, rounding as they would have before the shift."""
+    corners = polygon.astype(np.float64)
+    # COCO snaps to fifths of a pixel: 0.1, 0.3, ... are ties, and fall otherwise at other offsets
+    return np.where(low > 0, np.floor(corners * 5 + 0.5) / 5 - low, corners)
+
+
+def _unpack_counts(packed: bytes) -> np.ndarray:
+    """Run lengths out of COCO's string.
+
+    Numbers to base 32, low digit first, each the difference to the run two before (from the fourth
+    on). A character is 48 plus its digit, plus 32 if more follow; bit 16 of the last is the sign.
+    """
+    digits = np.frombuffer(packed, dtype=np.uint8).astype(np.int64) - 48
+    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
+        raise ValueError("no COCO run lengths")
+    ends = np.flatnonzero(digits & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    if lengths.max() > 7:
+        raise ValueError("a run is longer than any image")
+    places = np.arange(len(digits)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((digits & 31) << (5 * places), starts)
+    runs -= (digits[ends] & 16 != 0).astype(np.int64) << (5 * lengths)
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return runs

@@ -1,0 +1,84 @@
+"""RoIAlign over a feature pyramid.
+
+torchvision's ``MultiScaleRoIAlign`` always pools with ``aligned=False``; this one uses the
+half-pixel convention (``aligned=True``) of detectron2, and float32 under autocast, because there
+is no bf16 kernel on CPUs.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+CANONICAL_LEVEL = 4
+
+
+def assign_levels(
+    boxes: Tensor, *, canonical_size_px: float, min_level: int, max_level: int
+) -> Tensor:
+    """Pyramid level of each box (FPN, Lin et al. 2017, eq. 1).
+
+    Args:
+        boxes: ``[N, 4]`` xyxy pixels.
+        canonical_size_px: A box of this size (root of its area) is pooled from level 4.
+        min_level: Finest level at hand (2 for P2).
+        max_level: Coarsest level at hand.
+
+    Returns:
+        ``[N]`` int64 in ``[min_level, max_level]``.
+    """
+    sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
+    # the epsilon keeps a box of exactly canonical size on its level, as detectron2 does
+    levels = torch.floor(CANONICAL_LEVEL + torch.log2(sizes / canonical_size_px + 1e-8))
+    return levels.clamp(min_level, max_level).to(torch.int64)
+
+
+def pool_rois(
+    features: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    *,
+    strides: Sequence[int],
+    side: int,
+    canonical_size_px: float,
+    sampling_ratio: int,
+) -> Tensor:
+    """RoI features from the level that fits each box.
+
+    Args:
+        features: One ``[B, C, h, w]`` a level, finest first.
+        boxes: B tensors ``[N_b, 4]`` xyxy network pixels.
+        strides: Of the levels; powers of two.
+        side: Side of the result.
+        canonical_size_px: See :func:`assign_levels`.
+        sampling_ratio: Samples a bin and axis; 0 adapts to the box.
+
+    Returns:
+        ``[sum N_b, C, side, side]`` float32, image by image.
+    """
+    image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
+    flat = torch.cat(list(boxes))
+    rois = torch.cat([image_index, flat], dim=1).float()
+    levels = assign_levels(
+        flat,
+        canonical_size_px=canonical_size_px,
+        min_level=int(math.log2(strides[0])),
+        max_level=int(math.log2(strides[-1])),
+    )
+    pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side)).float()
+    with torch.autocast(flat.device.type, enabled=False):
+        for feature, stride in zip(features, strides, strict=True):
+            chosen = torch.nonzero(levels == int(math.log2(stride)))[:, 0]
+            if not len(chosen):
+                continue
+            crops = roi_align(
+                feature.float().contiguous(),  # the kernel wants NCHW
+                rois[chosen],
+                side,
+                spatial_scale=1.0 / stride,
+                sampling_ratio=sampling_ratio,
+                aligned=True,
+            )
+            pooled = pooled.index_put((chosen,), crops)
+    return pooled

@@ -1,0 +1,122 @@
+"""``python -m refine.predict``: overlays, panoptic PNGs and a COCO-panoptic JSON of any images."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.progress import track
+
+from refine.assembly import restore_pipeline
+from refine.checkpoint import read_checkpoint
+from refine.coco_format.writer import PanopticWriter
+from refine.config.command import run_command
+from refine.config.overrides import from_checkpoint
+from refine.data.collate import collate
+from refine.data.images import decode_image
+from refine.data.transforms import eval_geometry, transform_image
+from refine.errors import RefineError
+from refine.options import ImageOptions
+from refine.results import say
+from refine.types import Sample
+from refine.viz.files import write_png
+from refine.viz.overlay import draw_panoptic
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
+    """Predict the images of a configuration of ``conf/predict.yaml``.
+
+    Args:
+        cfg: Composed configuration.
+        overrides: What the command line named; the rest comes from the checkpoint.
+
+    Returns:
+        The folder with ``overlays/``, ``panoptic/`` and ``panoptic.json``.
+
+    Raises:
+        RefineError: No images, a damaged image, a bad checkpoint or device.
+    """
+    paths = find_images(str(cfg.source))
+    checkpoint = read_checkpoint(Path(cfg.ckpt_path))
+    options = from_checkpoint(cfg, checkpoint.config, overrides)
+    device = _choose_device(cfg.device)
+    pipeline = restore_pipeline(
+        checkpoint, options["model"], options["data"], options["fusion"]
+    ).to(device)
+    out = Path(cfg.out)
+    writer = PanopticWriter(out, checkpoint.categories)
+    for image_id, path in enumerate(track(paths, description="predicting"), start=1):
+        sample, pixels = _load(path, image_id, options["data"].image)
+        (output,) = pipeline.predict(collate([sample]).to(device))
+        writer.add(image_id, path.name, output.panoptic)
+        overlay = draw_panoptic(pixels, output.panoptic, checkpoint.categories, labels=cfg.labels)
+        write_png(out / "overlays" / f"{path.stem}.png", overlay)
+    writer.close()
+    say(f"{len(paths)} images; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")
+    return out
+
+
+def find_images(source: str) -> list[Path]:
+    """Image files of a path, a folder or a glob, sorted.
+
+    Raises:
+        RefineError: There are none, or two would write the same files.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file()]  # noqa: PTH207 - absolute patterns too
+    if not found:
+        raise RefineError(
+            f"source={source}: no images there; give an image, a folder with "
+            f"{', '.join(SUFFIXES)}, or a quoted glob"
+        )
+    stems = [p.stem for p in found]
+    twice = sorted({s for s in stems if stems.count(s) > 1})
+    if twice:
+        raise RefineError(
+            f"source={source}: several images are called {twice[0]!r}, and so would be their "
+            "results; predict their folders one by one"
+        )
+    return sorted(found)
+
+
+def _load(path: Path, image_id: int, options: ImageOptions) -> tuple[Sample, np.ndarray]:
+    pixels = decode_image(path.read_bytes(), source=str(path))
+    size = (pixels.shape[0], pixels.shape[1])
+    image = transform_image(pixels, eval_geometry(size, options))
+    return (
+        Sample(image=image, image_id=image_id, file_name=path.name, original_size=size),
+        pixels,
+    )
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RefineError(f"device={name}: {reason}; use device=auto or device=cpu") from None
+
+
+def _task(cfg: DictConfig) -> None:
+    predict(cfg, HydraConfig.get().overrides.task)
+
+
+def main() -> None:
+    """Entry point of ``refine-predict``."""
+    run_command("predict", _task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a run leaves in its directory, and the table it prints."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from refine.metrics.report import QualityTable
+
+_CONSOLE = Console()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
+    """``config.yaml``: the resolved configuration."""
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+
+def write_results(
+    run_dir: Path,
+    metrics: Mapping[str, float | int],
+    per_category_csv: str,
+    *,
+    config: Mapping[str, Any],
+) -> None:
+    """``metrics.json``, ``per_category.csv`` and, last of all, ``DONE``.
+
+    Args:
+        run_dir: The run's directory.
+        metrics: One flat object; fractions in [0, 1].
+        per_category_csv: Text of the file.
+        config: Its hash goes into ``DONE``: a sweep skips finished jobs of the same configuration.
+    """
+    write_text(run_dir / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
+    write_text(run_dir / "per_category.csv", per_category_csv)
+    write_text(run_dir / "DONE", config_hash(config) + "\n")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration, wherever it runs and however its keys are ordered."""
+    content = {key: value for key, value in config.items() if key != "run_dir"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def print_table(quality: QualityTable, metrics: Mapping[str, float | int]) -> None:
+    """PQ, SQ and RQ x all, things and stuff, times 100; then the other figures at hand.
+
+    Args:
+        quality: The table.
+        metrics: With ``num_images`` and, if known, ``ap_box``, ``ap_mask``, ``images_per_second``.
+    """
+    table = Table(title="panoptic quality x 100")
+    table.add_column("")
+    for name in ("PQ", "SQ", "RQ", "categories"):
+        table.add_column(name, justify="right")
+    for row in quality.cells():
+        table.add_row(*row)
+    _CONSOLE.print(table)
+    others = [f"{metrics['num_images']} images"]
+    others += [
+        f"{name} {100 * metrics[key]:.1f}"
+        for key, name in (("ap_box", "AP^b"), ("ap_mask", "AP^m"))
+        if key in metrics
+    ]
+    if "images_per_second" in metrics:
+        others.append(f"{metrics['images_per_second']:.2f} images/s")
+    say(", ".join(others))
+
+
+def say(text: str) -> None:
+    """A line on the console, unwrapped."""
+    _CONSOLE.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,0 +1,188 @@
+"""Score COCO-panoptic result files against ground truth, without a model.
+
+A drop-in for panopticapi's ``pq_compute``: same rules, same default folders, same refusals. It
+imports neither torch nor Lightning, so bad input is answered at once.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from refine.coco_format.annotations import PanopticAnnotations, load_panoptic_json
+from refine.coco_format.png import decode_segment_png
+from refine.coco_format.results import PanopticResults, load_panoptic_results
+from refine.coco_format.storage import Storage, open_storage
+from refine.config.command import run_command
+from refine.config.instantiate import to_plain
+from refine.errors import RefineError
+from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
+from refine.metrics.report import CategoryRow, QualityTable, category_rows, to_csv
+from refine.results import print_table, write_results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreResult:
+    """What a result file is worth.
+
+    Attributes:
+        stats: Sums over all images, by contiguous category.
+        table: Averages over all, things and stuff.
+        rows: One row a category, with dataset ids.
+        num_images: Images scored: those of the ground truth.
+    """
+
+    stats: PanopticStats
+    table: QualityTable
+    rows: list[CategoryRow]
+    num_images: int
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The nine keys ``pq`` to ``rq_stuff``, as fractions."""
+        return to_metric_keys(self.table.groups)
+
+
+def score_results(
+    gt_json: Path,
+    pred_json: Path,
+    *,
+    gt_dir: Path | None = None,
+    pred_dir: Path | None = None,
+    num_workers: int = 2,
+) -> ScoreResult:
+    """Panoptic quality of a result file.
+
+    Predictions for images that the ground truth does not have are left aside.
+
+    Args:
+        gt_json: Panoptic annotations with ``images``, ``annotations`` and ``categories``.
+        pred_json: Result file; only ``annotations`` is read.
+        gt_dir: Folder or zip of the ground-truth PNGs; by default ``gt_json`` without ``.json``.
+        pred_dir: The same for the predictions.
+        num_workers: Threads that decode and match.
+
+    Raises:
+        RefineError: A file or folder is missing, malformed or contradicts another.
+    """
+    truth = load_panoptic_json(gt_json)
+    results = load_panoptic_results(pred_json, truth.categories)
+    _check_coverage(truth, results)
+    scorer = _Scorer(
+        truth=truth,
+        results=results,
+        truth_files=_open_pngs(gt_json, gt_dir, "gt_dir"),
+        result_files=_open_pngs(pred_json, pred_dir, "pred_dir"),
+    )
+    stats = _sum_over_images(scorer, num_workers)
+    return ScoreResult(
+        stats=stats,
+        table=QualityTable(average_quality(stats, truth.categories.num_things)),
+        rows=category_rows(stats, truth.categories),
+        num_images=len(truth),
+    )
+
+
+def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
+    missing = [i for i in truth.image_ids.tolist() if i not in results.segments]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise RefineError(
+            f"{results.source}: no prediction for image {missing[0]}{more}; "
+            f"every image of {truth.source} needs one, without segments if nothing was found"
+        )
+
+
+def _open_pngs(json_path: Path, folder: Path | None, argument: str) -> Storage:
+    folder = folder or Path(str(json_path).removesuffix(".json"))
+    if not folder.exists():
+        raise RefineError(f"{folder}: no such folder; name the folder of PNGs with {argument}=")
+    return open_storage(folder, prefix=f"{folder.stem}/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scorer:
+    truth: PanopticAnnotations
+    results: PanopticResults
+    truth_files: Storage
+    result_files: Storage
+
+    def score_image(self, k: int) -> PanopticStats:
+        """Match image ``k`` of the ground truth."""
+        image_id = int(self.truth.image_ids[k])
+        true_name, pred_name = str(self.truth.file_names[k]), self.results.file_names[image_id]
+        true_map = _read_map(self.truth_files, true_name)
+        pred_map = _read_map(self.result_files, pred_name)
+        try:
+            return match_segments(
+                pred_map,
+                self.results.segments[image_id],
+                true_map=true_map,
+                true_segments=self.truth.segments(k),
+                num_categories=len(self.truth.categories),
+            )
+        except ValueError as error:
+            raise RefineError(
+                f"image {image_id} ({self.result_files.label}/{pred_name} against "
+                f"{self.truth_files.label}/{true_name}): {error}; make JSON and PNGs agree"
+            ) from None
+
+
+def _sum_over_images(scorer: _Scorer, num_workers: int) -> PanopticStats:
+    """Sums in the order of the images, so that the result does not depend on the threads.
+
+    Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
+    neither a start nor copies. A failing image stops the rest.
+    """
+    stats = PanopticStats.zeros(len(scorer.truth.categories))
+    pool = ThreadPoolExecutor(max(num_workers, 1))
+    try:
+        for image_stats in pool.map(scorer.score_image, range(len(scorer.truth))):
+            stats += image_stats
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return stats
+
+
+def _read_map(files: Storage, name: str) -> np.ndarray:
+    return decode_segment_png(files.read(name), source=f"{files.label}/{name}")
+
+
+def score(cfg: DictConfig) -> dict[str, float | int]:
+    """Score the files of a configuration of ``conf/score.yaml`` and print the table.
+
+    Args:
+        cfg: Composed configuration; with ``out`` the results are also written there.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RefineError: Files that cannot be scored.
+    """
+    folders = {k: Path(cfg[k]) for k in ("gt_dir", "pred_dir") if cfg[k] is not None}
+    result = score_results(
+        Path(cfg.gt_json), Path(cfg.pred_json), num_workers=cfg.num_workers, **folders
+    )
+    metrics = result.metrics | {"num_images": result.num_images}
+    if cfg.out is not None:
+        config: dict[str, Any] = to_plain(cfg)
+        write_results(Path(cfg.out), metrics, to_csv(result.rows), config=config)
+    print_table(result.table, metrics)
+    return metrics
+
+
+def _task(cfg: DictConfig) -> float:
+    return float(score(cfg)["pq"])
+
+
+def main() -> None:
+    """Entry point of ``refine-score``."""
+    run_command("score", _task)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Counts what a pipeline gets right: PQ always, AP on demand, speed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from refine.categories import CategoryTable
+from refine.fusion.fuse import paste_instances, to_original_boxes
+from refine.metrics.average_precision import AveragePrecision
+from refine.metrics.functional import GroupQuality
+from refine.metrics.panoptic_quality import PanopticQuality
+from refine.metrics.report import CategoryRow
+from refine.options import MergeOptions
+from refine.pipeline import PipelineOutput
+from refine.types import Batch, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationResult:
+    """An evaluation over all processes.
+
+    Attributes:
+        metrics: The keys of ``metrics.json``; fractions in [0, 1].
+        groups: Averages over all, things and stuff.
+        rows: One a category.
+    """
+
+    metrics: dict[str, float | int]
+    groups: Mapping[str, GroupQuality]
+    rows: Sequence[CategoryRow]
+
+
+class Evaluation(nn.Module):
+    """Sums over images; a module so that its metrics follow the device.
+
+    Args:
+        categories: Of the dataset.
+    """
+
+    def __init__(self, categories: CategoryTable) -> None:
+        super().__init__()
+        self.quality = PanopticQuality(categories)
+        self.average_precision: AveragePrecision | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew."""
+        self.quality.reset()
+        if self.average_precision is not None:
+            self.average_precision.reset()
+        self._num_images = self._num_predicted = 0
+        self._seconds = 0.0
+        self._has_instances = False
+
+    def update(self, batch: Batch, outputs: Sequence[PipelineOutput], seconds: float) -> None:
+        """Add a batch.
+
+        Args:
+            batch: With ground truth.
+            outputs: Of the pipeline.
+            seconds: That the pipeline took.
+        """
+        truths = [s.truth for s in batch.samples if s.truth is not None]
+        is_padding = [s.is_padding for s in batch.samples]
+        self.quality.update([o.panoptic for o in outputs], truths, is_padding=is_padding)
+        if self.average_precision is not None:
+            for sample, output in zip(batch.samples, outputs, strict=True):
+                self._update_average_precision(self.average_precision, sample, output)
+        self._num_images += is_padding.count(False)
+        self._num_predicted += len(outputs)
+        self._seconds += seconds
+
+    def compute(self, sum_over_processes: Callable[[Tensor], Tensor]) -> EvaluationResult:
+        """The result; with several processes, call it on all of them.
+
+        Args:
+            sum_over_processes: Adds a tensor up over all processes.
+        """
+        rate = self._num_predicted / max(self._seconds, 1e-9)
+        device = self.quality.iou.device
+        own = torch.tensor([self._num_images, rate], dtype=torch.float64, device=device)
+        num_images, images_per_second = sum_over_processes(own).tolist()
+        metrics: dict[str, float | int] = {k: float(v) for k, v in self.quality.compute().items()}
+        if self.average_precision is not None and self._has_instances:
+            metrics |= {k: float(v) for k, v in self.average_precision.compute().items()}
+        metrics |= {"images_per_second": images_per_second, "num_images": int(num_images)}
+        return EvaluationResult(metrics, self.quality.groups(), self.quality.per_category())
+
+    def _update_average_precision(
+        self, metric: AveragePrecision, sample: Sample, output: PipelineOutput
+    ) -> None:
+        instances = sample.truth.instances if sample.truth else None
+        if instances is None:
+            return
+        self._has_instances = True
+        raw = output.raw
+        pasted = paste_instances(raw, replace(MergeOptions(), score_thresh=0.0))
+        metric.update(
+            to_original_boxes(raw),
+            raw.scores,
+            labels=raw.labels,
+            masks=[instance.crop for instance in pasted],
+            truth=instances,
+            size=raw.original_size,
+            is_padding=sample.is_padding,
+        )

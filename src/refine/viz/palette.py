@@ -1,0 +1,88 @@
+"""Colours of segments: the dataset's own, with a shade for each instance."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.types import Segment
+
+Color = tuple[int, int, int]
+
+VOID_COLOR: Color = (30, 30, 30)
+
+# towards white (positive) or black (negative); neighbouring entries differ the most
+_SHADES = (0.0, 0.45, -0.4, 0.22, -0.2, 0.62, -0.55, 0.33)
+
+
+def segment_colors(
+    segment_map: np.ndarray, segments: Sequence[Segment], categories: CategoryTable
+) -> dict[int, Color]:
+    """A colour for each segment.
+
+    Stuff and crowds have their category's colour. Instances have shades of it, handed out in the
+    order of ``segments``; two that touch get different ones, as long as there are enough (and as a
+    category is not itself black or white). The same input always gives the same colours.
+
+    Args:
+        segment_map: ``[H, W]`` integer ids.
+        segments: The segments of the map.
+        categories: The dataset's categories.
+
+    Returns:
+        RGB in 0..255 by segment id, void (0) included.
+    """
+    neighbours = _touching_ids(segment_map)
+    category_of = {s.id: s.category for s in segments}
+    instances = [s for s in segments if s.is_thing and not s.is_crowd]
+    shades = dict.fromkeys(category_of.keys() - {s.id for s in instances}, 0)
+    counts: Counter[int] = Counter()
+    for segment in instances:
+        siblings = {k for k in neighbours[segment.id] if category_of.get(k) == segment.category}
+        taken = {shades[k] for k in siblings if k in shades}
+        shades[segment.id] = _first_free(counts[segment.category], taken)
+        counts[segment.category] += 1
+    colors = {k: _shade(categories[category_of[k]].color, shade) for k, shade in shades.items()}
+    return {0: VOID_COLOR, **colors}
+
+
+def paint(segment_map: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
+    """The map in its colours.
+
+    Args:
+        segment_map: ``[H, W]`` integer ids.
+        colors: RGB by id; void's for ids that it does not hold.
+
+    Returns:
+        ``[H, W, 3]`` uint8.
+    """
+    ids, index = np.unique(segment_map, return_inverse=True)
+    table = np.array([colors.get(int(k), VOID_COLOR) for k in ids], np.uint8)
+    painted: np.ndarray = table[index.reshape(segment_map.shape)]
+    return painted
+
+
+def _touching_ids(segment_map: np.ndarray) -> defaultdict[int, set[int]]:
+    """The ids on the other side of each segment's borders (4-neighbours)."""
+    neighbours: defaultdict[int, set[int]] = defaultdict(set)
+    rows, columns = (segment_map[1:], segment_map[:-1]), (segment_map[:, 1:], segment_map[:, :-1])
+    for one, other in (rows, columns):
+        border = one != other
+        pairs = np.unique(np.stack([one[border], other[border]], axis=1), axis=0)
+        for a, b in pairs.tolist():
+            neighbours[a].add(b)
+            neighbours[b].add(a)
+    return neighbours
+
+
+def _first_free(start: int, taken: set[int]) -> int:
+    order = [(start + k) % len(_SHADES) for k in range(len(_SHADES))]
+    return next((k for k in order if k not in taken), start % len(_SHADES))
+
+
+def _shade(color: Color, shade: int) -> Color:
+    amount = _SHADES[shade]
+    goal = 255 if amount > 0 else 0
+    red, green, blue = (round(v + abs(amount) * (goal - v)) for v in color)
+    return red, green, blue

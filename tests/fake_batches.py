@@ -1,0 +1,66 @@
+"""Small random batches and networks for tests of the model."""
+
+import numpy as np
+import torch
+
+from refine.models.panoptic_fpn import PanopticFPN
+from refine.ops.outlines import encode_mask
+from refine.options import (
+    AnchorOptions,
+    BackboneOptions,
+    ModelOptions,
+    ProposalOptions,
+    RoIOptions,
+    SemanticOptions,
+)
+from refine.types import Batch, MaskCrop, Sample, TrainingTarget
+
+NUM_THINGS = 3
+NUM_CATEGORIES = 5
+
+
+def tiny_options(*, name="r18", norm="gn", frozen_stages=0) -> ModelOptions:
+    return ModelOptions(
+        backbone=BackboneOptions(
+            name=name, norm=norm, fpn_channels=32, frozen_stages=frozen_stages
+        ),
+        proposals=ProposalOptions(post_nms_train=50, post_nms_eval=50, samples_per_image=64),
+        roi=RoIOptions(samples_per_image=16, box_fc_channels=32, mask_channels=32, mask_convs=1),
+        semantic=SemanticOptions(channels=32),
+    )
+
+
+def tiny_network(**kwargs) -> PanopticFPN:
+    return PanopticFPN(
+        tiny_options(**kwargs),
+        anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
+        num_things=NUM_THINGS,
+        num_categories=NUM_CATEGORIES,
+    )
+
+
+def fake_sample(rng, *, num_instances=2, size=(64, 96), void=False) -> Sample:
+    height, width = size
+    boxes, masks = [], []
+    for _ in range(num_instances):
+        side = int(rng.integers(10, 30))
+        y, x = int(rng.integers(0, height - side)), int(rng.integers(0, width - side))
+        boxes.append([x, y, x + side, y + side])
+        masks.append(encode_mask(MaskCrop(y, x, np.ones((side, side), dtype=bool))))
+    semantic = rng.integers(0, NUM_CATEGORIES, size).astype(np.uint8)
+    target = TrainingTarget(
+        semantic=torch.from_numpy(np.full_like(semantic, 255) if void else semantic),
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.from_numpy(rng.integers(0, NUM_THINGS, num_instances)),
+        masks=tuple(masks),
+    )
+    image = torch.from_numpy(rng.integers(0, 256, (3, *size)).astype(np.uint8))
+    return Sample(image=image, image_id=1, file_name="fake.jpg", original_size=size, target=target)
+
+
+def fake_batch(samples) -> Batch:
+    """Samples of one size, a multiple of 32."""
+    sizes = tuple((s.image.shape[1], s.image.shape[2]) for s in samples)
+    return Batch(
+        images=torch.stack([s.image for s in samples]), image_sizes=sizes, samples=tuple(samples)
+    )

@@ -1,0 +1,136 @@
+"""A hand-made COCO-panoptic dataset of three images, small enough to know every pixel of.
+
+Image 1 (8 x 12): grass, a car that a cat overlaps, and a crowd of cars.
+Image 2 (10 x 6): sky with a void stripe; no things.
+Image 3 (5 x 5): all one car.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CATEGORIES = [
+    {"id": 3, "name": "car", "isthing": 1, "color": [0, 0, 142]},
+    {"id": 17, "name": "cat", "isthing": 1, "color": [255, 179, 240]},
+    {"id": 92, "name": "grass", "isthing": 0, "color": [0, 80, 0]},
+    {"id": 187, "name": "sky", "isthing": 0, "color": [70, 130, 180]},
+]
+CAR, CAT, GRASS, SKY = range(4)
+"""Contiguous ids."""
+
+GRASS_ID, CAR_ID, CAT_ID, CROWD_ID, SKY_ID, BIG_CAR_ID = 70_000, 300, 301, 999, 5, 16_777_215
+
+
+def segment_maps():
+    """Image id -> ``[H, W]`` int map of 24-bit ids."""
+    first = np.full((8, 12), GRASS_ID)
+    first[2:6, 1:5] = CAR_ID
+    first[4:7, 3:8] = CAT_ID
+    first[0:2, 9:12] = CROWD_ID
+    second = np.full((10, 6), SKY_ID)
+    second[3:5] = 0
+    return {1: first, 2: second, 3: np.full((5, 5), BIG_CAR_ID)}
+
+
+SEGMENTS = {
+    1: [(CAT_ID, 17, 0), (GRASS_ID, 92, 0), (CAR_ID, 3, 0), (CROWD_ID, 3, 1)],
+    2: [(SKY_ID, 187, 0)],
+    3: [(BIG_CAR_ID, 3, 0)],
+}
+"""Image id -> (segment id, category id, iscrowd) in the JSON's order."""
+
+
+def panoptic_json():
+    """The content of ``panoptic_{split}.json``."""
+    maps = segment_maps()
+    return {
+        "images": [
+            {"id": i, "file_name": f"{i:04d}.jpg", "height": m.shape[0], "width": m.shape[1]}
+            for i, m in maps.items()
+        ],
+        "annotations": [
+            {
+                "image_id": i,
+                "file_name": f"{i:04d}.png",
+                "segments_info": [
+                    {"id": s, "category_id": c, "iscrowd": crowd, "area": int((maps[i] == s).sum())}
+                    for s, c, crowd in SEGMENTS[i]
+                ],
+            }
+            for i in maps
+        ],
+        "categories": CATEGORIES,
+    }
+
+
+def instances_json():
+    """The content of ``instances_{split}.json``: the car of image 1 goes on below the cat."""
+    crowd = np.zeros((8, 12), bool)
+    crowd[0:2, 9:12] = True
+    entries = [
+        (1, 3, 0, [1, 2, 4, 4], [_rectangle(1, 2, 5, 6)]),
+        (1, 17, 0, [3, 4, 5, 3], [_rectangle(3, 4, 8, 7)]),
+        (1, 3, 1, [9, 0, 3, 2], {"size": [8, 12], "counts": run_lengths(crowd)}),
+        (3, 3, 0, [0, 0, 5, 5], [_rectangle(0, 0, 5, 5)]),
+    ]
+    annotations = [
+        {"id": k, "image_id": i, "category_id": c, "iscrowd": crowd, "bbox": b, "segmentation": s}
+        for k, (i, c, crowd, b, s) in enumerate(entries, start=1)
+    ]
+    return {"images": [], "annotations": annotations, "categories": CATEGORIES[:2]}
+
+
+def _rectangle(left, top, right, bottom):
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def run_lengths(mask):
+    """COCO's uncompressed run lengths of a mask: down the columns, zeros first."""
+    flat = mask.ravel(order="F").astype(int)
+    bounds = [0, *(np.flatnonzero(np.diff(flat)) + 1).tolist(), flat.size]
+    return ([0] if flat[0] else []) + np.diff(bounds).tolist()
+
+
+def write_png(path, ids):
+    """A segment map as the format has it."""
+    channels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1)
+    Image.fromarray(channels.astype(np.uint8)).save(path)
+
+
+def write_tree(
+    root: Path,
+    split: str = "train2017",
+    *,
+    panoptic: dict | None = None,
+    instances: dict | None = None,
+    size_factor: int = 1,
+) -> Path:
+    """Write images, PNGs and JSON below ``root`` in COCO's layout.
+
+    Args:
+        root: The dataset's folder; may exist.
+        split: Name of the split.
+        panoptic: Content of the panoptic JSON, if it is not :func:`panoptic_json`.
+        instances: Content of the instances JSON; none is written without.
+        size_factor: Images, maps and JSON sizes this many times as large (not the instances).
+    """
+    images, pngs = root / split, root / "annotations" / f"panoptic_{split}"
+    images.mkdir(parents=True)
+    pngs.mkdir(parents=True)
+    content = panoptic or panoptic_json()
+    if panoptic is None:
+        for image in content["images"]:
+            image["height"] *= size_factor
+            image["width"] *= size_factor
+    for i, ids in segment_maps().items():
+        large = ids.repeat(size_factor, 0).repeat(size_factor, 1)
+        write_png(pngs / f"{i:04d}.png", large)
+        pixels = np.random.default_rng(i).integers(0, 256, (*large.shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{i:04d}.jpg", quality=95)
+    annotations = root / "annotations"
+    (annotations / f"panoptic_{split}.json").write_text(json.dumps(content))
+    if instances is not None:
+        (annotations / f"instances_{split}.json").write_text(json.dumps(instances))
+    return root

@@ -1,0 +1,148 @@
+"""The rules of the house: who may import whom, and how large a file or a function may get."""
+
+import ast
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "refine"
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+MAX_MEDIAN_FUNCTION_LINES = 12
+
+# room -> layer; a room imports lower layers only, so rooms of one layer never import each other
+LAYERS = {
+    "errors": 0,
+    "options": 0,
+    "types": 0,
+    "categories": 0,
+    "ops": 1,
+    "modules": 2,
+    "losses": 2,
+    "fusion": 2,
+    "metrics": 2,
+    "viz": 2,
+    "coco_format": 2,
+    "models": 3,
+    "data": 3,
+    "pipeline": 4,
+    "checkpoint": 4,
+    "training": 5,
+    "callbacks": 5,
+    "config": 6,
+    "assembly": 6,
+    "results": 6,
+    "train": 7,
+    "evaluate": 7,
+    "predict": 7,
+    "score": 7,
+}
+SAME_LAYER_ALLOWED = {("train", "evaluate"), *((a, "errors") for a in ("categories", "types"))}
+
+# third-party package -> the rooms (or files) that may import it; what is not listed is open to all
+ONLY_IN = {
+    "hydra": ("config", "train", "evaluate", "predict", "score"),
+    "omegaconf": ("config", "results", "train", "evaluate", "predict", "score"),
+    "pytorch_lightning": ("data/datamodule", "training", "callbacks", "train", "evaluate"),
+    "torchmetrics": ("metrics",),
+    "pycocotools": ("ops/outlines",),
+    "scipy": ("ops", "data"),
+    "PIL": ("coco_format", "data", "viz", "predict"),
+    "safetensors": ("models/weights",),
+    "rich": ("results", "callbacks", "predict"),
+    "torchvision.models": ("models",),
+    "torchvision.models.detection": ("models/proposals",),
+    "wandb": ("callbacks",),
+    "matplotlib": (),
+    "panopticapi": (),
+}
+
+
+def _files():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _name(path):
+    return path.relative_to(PACKAGE).with_suffix("").as_posix()
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", _files(), ids=_name)
+def test_imports_lower_layers_only(path):
+    room = _name(path).split("/")[0]
+    if room == "__init__":
+        return
+    for module in _imports(path):
+        parts = module.split(".")
+        if parts[0] != "refine" or len(parts) == 1 or parts[1] == room:
+            continue
+        other = parts[1]
+        allowed = LAYERS[other] < LAYERS[room] or (room, other) in SAME_LAYER_ALLOWED
+        assert allowed, f"{room} (layer {LAYERS[room]}) imports {other} (layer {LAYERS[other]})"
+
+
+@pytest.mark.parametrize("path", _files(), ids=_name)
+def test_third_party_packages_stay_in_their_rooms(path):
+    name = _name(path)
+    for module in _imports(path):
+        for package, rooms in ONLY_IN.items():
+            if module == package or module.startswith(f"{package}."):
+                at_home = any(name == r or name.startswith(f"{r}/") for r in rooms)
+                assert at_home, f"{name} imports {module}, which belongs to {rooms or 'nobody'}"
+
+
+@pytest.mark.parametrize("path", _files(), ids=_name)
+def test_files_and_functions_are_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= MAX_FILE_LINES
+    for function in _functions(ast.parse(text)):
+        assert _length(function) <= MAX_FUNCTION_LINES, f"{function.name}: {_length(function)}"
+
+
+def test_median_function_is_short():
+    lengths = [_length(f) for path in _files() for f in _functions(ast.parse(path.read_text()))]
+    assert statistics.median(lengths) <= MAX_MEDIAN_FUNCTION_LINES
+
+
+def test_scripts_are_short():
+    for path in (PACKAGE.parents[1] / "scripts").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 120, path.name
+
+
+def test_importing_the_package_is_light():
+    code = "import sys, refine; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_scoring_imports_neither_lightning_nor_torchvision():
+    code = (
+        "import sys, refine.score; "
+        "sys.exit(any(m in sys.modules for m in ('pytorch_lightning', 'torchvision', 'torch')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _functions(tree):
+    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def _length(function):
+    """Lines of a function without its docstring."""
+    body = function.body
+    start = function.lineno
+    total = (function.end_lineno or start) - start + 1
+    first = body[0]
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+        total -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return total

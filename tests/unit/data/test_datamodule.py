@@ -1,0 +1,223 @@
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from panoptic_tree import instances_json, panoptic_json, write_tree
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.options import DataOptions, ImageOptions, ToyOptions
+
+IMAGE = ImageOptions(train_short_sides_px=list(range(8, 40)), eval_short_side_px=16)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tree")
+    write_tree(root, "train2017", instances=instances_json())
+    return write_tree(root, "val2017")
+
+
+def _datamodule(root, **options):
+    options = {"batch_size": 1, "num_workers": 0, "image": IMAGE} | options
+    return PanopticDataModule(DataOptions(root=str(root), **options), seed=7)
+
+
+class _Recorder(pl.LightningModule):
+    """Trains one number and notes what each batch holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        self.seen += _contents(batch)
+        return self.weight * 1.0
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def _contents(batch):
+    # pixels and boxes tell the augmentation, and with it the epoch
+    return [(s.image_id, int(s.image.sum()), s.target.boxes.tolist()) for s in batch.samples]
+
+
+def _fit(root, max_steps, *, folder=None, ckpt_path=None, on_epoch_end=False, **settings):
+    every = {"save_on_train_epoch_end": True} if on_epoch_end else {"every_n_train_steps": 1}
+    callbacks = [ModelCheckpoint(folder, save_last=True, **every)] if folder else []
+    workers = settings.pop("num_workers", 0)
+    trainer = pl.Trainer(
+        max_steps=max_steps,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=bool(folder),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **settings,
+    )
+    module = _Recorder()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.fit(module, datamodule=_datamodule(root, num_workers=workers), ckpt_path=ckpt_path)
+    assert not [w for w in caught if "not resumable" in str(w.message)]
+    return module.seen
+
+
+# three batches an epoch: a stop within the first, at its end, within the second, at its end
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("on_epoch_end", [False, True])
+@pytest.mark.parametrize("with_val", [False, True])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
+    root, tmp_path, stop, on_epoch_end, with_val
+):
+    settings = {"limit_val_batches": 1.0 if with_val else 0.0}
+    whole = _fit(root, 10, **settings)
+    first = _fit(root, stop, folder=tmp_path, on_epoch_end=on_epoch_end, **settings)
+    rest = _fit(root, 10, ckpt_path=tmp_path / "last.ckpt", **settings)
+    assert len(whole) == 10
+    assert first == whole[:stop]
+    assert first + rest == whole
+
+
+# steps end with batches 2 and 3 of an epoch, with 2, 4 and 5 of one of five: Lightning steps on
+# the last batch
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_resuming_with_accumulated_gradients(root, tmp_path, stop):
+    settings = {"accumulate_grad_batches": 2, "limit_val_batches": 0.0}
+    whole = _fit(root, 8, **settings)
+    first = _fit(root, stop, folder=tmp_path, **settings)
+    rest = _fit(root, 8, ckpt_path=tmp_path / "last.ckpt", **settings)
+    assert len(whole) == 12
+    assert first + rest == whole
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_resuming_with_a_limited_epoch(root, tmp_path, stop):
+    settings = {"limit_train_batches": 2, "limit_val_batches": 0.0}
+    whole = _fit(root, 6, **settings)
+    first = _fit(root, stop, folder=tmp_path, **settings)
+    assert first + _fit(root, 6, ckpt_path=tmp_path / "last.ckpt", **settings) == whole
+
+
+def test_resuming_with_workers(root, tmp_path):
+    settings = {"num_workers": 2, "limit_val_batches": 0.0}
+    whole = _fit(root, 8, limit_val_batches=0.0)
+    first = _fit(root, 4, folder=tmp_path, **settings)
+    assert first + _fit(root, 8, ckpt_path=tmp_path / "last.ckpt", **settings) == whole
+
+
+def test_epochs_differ_in_order_and_augmentation(root):
+    seen = _fit(root, 12, limit_val_batches=0.0)
+    epochs = [seen[k : k + 3] for k in range(0, 12, 3)]
+    assert all(sorted(i for i, *_ in epoch) == [1, 2, 3] for epoch in epochs)
+    assert len({tuple(i for i, *_ in epoch) for epoch in epochs}) > 1
+    assert len({pixels for i, pixels, _ in seen if i == 1}) == 4
+
+
+def test_ranks_share_every_global_batch(root):
+    parts = []
+    for rank in range(2):
+        datamodule = _datamodule(root, batch_size=2)
+        datamodule.setup("fit")
+        datamodule._rank = lambda rank=rank: (rank, 2)
+        parts.append([c for batch in datamodule.train_dataloader() for c in _contents(batch)])
+    whole = _datamodule(root, batch_size=2)
+    whole.setup("fit")
+    together = [c for batch in whole.train_dataloader() for c in _contents(batch)]
+    assert [c for pair in zip(*parts, strict=True) for c in pair] == together
+
+
+def test_validation_gives_every_image_once_and_marks_the_padding(root):
+    samples = []
+    for rank in range(2):
+        datamodule = _datamodule(root)
+        datamodule.setup("validate")
+        datamodule._rank = lambda rank=rank: (rank, 2)
+        samples += [s for batch in datamodule.val_dataloader() for s in batch.samples]
+    assert sorted(s.image_id for s in samples if not s.is_padding) == [1, 2, 3]
+    assert [s.image_id for s in samples if s.is_padding] == [1]
+
+
+def test_evaluation_reads_no_training_split(tmp_path):
+    datamodule = _datamodule(write_tree(tmp_path, "val2017"))
+    datamodule.setup("validate")
+    assert len(datamodule.categories) == 4
+    with pytest.raises(ValueError, match="setup"):
+        datamodule.train_dataset  # noqa: B018
+
+
+def test_setup_twice_reads_once(root):
+    datamodule = _datamodule(root)
+    datamodule.setup("fit")
+    dataset = datamodule.train_dataset
+    datamodule.setup("fit")
+    assert datamodule.train_dataset is dataset
+
+
+def test_splits_with_different_categories_are_refused(tmp_path):
+    write_tree(tmp_path, "train2017")
+    content = panoptic_json()
+    content["categories"] = [dict(c, name=c["name"] + "s") for c in content["categories"]]
+    write_tree(tmp_path, "val2017", panoptic=content)
+    with pytest.raises(RefineError, match="different categories") as error:
+        _datamodule(tmp_path).setup("fit")
+    assert "panoptic_train2017.json" in str(error.value)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_bad_input_is_one_line_also_out_of_a_worker(tmp_path, num_workers):
+    write_tree(tmp_path, "val2017")
+    (tmp_path / "val2017" / "0001.jpg").unlink()
+    datamodule = _datamodule(tmp_path, num_workers=num_workers)
+    datamodule.setup("validate")
+    with pytest.raises(RefineError, match="no file '0001.jpg'") as error:
+        list(datamodule.val_dataloader())
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "val2017"))
+
+
+def test_the_number_of_workers_does_not_change_the_data(root):
+    contents = []
+    for num_workers in (0, 1, 2):
+        datamodule = _datamodule(root, num_workers=num_workers)
+        datamodule.setup("fit")
+        loader = datamodule.train_dataloader()
+        contents.append([c for _ in range(2) for batch in loader for c in _contents(batch)])
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_toy_data_are_made_on_demand(tmp_path):
+    toy = ToyOptions(num_train=2, num_val=1, height_px=64, width_px=96)
+    datamodule = _datamodule(tmp_path / "toy", toy=toy, batch_size=2)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    (batch,) = datamodule.train_dataloader()
+    assert len(batch.samples) == 2
+    assert batch.targets[0].semantic.shape == batch.images.shape[-2:]
+
+
+def test_a_missing_root_says_what_to_do(tmp_path):
+    with pytest.raises(RefineError, match="data=toy") as error:
+        _datamodule(tmp_path / "nowhere").setup("fit")
+    assert "nowhere" in str(error.value)
+
+
+def test_position_is_the_start_without_a_trainer(root):
+    datamodule = _datamodule(root)
+    datamodule.setup("fit")
+    assert datamodule._position(3) == (0, 0)
+    progress = SimpleNamespace(total=SimpleNamespace(state_dict=lambda: {"processed": 7}))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    datamodule.trainer = SimpleNamespace(fit_loop=loop, num_training_batches=float("inf"))
+    assert datamodule._position(3) == (2, 1)

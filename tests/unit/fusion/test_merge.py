@@ -1,0 +1,144 @@
+"""The rules of the merge, one by one, and its degenerate cases."""
+
+import numpy as np
+import pytest
+
+from refine.fusion.merge import Instance, merge_segments
+from refine.options import MergeOptions
+from refine.types import IGNORE_INDEX, MaskCrop
+
+GRASS, SKY = 2, 3  # with two thing categories
+
+
+def square(y, x, side, *, label=0, score=0.9):
+    return Instance(MaskCrop(y, x, np.ones((side, side), bool)), label, score)
+
+
+def run(instances, semantic=None, *, limit=0, **options):
+    semantic = np.full((12, 12), IGNORE_INDEX, np.uint8) if semantic is None else semantic
+    return merge_segments(
+        instances,
+        semantic,
+        num_things=2,
+        options=MergeOptions(**options),
+        stuff_area_limit_px=limit,
+    )
+
+
+def test_nothing_at_all_is_void():
+    result = run([])
+    assert result.segments == ()
+    assert not result.segment_map.any()
+
+
+def test_one_instance_on_void():
+    (segment,) = run([square(3, 4, 5, label=1)]).segments
+    assert (segment.id, segment.category, segment.is_thing, segment.area, segment.score) == (
+        1, 1, True, 25, 0.9,
+    )  # fmt: skip
+
+
+def test_the_higher_score_is_on_top_whatever_the_input_order():
+    low, high = square(0, 0, 6, score=0.6), square(4, 4, 6, score=0.8)
+    result = run([low, high])
+    assert [s.score for s in result.segments] == [0.8, 0.6]
+    assert result.segment_map[5, 5] == 1
+    assert np.array_equal(result.segment_map, run([high, low]).segment_map)
+
+
+def test_of_equal_scores_the_first_is_on_top():
+    result = run([square(0, 0, 6, label=1), square(4, 4, 6, label=0)])
+    assert [s.category for s in result.segments] == [1, 0]
+
+
+def test_of_identical_masks_one_survives():
+    result = run([square(1, 1, 4, score=0.6), square(1, 1, 4, label=1, score=0.7)])
+    assert [(s.category, s.area) for s in result.segments] == [(1, 16)]
+
+
+def test_a_wholly_covered_instance_is_dropped_even_without_an_overlap_limit():
+    result = run([square(0, 0, 8), square(2, 2, 3, score=0.8)], overlap_thresh=1.0)
+    assert [s.area for s in result.segments] == [64]
+
+
+def test_half_covered_stays_and_more_goes():
+    top = square(0, 0, 4)
+    half = Instance(MaskCrop(0, 2, np.ones((4, 4), bool)), 1, 0.8)
+    assert [s.area for s in run([top, half]).segments] == [16, 8]
+    more = Instance(MaskCrop(0, 1, np.ones((4, 4), bool)), 1, 0.8)
+    assert [s.area for s in run([top, more]).segments] == [16]
+
+
+def test_a_dropped_instance_takes_nothing():
+    semantic = np.full((12, 12), GRASS, np.uint8)
+    result = run([square(0, 0, 4), square(0, 1, 4, score=0.8)], semantic)
+    assert [(s.category, s.area) for s in result.segments] == [(0, 16), (GRASS, 144 - 16)]
+
+
+def test_scores_below_the_limit_are_left_out_and_the_limit_itself_is_in():
+    result = run([square(0, 0, 2, score=0.49), square(4, 4, 3, score=0.5)])
+    assert [s.area for s in result.segments] == [9]
+
+
+def test_instances_touching_the_border():
+    result = run([square(0, 0, 3), square(9, 9, 3, label=1), square(0, 11, 1)])
+    assert [s.area for s in result.segments] == [9, 9, 1]
+
+
+def test_empty_masks_are_skipped():
+    empty = Instance(MaskCrop(5, 5, np.zeros((0, 0), bool)), 0, 0.9)
+    blank = Instance(MaskCrop(5, 5, np.zeros((2, 2), bool)), 0, 0.9)
+    assert [s.id for s in run([empty, blank, square(1, 1, 2)]).segments] == [1]
+
+
+def test_stuff_below_the_limit_is_void_and_the_limit_itself_is_kept():
+    semantic = np.full((12, 12), SKY, np.uint8)
+    semantic[:5] = GRASS
+    kept = run([], semantic, limit=60)
+    assert [(s.category, s.area) for s in kept.segments] == [(GRASS, 60), (SKY, 84)]
+    assert [(s.id, s.category) for s in run([], semantic, limit=61).segments] == [(1, SKY)]
+    assert run([], semantic, limit=1000).segments == ()
+
+
+def test_only_free_pixels_count_towards_the_limit():
+    semantic = np.full((12, 12), GRASS, np.uint8)
+    assert len(run([square(0, 0, 10)], semantic, limit=44).segments) == 2
+    assert len(run([square(0, 0, 10)], semantic, limit=45).segments) == 1
+
+
+def test_thing_categories_of_the_semantic_map_are_void():
+    semantic = np.full((12, 12), 1, np.uint8)
+    semantic[0, 0] = GRASS
+    result = run([], semantic)
+    assert [(s.category, s.area) for s in result.segments] == [(GRASS, 1)]
+    assert result.segment_map.sum() == 1
+
+
+def test_scattered_stuff_is_one_segment():
+    semantic = np.full((12, 12), SKY, np.uint8)
+    semantic[::2, ::2] = GRASS
+    assert [s.area for s in run([], semantic).segments] == [36, 108]
+
+
+def test_one_pixel_image():
+    semantic = np.array([[GRASS]], np.uint8)
+    assert [s.category for s in run([], semantic).segments] == [GRASS]
+    assert [s.category for s in run([square(0, 0, 1)], semantic).segments] == [0]
+
+
+def test_inputs_are_left_as_they_are():
+    semantic, instance = np.full((12, 12), GRASS, np.uint8), square(0, 0, 3)
+    run([instance], semantic, limit=1000)
+    assert (semantic == GRASS).all()
+    assert instance.crop.mask.all()
+
+
+def test_a_score_of_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        run([square(0, 0, 3, score=float("nan"))])
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_that_is_no_thing_is_refused(label):
+    with pytest.raises(ValueError, match=f"label {label}: expected 0 to 1"):
+        run([square(0, 0, 3, label=label)])

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+import torch
+
+from refine.metrics.average_precision import AveragePrecision
+from refine.ops.outlines import encode_mask
+from refine.types import InstanceTruth, MaskCrop
+
+SIZE = (40, 50)
+
+
+def crop(box):
+    x1, y1, x2, y2 = box
+    return MaskCrop(y=y1, x=x1, mask=np.ones((y2 - y1, x2 - x1), bool))
+
+
+def truth(boxes, labels, crowd=None):
+    return InstanceTruth(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int64),
+        is_crowd=np.array(crowd or [False] * len(boxes), bool),
+        masks=tuple(encode_mask(crop(box)) for box in boxes),
+    )
+
+
+def add(metric, boxes, scores, labels, true, masks=None, **kwargs):
+    metric.update(
+        torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(scores, dtype=torch.float32),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        masks=masks if masks is not None else [crop(box) for box in boxes],
+        truth=true,
+        size=SIZE,
+        **kwargs,
+    )
+
+
+def values(metric):
+    return {key: value.item() for key, value in metric.compute().items()}
+
+
+LEFT, RIGHT = [2, 3, 20, 30], [25, 5, 45, 35]
+
+
+def test_perfect_detections():
+    metric = AveragePrecision()
+    add(metric, [LEFT, RIGHT], [0.9, 0.8], [0, 1], truth([LEFT, RIGHT], [0, 1]))
+    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
+
+
+def test_masks_and_boxes_are_scored_apart():
+    metric = AveragePrecision()
+    half = MaskCrop(y=3, x=2, mask=np.ones((27, 9), bool))  # IoU .5: right at the first threshold
+    add(metric, [LEFT], [0.9], [0], truth([LEFT], [0]), masks=[half])
+    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 0.1})
+
+
+def test_a_better_scored_false_positive_halves_the_precision():
+    metric = AveragePrecision()
+    add(metric, [RIGHT, LEFT], [0.9, 0.8], [0, 0], truth([LEFT], [0]))
+    assert values(metric) == pytest.approx({"ap_box": 0.5, "ap_mask": 0.5})
+
+
+def test_detections_on_a_crowd_are_ignored():
+    metric = AveragePrecision()
+    crowd = truth([LEFT, RIGHT], [0, 0], [False, True])
+    inside = [30, 10, 40, 20]
+    add(metric, [inside, LEFT], [0.9, 0.8], [0, 0], crowd)
+    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
+
+
+def test_images_without_detections_or_instances():
+    metric = AveragePrecision()
+    add(metric, [], [], [], truth([LEFT], [0]))
+    add(metric, [LEFT], [0.9], [0], truth([], []))
+    assert values(metric) == pytest.approx({"ap_box": 0.0, "ap_mask": 0.0})
+    metric.reset()
+    add(metric, [], [], [], truth([], []))
+    assert values(metric) == {"ap_box": 0.0, "ap_mask": 0.0}
+
+
+def test_padding_changes_nothing():
+    metric = AveragePrecision()
+    add(metric, [LEFT], [0.9], [0], truth([LEFT], [0]))
+    add(metric, [], [], [], truth([RIGHT], [0]), is_padding=True)
+    add(metric, [RIGHT], [0.95], [0], truth([], []), is_padding=True)
+    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
+
+
+def test_reset_forgets():
+    metric = AveragePrecision()
+    add(metric, [RIGHT], [0.9], [0], truth([LEFT], [0]))
+    metric.reset()
+    add(metric, [LEFT], [0.9], [0], truth([LEFT], [0]))
+    assert values(metric)["ap_box"] == pytest.approx(1.0)

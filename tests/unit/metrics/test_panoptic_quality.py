@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from refine.categories import Category, CategoryTable
+from refine.metrics.panoptic_quality import PanopticQuality
+from refine.types import GroundTruth, PanopticPrediction, Segment
+
+CATEGORIES = CategoryTable(
+    [
+        Category(dataset_id=7, name="cat", is_thing=True, color=(1, 2, 3)),
+        Category(dataset_id=3, name="sky", is_thing=False, color=(4, 5, 6)),
+    ]
+)
+
+
+def image(cut):
+    """A cat (left half) under the sky; ``cut`` columns of the cat are predicted as void."""
+    true_map = np.ones((8, 10), np.int32)
+    true_map[:, 5:] = 2
+    pred_map = true_map.copy()
+    pred_map[:, :cut] = 0
+    segments = (
+        Segment(id=1, category=0, is_thing=True, area=40),
+        Segment(id=2, category=1, is_thing=False, area=40),
+    )
+    prediction = PanopticPrediction(segment_map=pred_map, segments=segments)
+    return prediction, GroundTruth(segment_map=true_map, segments=segments)
+
+
+def update(metric, cuts, is_padding=None):
+    predictions, truths = zip(*map(image, cuts), strict=True)
+    metric.update(predictions, truths, is_padding=is_padding or [False] * len(cuts))
+
+
+def test_values_and_keys():
+    metric = PanopticQuality(CATEGORIES)
+    update(metric, [1, 3])  # the cat: IoU .8, then .4
+    values = {key: value.item() for key, value in metric.compute().items()}
+    assert values == pytest.approx(
+        {
+            "pq": 0.7,
+            "sq": 0.9,
+            "rq": 0.75,
+            "pq_things": 0.4,
+            "sq_things": 0.8,
+            "rq_things": 0.5,
+            "pq_stuff": 1.0,
+            "sq_stuff": 1.0,
+            "rq_stuff": 1.0,
+        }
+    )
+    assert {v.dtype for v in metric.compute().values()} == {torch.float64}
+    assert metric.groups()["things"].num_categories == 1
+    cat, sky = metric.per_category()
+    assert (cat.category_id, cat.name, cat.tp, cat.fp, cat.fn) == (7, "cat", 1, 1, 1)
+    assert (sky.category_id, sky.isthing, sky.pq) == (3, 0, 1.0)
+
+
+def test_padding_is_skipped():
+    padded, plain = PanopticQuality(CATEGORIES), PanopticQuality(CATEGORIES)
+    update(padded, [1, 3, 1], is_padding=[False, False, True])
+    update(plain, [1, 3])
+    assert padded.compute() == plain.compute()
+    assert padded.tp.tolist() == plain.tp.tolist()
+
+
+def test_a_process_that_saw_only_padding_changes_nothing():
+    full, empty = PanopticQuality(CATEGORIES), PanopticQuality(CATEGORIES)
+    update(full, [1, 3])
+    update(empty, [1], is_padding=[True])
+    expected = full.compute()
+    full.merge_state(empty)
+    full._computed = None
+    assert full.compute() == expected
+
+
+def test_sums_over_processes_equal_one_process():
+    one, first, second = (PanopticQuality(CATEGORIES) for _ in range(3))
+    update(one, [1, 3, 0, 2])
+    update(first, [1, 0])
+    update(second, [3, 2])
+    first.merge_state(second)
+    assert {k: v.item() for k, v in first.compute().items()} == pytest.approx(
+        {k: v.item() for k, v in one.compute().items()}, abs=1e-12
+    )
+    assert (first.tp == one.tp).all()
+    assert (first.fn == one.fn).all()
+
+
+def test_lists_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        update(PanopticQuality(CATEGORIES), [1, 2], is_padding=[False])
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda m: m.half(),
+        lambda m: m.float(),
+        lambda m: m.bfloat16(),
+        lambda m: m.to(torch.bfloat16),
+        lambda m: m.to("cpu", torch.float16),
+        lambda m: m[0].set_dtype(torch.float16),
+    ],
+)
+def test_no_conversion_costs_precision(convert):
+    metric = PanopticQuality(CATEGORIES)
+    module = nn.Sequential(metric)
+    update(metric, [1])
+    convert(module)
+    update(metric, [3])
+    assert (metric.iou.dtype, metric.tp.dtype) == (torch.float64, torch.int64)
+    assert metric.iou[0].item() == 0.8
+    metric.reset()
+    assert (metric.iou.dtype, metric.tp.dtype) == (torch.float64, torch.int64)
+
+
+def test_states_follow_a_move_to_another_device():
+    metric = PanopticQuality(CATEGORIES)
+    nn.Sequential(metric).to("meta")
+    assert metric.iou.device.type == "meta"
+    assert metric.device.type == "meta"
+
+
+def test_reset_forgets():
+    metric = PanopticQuality(CATEGORIES)
+    update(metric, [1])
+    metric.reset()
+    update(metric, [0])
+    assert metric.compute()["pq"] == 1.0
