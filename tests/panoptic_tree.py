@@ -61,7 +61,7 @@ def panoptic_json():
             }
             for i in maps
         ],
-        "categories": CATEGORIES,
+        "categories": [dict(c) for c in CATEGORIES],
     }
 
 
@@ -79,7 +79,11 @@ def instances_json():
         {"id": k, "image_id": i, "category_id": c, "iscrowd": crowd, "bbox": b, "segmentation": s}
         for k, (i, c, crowd, b, s) in enumerate(entries, start=1)
     ]
-    return {"images": [], "annotations": annotations, "categories": CATEGORIES[:2]}
+    return {
+        "images": [],
+        "annotations": annotations,
+        "categories": [dict(c) for c in CATEGORIES[:2]],
+    }
 
 
 def _rectangle(left, top, right, bottom):

@@ -10,46 +10,11 @@ import pytest
 import torch
 
 from refine.config import compose
-from refine.data.synthetic import write_toy_dataset
 from refine.errors import RefineError
 from refine.evaluate import evaluate
-from refine.options import ToyOptions
-from refine.train import train
 from refine.training.panoptic import PanopticModule
 
-NUM_TRAIN, NUM_VAL = 8, 5
-TINY = [
-    "experiment=toy", "model.backbone.fpn_channels=32", "model.semantic.channels=32",
-    "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32", "model.roi.mask_channels=32",
-    "model.roi.mask_convs=1", "data.num_workers=0", "data.batch_size=2",
-    f"data.toy.num_train={NUM_TRAIN}", f"data.toy.num_val={NUM_VAL}",
-    "trainer.enable_progress_bar=false", "callbacks.progress=null",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data") / "toy"
-    write_toy_dataset(root, ToyOptions(num_train=NUM_TRAIN, num_val=NUM_VAL))
-    return root
-
-
-@pytest.fixture(scope="session")
-def settings(toy_root):
-    return [*TINY, f"data.root={toy_root}"]
-
-
-def _train(settings, run_dir, *overrides):
-    return train(compose("train", [*settings, f"run_dir={run_dir}", *overrides]))
-
-
-@pytest.fixture(scope="session")
-def run(settings, tmp_path_factory):
-    """A finished run of six steps."""
-    run_dir = tmp_path_factory.mktemp("runs") / "whole"
-    torch.set_num_threads(1)
-    _train(settings, run_dir, "trainer.max_steps=6", "draw=2", "trainer.val_check_interval=6")
-    return run_dir
+NUM_VAL = 5
 
 
 def test_a_run_leaves_what_the_readme_says(run):
@@ -67,14 +32,14 @@ def test_a_run_leaves_what_the_readme_says(run):
 
 
 @pytest.mark.parametrize("step", [3, 4, 6], ids=["mid-epoch", "epoch's end", "second epoch"])
-def test_interrupted_and_resumed_equals_uninterrupted(settings, tmp_path, monkeypatch, step):
+def test_interrupted_and_resumed_equals_uninterrupted(start, tmp_path, monkeypatch, step):
     """Four batches an epoch. Weights, optimiser and all must be those of an unbroken run."""
     common = ["trainer.max_steps=8", "trainer.limit_val_batches=0", "compute_ap=false"]
 
     def final(run_dir, *overrides):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("refine.train.finish", lambda *args, **kwargs: {})
-            _train(settings, run_dir, *common, *overrides)
+            start(run_dir, *common, *overrides)
         return torch.load(run_dir / "checkpoints" / "end.ckpt", weights_only=True)
 
     end = ["callbacks.last.every_n_train_steps=8", "callbacks.last.filename=end"]
@@ -90,7 +55,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(settings, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(PanopticModule, "training_step", power_cut)
         with pytest.raises(OSError, match="power cut"):
-            _train(settings, tmp_path / "cut", *common)
+            start(tmp_path / "cut", *common)
     resumed = final(
         tmp_path / "resumed", *end, f"ckpt_path={tmp_path / 'cut' / 'checkpoints' / 'last.ckpt'}"
     )
@@ -146,19 +111,19 @@ def test_two_processes_count_what_one_counts(run, tmp_path):
     assert counts[0]["ap_box"] == pytest.approx(counts[1]["ap_box"], abs=1e-6)
 
 
-def test_checkpoint_of_another_model_is_refused(settings, run, tmp_path):
+def test_checkpoint_of_another_model_is_refused(start, run, tmp_path):
     with pytest.raises(RefineError, match=r"model\.semantic\.channels=32, not 64"):
-        _train(
-            settings, tmp_path, "model.semantic.channels=64",
+        start(
+            tmp_path, "model.semantic.channels=64",
             f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}",
         )  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 
-def test_diverged_loss_is_one_clear_line(settings, tmp_path):
+def test_diverged_loss_is_one_clear_line(start, tmp_path):
     with pytest.raises(RefineError, match=r"optimizer\.lr"):
-        _train(
-            settings, tmp_path, "optimizer.lr=1e9", "optimizer.name=sgd", "trainer.max_steps=8",
+        start(
+            tmp_path, "optimizer.lr=1e9", "optimizer.name=sgd", "trainer.max_steps=8",
             "trainer.gradient_clip_val=null", "schedule.warmup_steps=0",
             "trainer.limit_val_batches=0",
         )  # fmt: skip

@@ -7,7 +7,7 @@ cost gigabytes, again in every loader process, because reference counts undo cop
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,9 +81,9 @@ def is_inside(name: str) -> bool:
 
     Refused on every system alike: the empty name, absolute paths, drives, ``..`` and ``\``.
     """
-    if not name or "\\" in name or "\0" in name or name.startswith("/"):
+    if not name or "\\" in name or "\0" in name or name.startswith("/") or name[1:2] == ":":
         return False
-    return not PureWindowsPath(name).drive and ".." not in name.split("/")
+    return ".." not in name.split("/")
 
 
 def read_bytes(path: Path) -> bytes:

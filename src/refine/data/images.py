@@ -30,7 +30,7 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode not in _EIGHT_BIT_MODES:
                 raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
-            return np.array(image.convert("RGB"))
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0]
         raise RefineError(f"{source}: damaged image ({reason}); get the file again") from None

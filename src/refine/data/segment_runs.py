@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from refine.errors import RefineError
 from refine.types import MaskCrop, Segment
@@ -16,7 +15,7 @@ from refine.types import MaskCrop, Segment
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentRuns:
-    """A segment map, row by row in runs.
+    """A segment map, row by row in runs that end with their row.
 
     Attributes:
         shape: ``(height, width)``.
@@ -45,7 +44,9 @@ def find_runs(ids: np.ndarray, segments: Sequence[Segment], *, source: str) -> S
         RefineError: An id of the PNG is not in the JSON, or the reverse.
     """
     flat = ids.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    is_end = flat[1:] != flat[:-1]
+    is_end[ids.shape[1] - 1 :: ids.shape[1]] = True
+    starts = np.concatenate([[0], np.flatnonzero(is_end) + 1])
     values = flat[starts]
     listed = np.array([0, *(s.id for s in segments)], dtype=np.int64)
     order = np.argsort(listed)
@@ -63,13 +64,25 @@ def find_crops(runs: SegmentRuns, places: Sequence[int]) -> list[MaskCrop]:
         runs: The map.
         places: ``k + 1`` for segment ``k``.
     """
-    painted = runs.paint(np.arange(runs.places.max() + 1, dtype=np.int32))
-    windows = ndimage.find_objects(painted)
-    return [
-        MaskCrop(y=rows.start, x=columns.start, mask=painted[rows, columns] == place)
-        for place in places
-        for rows, columns in [windows[place - 1]]
-    ]
+    boxes = _find_boxes(runs)
+    painted = runs.paint(np.arange(len(boxes), dtype=np.min_scalar_type(len(boxes))))
+    crops = []
+    for place in places:
+        top, left, bottom, right = boxes[place].tolist()
+        crops.append(MaskCrop(y=top, x=left, mask=painted[top:bottom, left:right] == place))
+    return crops
+
+
+def _find_boxes(runs: SegmentRuns) -> np.ndarray:
+    """``[places, 4]`` top, left, bottom and right of every place."""
+    starts = np.cumsum(runs.lengths) - runs.lengths
+    rows, columns = np.divmod(starts, runs.shape[1])
+    first = np.full((2, runs.places.max() + 1), max(runs.shape))
+    last = np.zeros_like(first)
+    for axis, low, high in ((0, rows, rows + 1), (1, columns, columns + runs.lengths)):
+        np.minimum.at(first[axis], runs.places, low)
+        np.maximum.at(last[axis], runs.places, high)
+    return np.concatenate([first, last]).T
 
 
 def _check_ids(values: np.ndarray, listed: np.ndarray, places: np.ndarray, *, source: str) -> None:

@@ -75,16 +75,17 @@ def resized_size(size: tuple[int, int], short_px: int, max_long_px: int) -> tupl
 def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
     """An image, resized bilinearly; with antialiasing where it shrinks.
 
-    torch's kernel agrees with Pillow's to one grey level and takes a quarter of its time.
+    torch's kernel agrees with Pillow's to one grey level and takes an eighth of its time, on
+    pixels that keep their channels together.
 
     Args:
         image: ``[H, W, 3]`` uint8.
         geometry: With ``source`` of the image's size.
 
     Returns:
-        ``[3, h, w]`` uint8.
+        ``[3, h, w]`` uint8, channels last in memory.
     """
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     if geometry.resized != geometry.source:
         pixels = interpolate(pixels, geometry.resized, mode="bilinear", antialias=True)
     (top, left), (height, width) = geometry.offset, geometry.size

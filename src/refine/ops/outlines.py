@@ -39,8 +39,13 @@ def decode_mask(coded: CodedMask) -> MaskCrop:
 
 def decode_runs(runs: RunLengths) -> np.ndarray:
     """The ``[height, width]`` bool mask of COCO run lengths, C-contiguous."""
-    packed = {"size": [runs.height, runs.width], "counts": runs.counts}
-    return np.ascontiguousarray(coco_mask.decode(packed).view(np.bool_))
+    return np.ascontiguousarray(_decode(runs.counts, runs.height, runs.width))
+
+
+def _decode(counts: bytes, height: int, width: int) -> np.ndarray:
+    """The bool mask as COCO has it in memory: column by column."""
+    mask: np.ndarray = coco_mask.decode({"size": [height, width], "counts": counts})
+    return mask.view(np.bool_)
 
 
 def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> RunLengths:
@@ -106,8 +111,7 @@ def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) ->
     height, width = bottom - top, right - left
     shifted = [_shifted(polygon, low).ravel().tolist() for polygon in polygons]
     runs = coco_mask.merge(coco_mask.frPyObjects(shifted, height, width))
-    mask = decode_runs(RunLengths(height, width, runs["counts"]))
-    return tight_crop(mask, y=top, x=left)
+    return tight_crop(_decode(runs["counts"], height, width), y=top, x=left)
 
 
 def _shifted(polygon: np.ndarray, low: np.ndarray) -> np.ndarray:

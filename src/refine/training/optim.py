@@ -29,9 +29,10 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
         },
     ]
     groups = [g for g in groups if g["params"]]
+    # fused: one pass over the parameters, on the CPU too
     if options.name == "adamw":
-        return AdamW(groups, lr=options.lr)
-    return SGD(groups, lr=options.lr, momentum=options.momentum)
+        return AdamW(groups, lr=options.lr, fused=True)
+    return SGD(groups, lr=options.lr, momentum=options.momentum, fused=True)
 
 
 def build_schedule(optimizer: Optimizer, options: ScheduleOptions, *, num_steps: int) -> LambdaLR:

@@ -1,0 +1,47 @@
+"""A few toy scenes and a tiny network, shared by the tests that run commands."""
+
+import pytest
+
+from refine.config import compose
+from refine.data.synthetic import write_toy_dataset
+from refine.options import ToyOptions
+from refine.train import train
+
+NUM_TRAIN, NUM_VAL = 8, 5
+TINY = [
+    "experiment=toy", "model.backbone.fpn_channels=32", "model.semantic.channels=32",
+    "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32", "model.roi.mask_channels=32",
+    "model.roi.mask_convs=1", "data.num_workers=0", "data.batch_size=2",
+    f"data.toy.num_train={NUM_TRAIN}", f"data.toy.num_val={NUM_VAL}",
+    "trainer.enable_progress_bar=false", "callbacks.progress=null",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data") / "toy"
+    write_toy_dataset(root, ToyOptions(num_train=NUM_TRAIN, num_val=NUM_VAL))
+    return root
+
+
+@pytest.fixture(scope="session")
+def settings(toy_root):
+    return [*TINY, f"data.root={toy_root}"]
+
+
+@pytest.fixture(scope="session")
+def start(settings):
+    """Trains with the tiny settings into a folder."""
+
+    def _start(run_dir, *overrides):
+        return train(compose("train", [*settings, f"run_dir={run_dir}", *overrides]))
+
+    return _start
+
+
+@pytest.fixture(scope="session")
+def run(start, tmp_path_factory):
+    """A finished run of six steps."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    start(run_dir, "trainer.max_steps=6", "draw=2", "trainer.val_check_interval=6")
+    return run_dir

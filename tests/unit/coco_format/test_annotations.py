@@ -1,0 +1,163 @@
+import json
+import re
+
+import numpy as np
+import pytest
+
+from panoptic_tree import BIG_CAR_ID, CAR, CAT_ID, panoptic_json
+from refine.coco_format.annotations import load_panoptic_json
+from refine.errors import RefineError
+
+
+def _load(tmp_path, content):
+    path = tmp_path / "panoptic_val2017.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return load_panoptic_json(path)
+
+
+def _message(tmp_path, content):
+    with pytest.raises(RefineError) as error:
+        _load(tmp_path, content)
+    message = str(error.value)
+    assert "panoptic_val2017.json" in message
+    assert "\n" not in message
+    return message
+
+
+def _changed(change):
+    content = panoptic_json()
+    change(content)
+    return content
+
+
+def test_columns_hold_what_the_file_says(tmp_path):
+    annotations = _load(tmp_path, panoptic_json())
+    assert len(annotations) == 3
+    assert annotations.image_ids.tolist() == [1, 2, 3]
+    assert annotations.image_names.tolist() == ["0001.jpg", "0002.jpg", "0003.jpg"]
+    assert annotations.file_names.tolist() == ["0001.png", "0002.png", "0003.png"]
+    assert annotations.sizes.tolist() == [[8, 12], [10, 6], [5, 5]]
+    assert [s.name for s in annotations.categories.categories] == ["car", "cat", "grass", "sky"]
+
+
+def test_segments_come_in_the_files_order(tmp_path):
+    annotations = _load(tmp_path, panoptic_json())
+    cat, grass, car, crowd = annotations.segments(0)
+    assert (cat.id, cat.is_thing, cat.area, cat.is_crowd) == (CAT_ID, True, 15, False)
+    assert (grass.category, grass.is_thing) == (2, False)
+    assert car.area == 12
+    assert (crowd.category, crowd.is_crowd) == (CAR, True)
+    assert [s.id for s in annotations.segments(2)] == [BIG_CAR_ID]
+
+
+def test_annotations_are_brought_into_the_images_order(tmp_path):
+    annotations = _load(tmp_path, _changed(lambda c: c["annotations"].reverse()))
+    assert annotations.file_names.tolist() == ["0001.png", "0002.png", "0003.png"]
+    assert [s.area for s in annotations.segments(2)] == [25]
+
+
+def test_an_image_without_segments_is_fine(tmp_path):
+    annotations = _load(tmp_path, _changed(lambda c: c["annotations"][1].update(segments_info=[])))
+    assert annotations.segments(1) == ()
+    assert [s.area for s in annotations.segments(2)] == [25]
+
+
+def test_nothing_is_kept_as_python_objects(tmp_path):
+    annotations = _load(tmp_path, panoptic_json())
+    columns = [
+        getattr(annotations, name)
+        for name in annotations.__slots__
+        if name not in ("source", "categories")
+    ]
+    assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
+
+
+def _segment(content):
+    return content["annotations"][0]["segments_info"][1]
+
+
+BAD = {
+    "unknown category": (
+        lambda c: _segment(c).update(category_id=4),
+        "image 1.*'category_id' is 4",
+    ),
+    "segment id twice": (lambda c: _segment(c).update(id=CAT_ID), "image 1.*twice"),
+    "segment id 0": (lambda c: _segment(c).update(id=0), "image 1.*'id' is 0"),
+    "segment id too large": (lambda c: _segment(c).update(id=2**24), "'id' is 16777216"),
+    "huge segment id": (lambda c: _segment(c).update(id=10**30), "'id' is 1000"),
+    "segment id of text": (lambda c: _segment(c).update(id="7"), "'id' is '7'.*int"),
+    "segment id missing": (lambda c: _segment(c).pop("id"), "segments_info.1.: 'id' is missing"),
+    "negative area": (lambda c: _segment(c).update(area=-5), "'area' is -5"),
+    "fractional area": (lambda c: _segment(c).update(area=5.5), "'area' is 5.5"),
+    "iscrowd 2": (lambda c: _segment(c).update(iscrowd=2), "'iscrowd' is 2"),
+    "segment is no object": (
+        lambda c: c["annotations"][0].update(segments_info=[3]),
+        "segments_info.0. is no object",
+    ),
+    "segments are no list": (
+        lambda c: c["annotations"][0].update(segments_info={}),
+        "image 1.*'segments_info' is {}",
+    ),
+    "image id twice": (lambda c: c["images"][1].update(id=1), "'images'.*image id 1.*twice"),
+    "annotated twice": (
+        lambda c: c["annotations"][1].update(image_id=1),
+        "'annotations'.*image id 1.*twice",
+    ),
+    "annotation without image": (
+        lambda c: c["images"].pop(),
+        "image id 3 has no entry in 'images'",
+    ),
+    "image without annotation": (
+        lambda c: c["annotations"].pop(),
+        "image id 3 has no entry in 'annotations'",
+    ),
+    "no images": (lambda c: c.update(images=[], annotations=[]), "'images' is empty"),
+    "images missing": (lambda c: c.pop("images"), "'images' is missing"),
+    "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),
+    "categories missing": (lambda c: c.pop("categories"), "'categories' is missing"),
+    "images are no list": (lambda c: c.update(images={}), "'images' is missing or no list"),
+    "image is no object": (lambda c: c["images"].insert(1, 5), "images.1. is 5"),
+    "image id of text": (lambda c: c["images"][0].update(id="a"), "images.0.: 'id' is 'a'"),
+    "negative image id": (lambda c: c["images"][0].update(id=-1), "images.0.: 'id' is -1"),
+    "height missing": (lambda c: c["images"][2].pop("height"), "images.2.: 'height' is missing"),
+    "height 0": (lambda c: c["images"][2].update(height=0), "images.2.: 'height' is 0"),
+    "name missing": (lambda c: c["images"][0].pop("file_name"), "'file_name' is missing"),
+    "name is a number": (lambda c: c["images"][0].update(file_name=3), "'file_name' is 3"),
+    "category without name": (lambda c: c["categories"][0].pop("name"), "categories.0."),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), BAD.values(), ids=BAD)
+def test_contradictions_are_named(tmp_path, change, expected):
+    message = _message(tmp_path, _changed(change))
+    assert re.search(expected, message), message
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../0001.jpg", "a/../../b.jpg", "C:\\a.jpg", "C:a.jpg", "a\\b.jpg", ""]
+)
+@pytest.mark.parametrize("key", ["images", "annotations"])
+def test_names_that_lead_outside_are_refused(tmp_path, key, name):
+    message = _message(tmp_path, _changed(lambda c: c[key][1].update(file_name=name)))
+    assert "relative path" in message
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", '{"images": [', "\x00", "[" * 100_000, "{'images': []}"]
+)
+def test_what_is_no_json_object_is_refused(tmp_path, text):
+    _message(tmp_path, text)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    text = json.dumps(panoptic_json())
+    assert "no valid JSON" in _message(tmp_path, text[: len(text) // 2])
+
+
+def test_a_byte_order_mark_is_fine(tmp_path):
+    assert len(_load(tmp_path, "\ufeff" + json.dumps(panoptic_json()))) == 3
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(RefineError, match=r"nothing.json: cannot be read"):
+        load_panoptic_json(tmp_path / "nothing.json")

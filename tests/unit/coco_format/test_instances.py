@@ -1,0 +1,120 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from panoptic_tree import CAR, CAT, CATEGORIES, instances_json
+from refine.categories import CategoryTable
+from refine.coco_format.instances import load_instances_json
+from refine.errors import RefineError
+from refine.ops.outlines import RunLengths, decode_runs
+
+TABLE = CategoryTable.from_json(CATEGORIES, source="test")
+
+
+def _load(tmp_path, content):
+    path = tmp_path / "instances_val2017.json"
+    path.write_text(json.dumps(content))
+    return load_instances_json(path, TABLE)
+
+
+def _changed(change):
+    content = instances_json()
+    change(content["annotations"])
+    return content
+
+
+def test_annotations_of_an_image(tmp_path):
+    instances = _load(tmp_path, instances_json())
+    assert len(instances) == 4
+    car, cat, crowd = instances.of_image(1)
+    assert (car.category, car.is_crowd, car.box) == (CAR, False, (1, 2, 5, 6))
+    assert (cat.category, cat.box) == (CAT, (3, 4, 8, 7))
+    (polygon,) = car.outline
+    assert polygon.tolist() == [[1, 2], [5, 2], [5, 6], [1, 6]]
+    assert crowd.is_crowd
+    assert isinstance(crowd.outline, RunLengths)
+    mask = decode_runs(crowd.outline)
+    assert mask.shape == (8, 12)
+    assert mask.sum() == mask[0:2, 9:12].sum() == 6
+
+
+def test_an_image_without_annotations_has_none(tmp_path):
+    assert _load(tmp_path, instances_json()).of_image(2) == ()
+    assert _load(tmp_path, {"annotations": []}).of_image(1) == ()
+
+
+def test_the_files_order_does_not_matter_to_other_images(tmp_path):
+    instances = _load(tmp_path, _changed(lambda a: a.reverse()))
+    assert [a.is_crowd for a in instances.of_image(1)] == [True, False, False]
+    assert instances.of_image(3)[0].box == (0, 0, 5, 5)
+
+
+def test_decimals_survive_the_storage_exactly(tmp_path):
+    numbers = [100.1, 473.53, 612.67, 375.37, 0.3, 0.7]
+    content = _changed(lambda a: a[3].update(segmentation=[numbers]))
+    (polygon,) = _load(tmp_path, content).of_image(3)[0].outline
+    assert polygon.ravel().tolist() == numbers
+
+
+def test_several_polygons_and_short_ones(tmp_path, caplog):
+    two = [[0, 0, 2, 0, 2, 2], [3, 3], [3, 3, 5, 3, 5, 5, 3, 5]]
+    with caplog.at_level(logging.WARNING):
+        instances = _load(tmp_path, _changed(lambda a: a[3].update(segmentation=two)))
+    assert [len(p) for p in instances.of_image(3)[0].outline] == [3, 4]
+    assert [len(a.outline) for a in instances.of_image(1)[:2]] == [1, 1]
+    assert "1 polygons" in caplog.text
+
+
+def test_compressed_run_lengths(tmp_path):
+    instances = _load(tmp_path, instances_json())
+    counts = instances.of_image(1)[2].outline.counts.decode()
+    again = _load(
+        tmp_path, _changed(lambda a: a[2]["segmentation"].update(counts=counts))
+    ).of_image(1)[2]
+    assert decode_runs(again.outline).sum() == 6
+
+
+def test_nothing_is_kept_as_python_objects(tmp_path):
+    instances = _load(tmp_path, instances_json())
+    columns = [getattr(instances, name) for name in instances.__slots__ if name != "source"]
+    assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
+
+
+BAD = {
+    "unknown category": (lambda a: a[1].update(category_id=99), "'category_id' is 99"),
+    "stuff": (lambda a: a[1].update(category_id=92), "'category_id' is 92.*thing"),
+    "odd polygon": (lambda a: a[1].update(segmentation=[[1, 2, 3]]), "'segmentation'.*polygons"),
+    "flat polygon": (lambda a: a[1].update(segmentation=[1, 2, 3, 4, 5, 6]), "polygons"),
+    "text in a polygon": (lambda a: a[1].update(segmentation=[["a"] * 6]), "finite numbers"),
+    "not finite": (lambda a: a[1].update(segmentation=[[float("nan")] * 6]), "finite numbers"),
+    "outline of text": (lambda a: a[1].update(segmentation="abc"), "'segmentation' is 'abc'"),
+    "no outline": (lambda a: a[1].pop("segmentation"), "'segmentation' is missing"),
+    "runs too short": (lambda a: a[2]["segmentation"].update(counts=[5]), "do not cover"),
+    "runs negative": (lambda a: a[2]["segmentation"].update(counts=[-1, 97]), "do not cover"),
+    "runs huge": (lambda a: a[2]["segmentation"].update(counts=[10**30]), "'segmentation'"),
+    "runs of text": (lambda a: a[2]["segmentation"].update(counts=["a"]), "integers"),
+    "runs broken": (lambda a: a[2]["segmentation"].update(counts="zzz"), "run lengths"),
+    "runs without size": (lambda a: a[2]["segmentation"].pop("size"), "size"),
+    "size of text": (lambda a: a[2]["segmentation"].update(size=["8", "12"]), "'segmentation'"),
+    "short box": (lambda a: a[0].update(bbox=[1, 2, 3]), "'bbox' is .1, 2, 3."),
+    "negative box": (lambda a: a[0].update(bbox=[1, 2, -3, 4]), "'bbox'"),
+    "box of text": (lambda a: a[0].update(bbox=[1, 2, "3", 4]), "'bbox'"),
+    "no iscrowd": (lambda a: a[0].pop("iscrowd"), "'iscrowd' is missing"),
+    "image id of text": (lambda a: a[0].update(image_id="1"), "'image_id' is '1'"),
+}
+
+
+@pytest.mark.parametrize(("change", "expected"), BAD.values(), ids=BAD)
+def test_bad_annotations_are_named(tmp_path, change, expected):
+    with pytest.raises(RefineError, match=expected) as error:
+        _load(tmp_path, _changed(change))
+    assert "instances_val2017.json: annotations[" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_messages_count_in_the_files_order(tmp_path):
+    content = _changed(lambda a: (a[3].update(image_id=0), a[3].update(category_id=99)))
+    with pytest.raises(RefineError, match=r"annotations\[3\]"):
+        _load(tmp_path, content)

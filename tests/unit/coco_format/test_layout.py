@@ -1,0 +1,116 @@
+import json
+import shutil
+import zipfile
+
+import pytest
+
+from panoptic_tree import instances_json, panoptic_json, write_tree
+from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP, open_dataset
+from refine.errors import RefineError
+
+SPLIT = "val2017"
+
+
+def _zip_folder(folder, target, prefix, *, method=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, prefix + path.name)
+    shutil.rmtree(folder)
+
+
+def _official(root, *, method, folder=""):
+    """The tree as downloaded: images, both annotation archives, all zipped."""
+    pngs = root / "annotations" / f"panoptic_{SPLIT}"
+    inner = root / f"panoptic_{SPLIT}.zip"
+    _zip_folder(pngs, inner, f"panoptic_{SPLIT}/", method=zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(root / folder / PANOPTIC_ZIP, "w", method) as archive:
+        archive.writestr(f"annotations/panoptic_{SPLIT}.json", json.dumps(panoptic_json()))
+        archive.write(inner, f"annotations/panoptic_{SPLIT}.zip")
+    with zipfile.ZipFile(root / folder / INSTANCES_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"annotations/instances_{SPLIT}.json", json.dumps(instances_json()))
+    inner.unlink()
+    for path in (root / "annotations").glob("*.json"):
+        path.unlink()
+    _zip_folder(root / SPLIT, root / f"{SPLIT}.zip", f"{SPLIT}/")
+
+
+def _move_pngs(root):
+    shutil.move(root / "annotations" / f"panoptic_{SPLIT}", root / f"panoptic_{SPLIT}")
+
+
+def _zip_pngs(root, folder):
+    pngs = root / "annotations" / f"panoptic_{SPLIT}"
+    _zip_folder(pngs, root / folder / f"panoptic_{SPLIT}.zip", f"panoptic_{SPLIT}/")
+
+
+LAYOUTS = {
+    "unpacked": lambda root: None,
+    "PNGs in the root": _move_pngs,
+    "zipped PNGs in annotations": lambda root: _zip_pngs(root, "annotations"),
+    "zipped PNGs in the root": lambda root: _zip_pngs(root, ""),
+    "official, stored": lambda root: _official(root, method=zipfile.ZIP_STORED),
+    "official, compressed": lambda root: _official(root, method=zipfile.ZIP_DEFLATED),
+    "official, in annotations": lambda root: _official(
+        root, method=zipfile.ZIP_STORED, folder="annotations"
+    ),
+}
+
+
+@pytest.mark.parametrize("arrange", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_gives_the_same_files(tmp_path, arrange):
+    expected = write_tree(tmp_path / "plain", SPLIT, instances=instances_json())
+    root = write_tree(tmp_path / "root", SPLIT, instances=instances_json())
+    arrange(root)
+    files = open_dataset(root, SPLIT)
+    assert files.annotations.image_ids.tolist() == [1, 2, 3]
+    assert len(files.instances) == 4
+    jpeg = (expected / SPLIT / "0002.jpg").read_bytes()
+    png = (expected / "annotations" / f"panoptic_{SPLIT}" / "0002.png").read_bytes()
+    assert files.images.read("0002.jpg") == jpeg
+    assert files.pngs.read("0002.png") == png
+
+
+def test_a_compressed_inner_zip_goes_to_the_cache(tmp_path):
+    root = write_tree(tmp_path / "root", SPLIT)
+    _official(root, method=zipfile.ZIP_DEFLATED)
+    open_dataset(root, SPLIT, cache_dir=tmp_path / "elsewhere")
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+    assert not (root / ".refine_cache").exists()
+    open_dataset(root, SPLIT)
+    assert len(list((root / ".refine_cache").iterdir())) == 1
+
+
+def test_instances_are_optional(tmp_path):
+    assert open_dataset(write_tree(tmp_path, SPLIT), SPLIT).instances is None
+
+
+def test_a_missing_root_says_how_to_get_data(tmp_path):
+    with pytest.raises(RefineError, match=r"nowhere: no such dataset folder.*data=toy"):
+        open_dataset(tmp_path / "nowhere", SPLIT)
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [
+        (SPLIT, "val2017/"),
+        (f"annotations/panoptic_{SPLIT}.json", "panoptic_val2017.json"),
+        (f"annotations/panoptic_{SPLIT}", "panoptic_val2017/"),
+    ],
+)
+def test_a_missing_part_is_named(tmp_path, part, named):
+    root = write_tree(tmp_path, SPLIT)
+    path = root / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(RefineError) as error:
+        open_dataset(root, SPLIT)
+    assert named in str(error.value)
+    assert str(root) in str(error.value)
+
+
+def test_messages_name_the_zip(tmp_path):
+    write_tree(tmp_path, SPLIT)
+    (tmp_path / "annotations" / f"panoptic_{SPLIT}.json").unlink()
+    with zipfile.ZipFile(tmp_path / PANOPTIC_ZIP, "w") as archive:
+        archive.writestr(f"annotations/panoptic_{SPLIT}.json", "{}")
+    with pytest.raises(RefineError, match=f"{PANOPTIC_ZIP}/annotations/panoptic_val2017.json: "):
+        open_dataset(tmp_path, SPLIT)

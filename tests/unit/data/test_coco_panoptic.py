@@ -1,0 +1,313 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from panoptic_tree import (
+    CAR,
+    CAT,
+    CAT_ID,
+    CATEGORIES,
+    GRASS,
+    GRASS_ID,
+    SKY,
+    instances_json,
+    panoptic_json,
+    segment_maps,
+    write_png,
+    write_tree,
+)
+from refine.coco_format.layout import open_dataset
+from refine.data.coco_panoptic import CocoPanopticDataset, SampleKey
+from refine.errors import RefineError
+from refine.ops.outlines import decode_mask
+from refine.options import ImageOptions
+
+SPLIT = "train2017"
+SAME_SIZE = {"train_short_sides_px": [8], "max_long_side_px": 12, "flip_prob": 0.0}
+
+
+def _dataset(root, *, training=True, image_ids=None, seed=0, **options):
+    image = ImageOptions(**SAME_SIZE | options)
+    files = open_dataset(root, SPLIT)
+    return CocoPanopticDataset(files, image, training=training, seed=seed, image_ids=image_ids)
+
+
+@pytest.fixture
+def plain(tmp_path):
+    return write_tree(tmp_path / "plain", SPLIT)
+
+
+@pytest.fixture
+def outlined(tmp_path):
+    return write_tree(tmp_path / "outlined", SPLIT, instances=instances_json())
+
+
+def _full(coded, size):
+    crop = decode_mask(coded)
+    full = np.zeros(size, bool)
+    full[crop.slices] = crop.mask
+    return full
+
+
+def test_the_image_is_the_file(plain):
+    sample = _dataset(plain)[0]
+    expected = np.asarray(Image.open(plain / SPLIT / "0001.jpg"))
+    assert sample.image.dtype == torch.uint8
+    assert np.array_equal(sample.image.permute(1, 2, 0), expected)
+    assert (sample.image_id, sample.file_name) == (1, "0001.jpg")
+    assert sample.original_size == (8, 12)
+    assert sample.truth is None
+    assert not sample.is_padding
+
+
+def test_semantic_targets_keep_crowds_and_ignore_void(plain):
+    semantic = _dataset(plain)[0].target.semantic.numpy()
+    expected = np.full((8, 12), GRASS)
+    expected[2:6, 1:5] = CAR
+    expected[4:7, 3:8] = CAT
+    expected[0:2, 9:12] = CAR
+    assert semantic.dtype == np.uint8
+    assert np.array_equal(semantic, expected)
+    second = _dataset(plain, train_short_sides_px=[6])[1].target.semantic.numpy()
+    assert [set(row.tolist()) for row in second] == [{SKY}] * 3 + [{255}] * 2 + [{SKY}] * 5
+
+
+def test_without_outlines_instances_are_what_the_map_shows(plain):
+    target = _dataset(plain)[0].target
+    assert target.labels.tolist() == [CAT, CAR]
+    assert target.boxes.tolist() == [[3, 4, 8, 7], [1, 2, 5, 6]]
+    assert target.boxes.dtype == torch.float32
+    maps = segment_maps()[1]
+    assert np.array_equal(_full(target.masks[0], (8, 12)), maps == CAT_ID)
+    assert _full(target.masks[1], (8, 12)).sum() == 12
+
+
+def test_with_outlines_instances_overlap_and_crowds_are_dropped(outlined):
+    target = _dataset(outlined)[0].target
+    assert target.labels.tolist() == [CAR, CAT]
+    assert target.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7]]
+    car, cat = (_full(mask, (8, 12)) for mask in target.masks)
+    assert car.sum() == 16
+    assert (car & cat).sum() == 4
+
+
+def test_an_image_without_things(outlined):
+    target = _dataset(outlined)[1].target
+    assert target.boxes.shape == (0, 4)
+    assert target.boxes.dtype == torch.float32
+    assert target.labels.shape == (0,)
+    assert target.labels.dtype == torch.int64
+    assert target.masks == ()
+
+
+def test_an_image_that_one_thing_fills(outlined):
+    target = _dataset(outlined, train_short_sides_px=[10])[2].target
+    assert target.boxes.tolist() == [[0, 0, 10, 10]]
+    assert _full(target.masks[0], (10, 10)).all()
+
+
+@pytest.mark.parametrize("with_outlines", [False, True])
+def test_flip_and_resize_move_everything_together(plain, outlined, with_outlines):
+    root = outlined if with_outlines else plain
+    options = {"train_short_sides_px": [16], "max_long_side_px": 24}
+    straight = _dataset(root, **options)[0]
+    flipped = _dataset(root, **options, flip_prob=1.0)[0]
+    assert straight.image.shape == (3, 16, 24)
+    assert torch.equal(flipped.image, straight.image.flip(-1))
+    assert torch.equal(flipped.target.semantic, straight.target.semantic.flip(-1))
+    mirrored = straight.target.boxes[:, [2, 1, 0, 3]]
+    mirrored[:, [0, 2]] = 24 - mirrored[:, [0, 2]]
+    assert torch.equal(flipped.target.boxes, mirrored)
+    cat = straight.target.labels.tolist().index(CAT)
+    assert straight.target.boxes[cat].tolist() == [6, 8, 16, 14]
+    for sample in (straight, flipped):
+        mask = _full(sample.target.masks[cat], (16, 24))
+        assert np.array_equal(mask, sample.target.semantic.numpy() == CAT)
+
+
+def test_run_lengths_of_instances_are_moved_too(tmp_path):
+    content = instances_json()
+    content["annotations"][2]["iscrowd"] = 0
+    root = write_tree(tmp_path, SPLIT, instances=content)
+    options = {"train_short_sides_px": [16], "max_long_side_px": 24, "flip_prob": 1.0}
+    target = _dataset(root, **options)[0].target
+    assert target.boxes[2].tolist() == [0, 0, 6, 4]
+    assert _full(target.masks[2], (16, 24)).sum() == 24
+
+
+@pytest.mark.parametrize("with_outlines", [False, True])
+def test_instances_that_a_crop_cuts_off_are_dropped(plain, outlined, with_outlines):
+    dataset = _dataset(outlined if with_outlines else plain, crop_px=[2, 2])
+    counts = set()
+    for epoch in range(40):
+        target = dataset[SampleKey(epoch, 0)].target
+        assert target.semantic.shape == (2, 2)
+        assert len(target.boxes) == len(target.labels) == len(target.masks)
+        counts.add(len(target.boxes))
+        for box, mask in zip(target.boxes.tolist(), target.masks, strict=True):
+            full = _full(mask, (2, 2))
+            rows, columns = np.flatnonzero(full.any(1)), np.flatnonzero(full.any(0))
+            assert box == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert counts >= {0, 1}
+
+
+def test_a_sample_is_a_function_of_seed_epoch_and_place(outlined):
+    options = {"train_short_sides_px": list(range(8, 40)), "max_long_side_px": 64}
+
+    def draw(seed, epoch, place):
+        sample = _dataset(outlined, seed=seed, flip_prob=0.5, **options)[SampleKey(epoch, place)]
+        return sample.image.numpy().tobytes(), sample.target.boxes.tolist(), sample.target.masks
+
+    assert draw(1, 2, 0) == draw(1, 2, 0)
+    different = {draw(s, e, 0)[0] for s in (1, 2) for e in (0, 1, 2)}
+    assert len(different) > 3
+
+
+def test_evaluation_has_the_truth_at_original_size(outlined):
+    sample = _dataset(outlined, training=False, eval_short_side_px=16, max_long_side_px=24)[0]
+    assert sample.image.shape == (3, 16, 24)
+    assert sample.target is None
+    truth = sample.truth
+    assert truth.segment_map.dtype == np.int32
+    assert truth.segment_map.shape == (8, 12)
+    assert [s.id for s in truth.segments] == [1, 2, 3, 4]
+    assert [s.category for s in truth.segments] == [CAT, GRASS, CAR, CAR]
+    assert [s.area for s in truth.segments] == [15, 63, 12, 6]
+    assert [s.is_crowd for s in truth.segments] == [False, False, False, True]
+    maps = segment_maps()[1]
+    assert np.array_equal(truth.segment_map == 1, maps == CAT_ID)
+    assert np.array_equal(truth.segment_map == 2, maps == GRASS_ID)
+
+
+def test_evaluation_keeps_crowds_among_the_instances(outlined):
+    instances = _dataset(outlined, training=False)[0].truth.instances
+    assert instances.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7], [9, 0, 12, 2]]
+    assert instances.labels.tolist() == [CAR, CAT, CAR]
+    assert instances.is_crowd.tolist() == [False, False, True]
+    assert [_full(m, (8, 12)).sum() for m in instances.masks] == [16, 15, 6]
+
+
+def test_evaluation_without_outlines_or_things(plain, outlined):
+    assert _dataset(plain, training=False)[0].truth.instances is None
+    instances = _dataset(outlined, training=False)[1].truth.instances
+    assert instances.boxes.shape == (0, 4)
+    assert instances.masks == ()
+
+
+def test_an_outline_without_a_pixel_vanishes_in_training_and_stays_in_evaluation(tmp_path):
+    content = instances_json()
+    content["annotations"][1]["segmentation"] = [[90, 90, 95, 90, 95, 95]]
+    root = write_tree(tmp_path, SPLIT, instances=content)
+    assert _dataset(root)[0].target.labels.tolist() == [CAR]
+    instances = _dataset(root, training=False)[0].truth.instances
+    assert instances.labels.tolist() == [CAR, CAT, CAR]
+    assert decode_mask(instances.masks[1]).mask.size == 0
+
+
+def test_an_index_beyond_the_end_is_padding(plain):
+    dataset = _dataset(plain, training=False)
+    assert [dataset[k].is_padding for k in range(5)] == [False, False, False, True, True]
+    assert dataset[4].image_id == 2
+
+
+def test_a_choice_of_images(plain):
+    dataset = _dataset(plain, image_ids=[3, 1])
+    assert len(dataset) == 2
+    assert [dataset[k].image_id for k in range(2)] == [3, 1]
+    assert dataset.is_wide.tolist() == [True, True]
+    assert _dataset(plain).is_wide.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("image_ids", [[1, 77], [], [1, 1]])
+def test_a_choice_that_cannot_be_met(plain, image_ids):
+    with pytest.raises(RefineError, match=r"image id 77|each once"):
+        _dataset(plain, image_ids=image_ids)
+
+
+def test_too_many_categories_for_a_byte(tmp_path):
+    content = panoptic_json()
+    content["categories"] += [
+        {"id": 1000 + k, "name": f"c{k}", "isthing": 0} for k in range(256 - len(CATEGORIES))
+    ]
+    root = write_tree(tmp_path, SPLIT, panoptic=content)
+    with pytest.raises(RefineError, match=r"panoptic_train2017.json: more than 255 categories"):
+        _dataset(root)
+
+
+def test_datasets_travel_to_spawned_workers(outlined):
+    dataset = _dataset(outlined)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(copy[0].image, dataset[0].image)
+
+
+def _remove(path):
+    path.unlink()
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def _shrink(path):
+    Image.open(path).crop((0, 0, 11, 8)).save(path)
+
+
+def _add_id(path):
+    ids = segment_maps()[1]
+    ids[7, 11] = 4711
+    write_png(path, ids)
+
+
+def _lose_id(path):
+    ids = segment_maps()[1]
+    ids[ids == CAT_ID] = GRASS_ID
+    write_png(path, ids)
+
+
+JPEG, PNG = f"{SPLIT}/0001.jpg", f"annotations/panoptic_{SPLIT}/0001.png"
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("name", "damage", "expected"),
+    [
+        (JPEG, _remove, "no file '0001.jpg'"),
+        (JPEG, _truncate, "0001.jpg: damaged image"),
+        (JPEG, _shrink, r"0001.jpg: 11 x 8 pixels, but .*panoptic_train2017.json says 12 x 8"),
+        (PNG, _remove, "no file '0001.png'"),
+        (PNG, _truncate, "0001.png: damaged PNG"),
+        (PNG, _shrink, r"0001.png: 11 x 8 pixels, but .*panoptic_train2017.json says 12 x 8"),
+        (PNG, _add_id, "0001.png: segment id 4711 is not in the JSON"),
+        (PNG, _lose_id, f"0001.png: segment id {CAT_ID} of the JSON has no pixel"),
+    ],
+)
+def test_bad_files_are_named(plain, name, damage, expected, training):
+    damage(plain / name)
+    dataset = _dataset(plain, training=training)
+    with pytest.raises(RefineError, match=expected) as error:
+        dataset[0]
+    assert "\n" not in str(error.value)
+    assert str(plain) in str(error.value)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_run_lengths_of_another_size_are_named(tmp_path, training):
+    content = instances_json()
+    content["annotations"][2]["segmentation"] = {"size": [4, 4], "counts": [3, 13]}
+    root = write_tree(tmp_path, SPLIT, instances=content)
+    expected = r"instances_train2017.json: image 1: a mask of 4 x 4 pixels, the image has 12 x 8"
+    with pytest.raises(RefineError, match=expected):
+        _dataset(root, training=training)[0]
+
+
+def test_a_json_of_another_size_is_named(plain):
+    path = plain / "annotations" / f"panoptic_{SPLIT}.json"
+    content = json.loads(path.read_text())
+    content["images"][0]["height"] = 9
+    path.write_text(json.dumps(content))
+    with pytest.raises(RefineError, match=r"0001.jpg: 12 x 8 pixels, but .* says 12 x 9"):
+        _dataset(plain)[0]

@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+import torch
+
+from refine.data.collate import collate
+from refine.ops.outlines import encode_mask
+from refine.types import GroundTruth, MaskCrop, Sample, TrainingTarget
+
+
+def _target(height, width):
+    return TrainingTarget(
+        semantic=torch.randint(0, 5, (height, width), dtype=torch.uint8),
+        boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
+        labels=torch.tensor([0]),
+        masks=(encode_mask(MaskCrop(0, 0, np.ones((1, 1), bool))),),
+    )
+
+
+def _sample(height, width, *, training=True, **fields):
+    return Sample(
+        image=torch.randint(1, 256, (3, height, width), dtype=torch.uint8),
+        image_id=height,
+        file_name="a.jpg",
+        original_size=(height, width),
+        target=_target(height, width) if training else None,
+        **fields,
+    )
+
+
+SIZES = [(40, 64), (33, 100), (1, 1)]
+
+
+def test_images_and_targets_are_padded_to_a_common_multiple():
+    samples = [_sample(*size) for size in SIZES]
+    batch = collate(samples)
+    assert batch.images.shape == (3, 3, 64, 128)
+    assert batch.images.dtype == torch.uint8
+    assert batch.image_sizes == tuple(SIZES)
+    for k, (sample, (h, w)) in enumerate(zip(samples, SIZES, strict=True)):
+        assert torch.equal(batch.images[k, :, :h, :w], sample.image)
+        assert not batch.images[k, :, h:].any()
+        assert not batch.images[k, :, :, w:].any()
+        semantic = batch.targets[k].semantic
+        assert semantic.shape == (64, 128)
+        assert torch.equal(semantic[:h, :w], sample.target.semantic)
+        assert (semantic[h:] == 255).all()
+        assert (semantic[:, w:] == 255).all()
+
+
+def test_the_rest_travels_unchanged():
+    samples = [_sample(*size) for size in SIZES]
+    for before, after in zip(samples, collate(samples).samples, strict=True):
+        assert torch.equal(after.image, before.image)
+        assert torch.equal(after.target.boxes, before.target.boxes)
+        assert after.target.masks == before.target.masks
+        assert (after.image_id, after.original_size) == (before.image_id, before.original_size)
+
+
+def test_the_given_samples_stay_as_they_are():
+    samples = [_sample(*size) for size in SIZES]
+    collate(samples)
+    assert [s.target.semantic.shape for s in samples] == SIZES
+
+
+def test_images_of_the_samples_are_views_of_the_batch():
+    batch = collate([_sample(*size) for size in SIZES])
+    batch.images[1] = 7
+    assert (batch.samples[1].image == 7).all()
+
+
+def test_dense_memory_is_four_bytes_a_padded_pixel():
+    batch = collate([_sample(*size) for size in SIZES])
+    stored = batch.images.nbytes + sum(t.semantic.nbytes for t in batch.targets)
+    assert stored == 4 * 3 * 64 * 128
+    storages = {t.semantic.untyped_storage().nbytes() for t in batch.targets}
+    assert storages == {64 * 128}
+
+
+@pytest.mark.parametrize("size", [(32, 64), (1, 1)])
+def test_one_sample(size):
+    batch = collate([_sample(*size)])
+    assert batch.images.shape[-2:] == (32, 64 if size[1] == 64 else 32)
+
+
+def test_evaluation_samples_keep_truth_and_padding_mark():
+    truth = GroundTruth(segment_map=np.zeros((40, 64), np.int32), segments=())
+    batch = collate([_sample(40, 64, training=False, truth=truth, is_padding=True)])
+    assert batch.samples[0].truth is truth
+    assert batch.samples[0].is_padding
+    with pytest.raises(ValueError, match="no training targets"):
+        _ = batch.targets

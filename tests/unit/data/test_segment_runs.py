@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from refine.data.segment_runs import find_crops, find_runs
+from refine.errors import RefineError
+from refine.types import Segment
+
+
+def _segments(*ids):
+    return [Segment(id=i, category=0, is_thing=True, area=1) for i in ids]
+
+
+def _random_map(rng, ids, shape):
+    blocks = rng.choice([0, *ids], size=(shape[0] // 3 + 1, shape[1] // 4 + 1))
+    ids_map = blocks.repeat(3, 0).repeat(4, 1)[: shape[0], : shape[1]].astype(np.int32)
+    ids_map.flat[: len(ids)] = ids
+    return ids_map
+
+
+def test_painting_equals_looking_up_every_pixel():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        ids = rng.choice(2**24 - 1, rng.integers(1, 9), replace=False) + 1
+        ids_map = _random_map(rng, ids, tuple(rng.integers(4, 30, 2)))
+        runs = find_runs(ids_map, _segments(*ids.tolist()), source="m.png")
+        values = rng.integers(0, 255, len(ids) + 1).astype(np.uint8)
+        table = {0: values[0], **dict(zip(ids.tolist(), values[1:], strict=True))}
+        painted = runs.paint(values)
+        assert painted.dtype == np.uint8
+        assert painted.tolist() == [[table[i] for i in row] for row in ids_map.tolist()]
+
+
+def test_crops_are_tight_and_in_the_order_asked_for():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        ids_map = _random_map(rng, [70, 8, 900], (20, 30))
+        runs = find_runs(ids_map, _segments(70, 8, 900), source="m.png")
+        for place, crop in zip([3, 1], find_crops(runs, [3, 1]), strict=True):
+            mask = ids_map == {1: 70, 3: 900}[place]
+            assert np.array_equal(mask[crop.slices], crop.mask)
+            assert crop.mask.sum() == mask.sum()
+            assert crop.mask.any(axis=0)[[0, -1]].all()
+            assert crop.mask.any(axis=1)[[0, -1]].all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_one_segment_everywhere(shape):
+    runs = find_runs(np.full(shape, 5, np.int32), _segments(5), source="m.png")
+    (crop,) = find_crops(runs, [1])
+    assert crop.mask.shape == shape
+    assert crop.mask.all()
+
+
+def test_all_void():
+    runs = find_runs(np.zeros((3, 4), np.int32), [], source="m.png")
+    assert runs.paint(np.array([255], np.uint8)).tolist() == [[255] * 4] * 3
+    assert find_crops(runs, []) == []
+
+
+@pytest.mark.parametrize("unknown", [1, 6, 2**24 - 1])
+def test_an_id_that_the_json_lacks(unknown):
+    ids_map = np.full((3, 4), 5, np.int32)
+    ids_map[1, 1] = unknown
+    with pytest.raises(RefineError, match=rf"^m.png: segment id {unknown} is not in the JSON"):
+        find_runs(ids_map, _segments(5), source="m.png")
+
+
+def test_an_id_that_the_png_lacks():
+    with pytest.raises(RefineError, match=r"^m.png: segment id 9 of the JSON has no pixel"):
+        find_runs(np.full((3, 4), 5, np.int32), _segments(5, 9), source="m.png")
+    with pytest.raises(RefineError, match=r"segment id 9 of the JSON"):
+        find_runs(np.zeros((3, 4), np.int32), _segments(9), source="m.png")

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from refine.data.transforms import (
+    Geometry,
+    draw_geometry,
+    eval_geometry,
+    resized_size,
+    transform_crop,
+    transform_image,
+    transform_map,
+    transform_polygon,
+)
+from refine.ops.outlines import rasterize_polygons
+from refine.options import ImageOptions
+from refine.types import MaskCrop
+
+
+def _geometry(source, resized, *, offset=(0, 0), size=None, flip=False):
+    return Geometry(source=source, resized=resized, offset=offset, size=size or resized, flip=flip)
+
+
+GEOMETRIES = [
+    _geometry((40, 60), (40, 60)),
+    _geometry((40, 60), (80, 120)),
+    _geometry((40, 60), (67, 101), flip=True),
+    _geometry((40, 60), (23, 31)),
+    _geometry((40, 60), (67, 101), offset=(7, 30), size=(50, 40)),
+    _geometry((40, 60), (67, 101), offset=(7, 30), size=(50, 40), flip=True),
+    _geometry((40, 60), (1, 1)),
+]
+
+
+def _nearest(labels, geometry):
+    """The obvious way: each pixel's centre, moved back."""
+    height, width = geometry.size
+    result = np.zeros((height, width), labels.dtype)
+    for r in range(height):
+        for c in range(width):
+            x = width - 1 - c if geometry.flip else c
+            y_source = (r + geometry.offset[0] + 0.5) * geometry.source[0] / geometry.resized[0]
+            x_source = (x + geometry.offset[1] + 0.5) * geometry.source[1] / geometry.resized[1]
+            result[r, c] = labels[int(y_source + 1e-9), int(x_source + 1e-9)]
+    return result
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_maps_take_the_pixel_under_each_centre(geometry):
+    labels = np.random.default_rng(0).integers(0, 200, geometry.source).astype(np.uint8)
+    result = transform_map(labels, geometry)
+    assert result.dtype == np.uint8
+    assert np.array_equal(result, _nearest(labels, geometry))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_crops_move_like_the_full_map(geometry):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        y, x = rng.integers(0, 30), rng.integers(0, 50)
+        mask = rng.random((rng.integers(1, 40 - y + 1), rng.integers(1, 60 - x + 1))) < 0.5
+        full = np.zeros(geometry.source, bool)
+        full[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+        crop = transform_crop(MaskCrop(y=int(y), x=int(x), mask=mask), geometry)
+        result = np.zeros(geometry.size, bool)
+        if crop is not None:
+            result[crop.slices] = crop.mask
+        assert np.array_equal(result, transform_map(full, geometry))
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_polygons_move_like_the_map(geometry):
+    # a polygon on the borders of old pixels is as sharp as the map; only rounding may differ
+    rectangle = np.array([[12, 9], [48, 9], [48, 31], [12, 31]], np.float64)
+    labels = np.zeros(geometry.source, bool)
+    labels[9:31, 12:48] = True
+    from_map = transform_map(labels, geometry)
+    crop = rasterize_polygons([transform_polygon(rectangle, geometry)], geometry.size)
+    from_polygon = np.zeros(geometry.size, bool)
+    if crop is not None:
+        from_polygon[crop.slices] = crop.mask
+    differing = (from_polygon != from_map).sum()
+    assert differing <= sum(from_map.shape) * 2
+    for axis in (0, 1):
+        edges = [np.flatnonzero(m.any(axis=axis)) for m in (from_map, from_polygon)]
+        if all(len(e) for e in edges):
+            assert np.abs(edges[0][[0, -1]] - edges[1][[0, -1]]).max() <= 1
+
+
+def test_polygons_scale_exactly():
+    geometry = _geometry((40, 60), (67, 101), offset=(7, 30), size=(50, 40), flip=True)
+    moved = transform_polygon(np.array([[6.0, 4.0]]), geometry)
+    assert moved == pytest.approx(np.array([[40 - (6 * 101 / 60 - 30), 4 * 67 / 40 - 7]]))
+
+
+@pytest.mark.parametrize("resized", [(80, 120), (67, 101), (31, 47)])
+def test_an_edge_lies_at_one_place_in_image_and_map(resized):
+    for edge in range(5, 55, 7):
+        labels = np.zeros((40, 60), np.uint8)
+        labels[:, edge:] = 1
+        image = np.repeat(labels[:, :, None] * 255, 3, axis=2)
+        for flip in (False, True):
+            geometry = _geometry((40, 60), resized, flip=flip)
+            row = transform_image(image, geometry)[0, resized[0] // 2].numpy().astype(float) / 255
+            # the integral of the ramp is where the edge lies, without rounding to pixels
+            from_image, from_map = row.sum(), transform_map(labels, geometry)[0].sum()
+            assert from_image == pytest.approx((60 - edge) * resized[1] / 60, abs=0.15)
+            assert abs(from_map - from_image) <= 0.55
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_images_agree_with_pillow(geometry):
+    image = np.random.default_rng(2).integers(0, 256, (*geometry.source, 3), dtype=np.uint8)
+    height, width = geometry.resized
+    resample = Image.Resampling.BILINEAR
+    expected = np.asarray(Image.fromarray(image).resize((width, height), resample))
+    (top, left), (height, width) = geometry.offset, geometry.size
+    expected = expected[top : top + height, left : left + width]
+    expected = expected[:, ::-1] if geometry.flip else expected
+    result = transform_image(image, geometry).permute(1, 2, 0).numpy()
+    assert result.shape == expected.shape
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "short", "long", "expected"),
+    [
+        ((480, 640), 800, 1333, (800, 1067)),
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((300, 640), 800, 1333, (625, 1333)),
+        ((800, 1333), 800, 1333, (800, 1333)),
+        ((1, 1), 800, 1333, (800, 800)),
+        ((1, 5000), 800, 1333, (1, 1333)),
+        ((128, 192), 128, 192, (128, 192)),
+    ],
+)
+def test_sizes(size, short, long, expected):
+    assert resized_size(size, short, long) == expected
+
+
+def test_evaluation_only_resizes():
+    geometry = eval_geometry((480, 640), ImageOptions(crop_px=[10, 10], flip_prob=1.0))
+    assert geometry == _geometry((480, 640), (800, 1067))
+
+
+def test_drawn_geometries_stay_in_the_image_and_use_every_choice():
+    options = ImageOptions(train_short_sides_px=[32, 48], max_long_side_px=100, crop_px=[40, 50])
+    rng = np.random.default_rng(0)
+    drawn = [draw_geometry((30, 60), options, rng) for _ in range(300)]
+    assert {g.resized for g in drawn} == {(32, 64), (48, 96)}
+    assert {g.size for g in drawn} == {(32, 50), (40, 50)}
+    for g in drawn:
+        assert all(0 <= o <= r - s for o, r, s in zip(g.offset, g.resized, g.size, strict=True))
+    assert {g.offset[0] for g in drawn if g.resized == (48, 96)} == set(range(9))
+    assert {g.offset[1] for g in drawn if g.resized == (32, 64)} == set(range(15))
+    assert 100 < sum(g.flip for g in drawn) < 200
+
+
+@pytest.mark.parametrize(("probability", "flips"), [(0.0, {False}), (1.0, {True})])
+def test_flips_can_be_certain(probability, flips):
+    options = ImageOptions(flip_prob=probability)
+    rng = np.random.default_rng(0)
+    assert {draw_geometry((30, 60), options, rng).flip for _ in range(50)} == flips
