@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## train on toy scenes, evaluate, draw (no download, no GPU)
-	$(BIN)/python scripts/demo.py
+	$(BIN)/python -m refine.train experiment=toy draw=12 hydra.run.dir=runs/demo
 
 test: $(STAMP) ## the test suite without its slow part
 	$(BIN)/python -m pytest -m "not slow"

@@ -23,6 +23,7 @@ SLACK = 0.8
 # A stage is a module benchmark_stages/NAME.py with build() -> list[Case]. Add it here.
 STAGES = {
     "pq": "panoptic quality of maps in memory",
+    "loading": "a training sample from its files",
 }
 
 

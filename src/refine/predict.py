@@ -50,7 +50,8 @@ def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     ).to(device)
     out = Path(cfg.out)
     writer = PanopticWriter(out, checkpoint.categories)
-    for image_id, path in enumerate(track(paths, description="predicting"), start=1):
+    image_ids = choose_image_ids(paths)
+    for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
         sample, pixels = _load(path, image_id, options["data"].image)
         (output,) = pipeline.predict(collate([sample]).to(device))
         writer.add(image_id, path.name, output.panoptic)
@@ -87,6 +88,15 @@ def find_images(source: str) -> list[Path]:
             "results; predict their folders one by one"
         )
     return sorted(found)
+
+
+def choose_image_ids(paths: Sequence[Path]) -> list[int]:
+    """COCO's own ids if every file is called by one (``000000000139.jpg``), else 1, 2, ..."""
+    if all(p.stem.isdecimal() for p in paths):
+        ids = [int(p.stem) for p in paths]
+        if len(set(ids)) == len(ids):
+            return ids
+    return list(range(1, len(paths) + 1))
 
 
 def _load(path: Path, image_id: int, options: ImageOptions) -> tuple[Sample, np.ndarray]:

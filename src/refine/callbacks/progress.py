@@ -1,18 +1,30 @@
-"""Progress bar with losses and speed."""
+"""Progress bar with steps, losses and speed."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
+_PREFIX = "train/"
+
 
 class Progress(RichProgressBar):
-    """Lightning's rich progress bar, counting images a second beside the steps."""
+    """Lightning's rich progress bar, with the step of the run and each loss at its end."""
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands at the end of the bar; the version number is no news."""
+        """What stands at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        losses = {
+            name.removeprefix(_PREFIX): f"{float(value):.2f}"
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(_PREFIX)
+        }
+        others = {k: v for k, v in metrics.items() if not k.startswith(_PREFIX)}
+        return {"step": f"{trainer.global_step}/{trainer.max_steps}", **losses, **others}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        # runs are counted in steps: Lightning's "3/-2" says nothing
+        return f"epoch {current_epoch}"

@@ -43,7 +43,7 @@ def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
             # a sweep goes on with its other jobs; Hydra raises this one's error at the end
             if full_error or settings.mode == RunMode.MULTIRUN:
                 raise
-            _exit(_one_line(error))
+            _exit(str(error))
 
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)(job)
     try:
@@ -51,7 +51,7 @@ def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
     except RefineError as error:
         if full_error:
             raise
-        _exit(_one_line(error))
+        _exit(str(error))
     except ConfigError as error:
         if full_error:
             raise
@@ -68,8 +68,3 @@ def _remove_if_empty(run_dir: Path) -> None:
 def _exit(message: str) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")
     sys.exit(1)
-
-
-def _one_line(error: RefineError) -> str:
-    """The message; a loader process wraps it in its own traceback, whose last line it is."""
-    return str(error).strip().splitlines()[-1].removeprefix("refine.errors.RefineError: ")

@@ -82,8 +82,10 @@ class PanopticFPN(nn.Module):
         self.semantic_predictor = SemanticPredictor(channels, num_categories)
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        if options.channels_last:
-            self.to(memory_format=torch.channels_last)
+        self._memory_format = (
+            torch.channels_last if options.channels_last else torch.contiguous_format
+        )
+        self.to(memory_format=self._memory_format)
 
     def loss(self, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
         """Unweighted losses of a batch.
@@ -161,9 +163,7 @@ class PanopticFPN(nn.Module):
 
     def _dense(self, batch: Batch) -> _Dense:
         images = self.normalize(batch)
-        if self.options.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        levels = self.backbone(images)
+        levels = self.backbone(images.contiguous(memory_format=self._memory_format))
         semantic_logits = self.semantic_predictor(self.semantic_trunk(levels[:4]))
         return _Dense(levels, semantic_logits, self.proposals(levels, images))
 

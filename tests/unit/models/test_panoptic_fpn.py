@@ -95,3 +95,27 @@ def test_overfits_one_batch():
         optimizer.step()
         history.append(float(loss.detach()))
     assert history[-1] < 0.6 * history[0]
+
+
+def test_bf16_autocast_trains_and_predicts_in_float32():
+    rng = np.random.default_rng(0)
+    network, batch = tiny_network(), fake_batch([fake_sample(rng)])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = _loss(network, batch)
+        with torch.no_grad():
+            (raw,) = network.predict(batch)
+    total_loss(losses, LossWeights()).backward()
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    assert raw.semantic_logits.dtype == raw.mask_logits.dtype == torch.float32
+
+
+def test_memory_format_does_not_change_the_result():
+    rng = np.random.default_rng(0)
+    batch = fake_batch([fake_sample(rng)])
+    plain, channels_last = tiny_network(), tiny_network()
+    plain.load_state_dict(channels_last.state_dict())
+    plain._memory_format = torch.contiguous_format
+    plain.to(memory_format=torch.contiguous_format)
+    for name, value in _loss(plain, batch).items():
+        torch.testing.assert_close(value, _loss(channels_last, batch)[name], rtol=1e-4, atol=1e-5)

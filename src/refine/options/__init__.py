@@ -1,0 +1,42 @@
+"""Every knob, once: its name, type, unit, default and range.
+
+Hydra uses these dataclasses as the schema of ``conf/`` (a misspelt key or a wrong type is refused
+while the configuration is composed) and the constructors take them, so a default stands here and
+nowhere else. Defaults are the paper's, or those of the baseline that it builds on (detectron2's
+Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end in ``_px``.
+
+Ranges are checked on construction: a value outside raises ``ValueError`` naming the knob.
+"""
+
+from refine.options.data import AnchorOptions, DataOptions, ImageOptions, ToyOptions
+from refine.options.fusion import FusionOptions, MergeOptions
+from refine.options.model import (
+    BACKBONES,
+    NORMS,
+    BackboneOptions,
+    LossWeights,
+    ModelOptions,
+    ProposalOptions,
+    RoIOptions,
+    SemanticOptions,
+)
+from refine.options.optimisation import OptimizerOptions, ScheduleOptions
+
+__all__ = [
+    "BACKBONES",
+    "NORMS",
+    "AnchorOptions",
+    "BackboneOptions",
+    "DataOptions",
+    "FusionOptions",
+    "ImageOptions",
+    "LossWeights",
+    "MergeOptions",
+    "ModelOptions",
+    "OptimizerOptions",
+    "ProposalOptions",
+    "RoIOptions",
+    "ScheduleOptions",
+    "SemanticOptions",
+    "ToyOptions",
+]
