@@ -87,7 +87,7 @@ def test_callbacks_and_loggers_are_built(tmp_path):
     OmegaConf.update(cfg, "logger.csv.save_dir", str(tmp_path))
     names = [type(build(node)).__name__ for node in (*cfg.callbacks.values(), *cfg.logger.values())]
     assert names == [
-        "ModelCheckpoint", "ModelCheckpoint", "LearningRateMonitor", "Progress", "CSVLogger",
+        "ModelCheckpoint", "LastCheckpoint", "LearningRateMonitor", "Progress", "CSVLogger",
     ]  # fmt: skip
 
 

@@ -18,6 +18,8 @@ from refine.config.messages import ConfigError
 from refine.config.schema import register_schemas
 from refine.errors import RefineError
 
+_BAD_INPUT = (RefineError, *ConfigError)
+
 
 def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose the configuration from the command line and run the task.
@@ -38,24 +40,20 @@ def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
         settings = HydraConfig.get()
         try:
             return task(cfg)
-        except RefineError as error:
+        except _BAD_INPUT as error:
             _remove_if_empty(Path(settings.runtime.output_dir))
             # a sweep goes on with its other jobs; Hydra raises this one's error at the end
             if full_error or settings.mode == RunMode.MULTIRUN:
                 raise
-            _exit(str(error))
+            _exit(error, name)
 
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)(job)
     try:
         main()
-    except RefineError as error:
+    except _BAD_INPUT as error:
         if full_error:
             raise
-        _exit(str(error))
-    except ConfigError as error:
-        if full_error:
-            raise
-        _exit(explain_error(error, name))
+        _exit(error, name)
 
 
 def _remove_if_empty(run_dir: Path) -> None:
@@ -65,6 +63,7 @@ def _remove_if_empty(run_dir: Path) -> None:
             run_dir.rmdir()
 
 
-def _exit(message: str) -> NoReturn:
+def _exit(error: Exception, command: str) -> NoReturn:
+    message = str(error) if isinstance(error, RefineError) else explain_error(error, command)
     sys.stderr.write(f"error: {message}\n")
     sys.exit(1)
