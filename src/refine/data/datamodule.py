@@ -1,6 +1,5 @@
 """Both splits of a dataset, as Lightning asks for them."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,9 +47,8 @@ class PanopticDataModule(pl.LightningDataModule):
             RefineError: The root holds something else, or cannot be written.
         """
         if self.options.toy is not None:
-            ensure_toy_dataset(
-                Path(self.options.root), self.options.toy, num_processes=os.cpu_count() or 1
-            )
+            # one process: a second would import the caller's torch before it draws anything
+            ensure_toy_dataset(Path(self.options.root), self.options.toy)
 
     def setup(self, stage: str) -> None:
         """Read the annotations: of both splits to fit, else of the evaluation split alone.
