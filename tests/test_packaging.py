@@ -38,7 +38,7 @@ def test_installed_package_finds_its_configuration(wheel, tmp_path):
     code = (
         "from refine.config import compose; from refine.config.locate import conf_dir; "
         "assert 'site' in str(conf_dir()), conf_dir(); "
-        "assert compose('train', ['experiment=toy']).data.batch_size == 8"
+        "assert compose('train', ['experiment=toy']).data.batch_size == 4"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)

@@ -17,12 +17,17 @@ class Progress(RichProgressBar):
         """What stands at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        losses = {
-            name.removeprefix(_PREFIX): f"{float(value):.2f}"
+        logged = {
+            name.removeprefix(_PREFIX): float(value)
             for name, value in trainer.callback_metrics.items()
             if name.startswith(_PREFIX)
         }
+        groups: dict[str, float] = {}  # rpn_objectness and rpn_box are one: the bar is narrow
+        for name, value in logged.items():
+            group = name.split("_")[0]
+            groups[group] = groups.get(group, 0.0) + value
         others = {k: v for k, v in metrics.items() if not k.startswith(_PREFIX)}
+        losses = {name: f"{value:.2f}" for name, value in groups.items()}
         return {"step": f"{trainer.global_step}/{trainer.max_steps}", **losses, **others}
 
     def _get_train_description(self, current_epoch: int) -> str:
