@@ -1,6 +1,5 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,8 +70,3 @@ class Pipeline(nn.Module):
             options=self.fusion,
             stuff_area_limit_px=self.stuff_area_limit_px,
         )
-
-
-def batch_names(batch: Batch) -> Sequence[str]:
-    """File names of a batch's images, for messages."""
-    return [sample.file_name for sample in batch.samples]
