@@ -96,3 +96,8 @@ def test_no_network_is_one_line_that_names_the_way_out(monkeypatch):
     with pytest.raises(RefineError, match="weights=none") as caught:
         _load("torchvision:IMAGENET1K_V1", "frozen_bn")
     assert "\n" not in str(caught.value)
+
+
+def test_random_weights_under_frozen_statistics_are_refused():
+    with pytest.raises(RefineError, match=r"model\.backbone\.norm=gn"):
+        _load("none", "frozen_bn")
