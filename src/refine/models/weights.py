@@ -47,12 +47,10 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
             dropped silently.
     """
     if spec == "none":
-        if (
-            options.norm == "frozen_bn"
-        ):  # statistics of no data: activations grow until they overflow
+        if options.norm == "frozen_bn":  # of no data: activations would overflow
             raise RefineError(
-                "weights=none with model.backbone.norm=frozen_bn cannot train; give weights, or add "
-                "model.backbone.norm=gn model.backbone.frozen_stages=0"
+                "weights=none with model.backbone.norm=frozen_bn cannot train; give weights, or "
+                "add model.backbone.norm=gn model.backbone.frozen_stages=0"
             )
         return
     if spec.startswith("torchvision:"):
@@ -76,7 +74,8 @@ def _download(spec: str, backbone_name: str) -> dict[str, Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         raise RefineError(
             f"weights={spec}: the download failed ({_first_line(error)}); check the network, "
-            "give a local file as weights=PATH, or start from random weights with weights=none model.backbone.norm=gn"
+            "give a local file as weights=PATH, or start from random weights with weights=none "
+            "model.backbone.norm=gn"
         ) from None
     return state
 
