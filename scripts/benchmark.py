@@ -24,6 +24,12 @@ SLACK = 0.8
 STAGES = {
     "pq": "panoptic quality of maps in memory",
     "loading": "a training sample from its files",
+    "roi_flatten": "masks on a canvas of categories, and back",
+    "unknown_erasing": "regions of the semantic map and their scores",
+    "paste": "masks from their boxes to the image",
+    "semantic_argmax": "best category of every pixel",
+    "pair_overlaps": "pixels that every two masks share",
+    "postprocessing": "from the network's output to the panoptic map",
 }
 
 
@@ -32,7 +38,7 @@ def main() -> int:
     arguments = _parse_arguments()
     if arguments.list:
         for name, description in STAGES.items():
-            print(f"{name:<12} {description}")
+            print(f"{name:<16} {description}")
         return 0
     print(f"{'case':<36} {'ours ms':>9} {'peer ms':>9} {'ratio':>7} {'goal':>6}")
     verdicts = [

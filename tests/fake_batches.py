@@ -3,11 +3,12 @@
 import numpy as np
 import torch
 
-from refine.models.panoptic_fpn import PanopticFPN
+from refine.models.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
 from refine.options import (
     AnchorOptions,
     BackboneOptions,
+    IBPPOptions,
     ModelOptions,
     ProposalOptions,
     RoIOptions,
@@ -19,19 +20,29 @@ NUM_THINGS = 3
 NUM_CATEGORIES = 5
 
 
-def tiny_options(*, name="r18", norm="gn", frozen_stages=0) -> ModelOptions:
+def tiny_options(
+    *, name="r18", norm="gn", frozen_stages=0, iterations=0, cascade=None, **ibpp
+) -> ModelOptions:
+    """Without ``cascade`` there is one exactly if there are iterations."""
     return ModelOptions(
         backbone=BackboneOptions(
             name=name, norm=norm, fpn_channels=32, frozen_stages=frozen_stages
         ),
         proposals=ProposalOptions(post_nms_train=50, post_nms_eval=50, samples_per_image=64),
-        roi=RoIOptions(samples_per_image=16, box_fc_channels=32, mask_channels=32, mask_convs=1),
+        roi=RoIOptions(
+            samples_per_image=16,
+            box_fc_channels=32,
+            mask_channels=32,
+            mask_convs=1,
+            cascade=iterations > 0 if cascade is None else cascade,
+        ),
         semantic=SemanticOptions(channels=32),
+        ibpp=IBPPOptions(num_iterations=iterations, **ibpp),
     )
 
 
-def tiny_network(**kwargs) -> PanopticFPN:
-    return PanopticFPN(
+def tiny_network(**kwargs) -> RefineNet:
+    return RefineNet(
         tiny_options(**kwargs),
         anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
         num_things=NUM_THINGS,

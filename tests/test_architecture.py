@@ -29,29 +29,35 @@ LAYERS = {
     "models": 3,
     "data": 3,
     "pipeline": 4,
+    "prediction_cache": 4,
     "checkpoint": 4,
     "training": 5,
     "callbacks": 5,
     "config": 6,
     "assembly": 6,
     "results": 6,
+    "reporting": 6,
     "train": 7,
     "evaluate": 7,
     "predict": 7,
     "score": 7,
 }
-SAME_LAYER_ALLOWED = {("train", "evaluate"), *((a, "errors") for a in ("categories", "types"))}
+SAME_LAYER_ALLOWED = {
+    ("train", "evaluate"),
+    ("reporting", "results"),
+    *((a, "errors") for a in ("categories", "types")),
+}
 
 # third-party package -> the rooms (or files) that may import it; what is not listed is open to all
 ONLY_IN = {
     "hydra": ("config", "train", "evaluate", "predict", "score"),
-    "omegaconf": ("config", "results", "train", "evaluate", "predict", "score"),
+    "omegaconf": ("config", "results", "reporting/study", "train", "evaluate", "predict", "score"),
     "pytorch_lightning": ("data/datamodule", "training", "callbacks", "train", "evaluate"),
     "torchmetrics": ("metrics",),
     "pycocotools": ("ops/outlines",),
     "scipy": ("ops", "data"),
     "PIL": ("coco_format", "data", "viz", "predict"),
-    "safetensors": ("models/weights",),
+    "safetensors": ("models/weights", "prediction_cache"),
     "rich": ("results", "callbacks", "predict"),
     "torchvision.models": ("models",),
     "torchvision.models.detection": ("models/proposals",),

@@ -3,7 +3,7 @@
 from refine.categories import CategoryTable
 from refine.checkpoint import Checkpoint
 from refine.errors import RefineError
-from refine.models.panoptic_fpn import PanopticFPN
+from refine.models.refine_net import RefineNet
 from refine.options import DataOptions, FusionOptions, ModelOptions
 from refine.pipeline import Pipeline
 
@@ -12,7 +12,7 @@ def build_pipeline(
     model: ModelOptions, data: DataOptions, fusion: FusionOptions, *, categories: CategoryTable
 ) -> Pipeline:
     """Network with random weights, and its fusion."""
-    network = PanopticFPN(
+    network = RefineNet(
         model,
         anchors=data.anchors,
         num_things=categories.num_things,

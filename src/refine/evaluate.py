@@ -15,6 +15,7 @@ from refine.config.instantiate import build_trainer, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
 from refine.metrics.average_precision import AveragePrecision
+from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.results import print_table, say, write_config, write_results
@@ -88,7 +89,13 @@ def finish(
     assert result is not None
     metrics = result.metrics | {"seed": cfg.seed}
     if trainer.is_global_zero:
-        write_results(run_dir, metrics, to_csv(result.rows), config=to_plain(cfg))
+        write_results(
+            run_dir,
+            metrics,
+            to_csv(result.rows),
+            per_image_csv=records_to_csv(result.records, datamodule.categories),
+            config=to_plain(cfg),
+        )
         print_table(QualityTable(result.groups), metrics)
         say(f"results: {run_dir}" + (f"; pictures: {run_dir / 'pictures'}" if cfg.draw else ""))
     return metrics

@@ -1,14 +1,16 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from refine.errors import RefineError
+from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
-from refine.models.panoptic_fpn import PanopticFPN
+from refine.models.refine_net import RefineNet
 from refine.options import FusionOptions
-from refine.types import Batch, PanopticPrediction, RawPrediction
+from refine.types import Batch, GroundTruth, PanopticPrediction, RawPrediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,12 +18,17 @@ class PipelineOutput:
     """What the pipeline says of one image.
 
     Attributes:
-        raw: The network's answer, on the host.
+        evidence: The network's answer and what the fusion derived of it.
         panoptic: After fusion, at original size.
     """
 
-    raw: RawPrediction
+    evidence: Evidence
     panoptic: PanopticPrediction
+
+    @property
+    def raw(self) -> RawPrediction:
+        """The network's answer, on the host but for its semantic logits."""
+        return self.evidence.raw
 
 
 class Pipeline(nn.Module):
@@ -36,7 +43,7 @@ class Pipeline(nn.Module):
 
     def __init__(
         self,
-        network: PanopticFPN,
+        network: RefineNet,
         *,
         num_things: int,
         fusion: FusionOptions,
@@ -55,18 +62,37 @@ class Pipeline(nn.Module):
         The caller has put the module into eval mode.
 
         Args:
-            batch: Images; targets and truths are not read.
+            batch: Images; targets are not read, truths by the fusion's oracles alone.
 
         Raises:
-            RefineError: The network's output is not finite.
+            RefineError: The network's output is not finite; the image is named.
         """
-        raws = [raw.to("cpu") for raw in self.network.predict(batch)]
-        return [PipelineOutput(raw, self._fuse(raw)) for raw in raws]
+        fusion = self.fusion
+        min_score = fusion.merge.score_thresh if fusion.panoptic_only else 0.0
+        raws = self.network.predict(batch, min_score=min_score)
+        outputs = []
+        for raw, sample in zip(raws, batch.samples, strict=True):
+            try:
+                outputs.append(self.fuse(_to_host(raw), sample.truth))
+            except RefineError as error:
+                raise RefineError(f"{sample.file_name}: {error}") from None
+        return outputs
 
-    def _fuse(self, raw: RawPrediction) -> PanopticPrediction:
-        return fuse(
-            raw,
-            num_things=self.num_things,
-            options=self.fusion,
-            stuff_area_limit_px=self.stuff_area_limit_px,
+    def fuse(self, raw: RawPrediction, truth: GroundTruth | None = None) -> PipelineOutput:
+        """The fusion alone.
+
+        Args:
+            raw: The network's output for one image, or what a cache kept of it.
+            truth: Of the image; the oracles read it.
+        """
+        evidence = Evidence(raw, num_things=self.num_things)
+        panoptic = fuse(
+            evidence, self.fusion, stuff_area_limit_px=self.stuff_area_limit_px, truth=truth
         )
+        return PipelineOutput(evidence, panoptic)
+
+
+def _to_host(raw: RawPrediction) -> RawPrediction:
+    """All but the semantic logits: the fusion needs a map of them, a hundredth of their size."""
+    logits = raw.semantic_logits
+    return replace(replace(raw, semantic_logits=logits[:0]).to("cpu"), semantic_logits=logits)

@@ -34,18 +34,21 @@ def write_results(
     metrics: Mapping[str, float | int],
     per_category_csv: str,
     *,
+    per_image_csv: str,
     config: Mapping[str, Any],
 ) -> None:
-    """``metrics.json``, ``per_category.csv`` and, last of all, ``DONE``.
+    """``metrics.json``, ``per_category.csv``, ``per_image.csv`` and, last of all, ``DONE``.
 
     Args:
         run_dir: The run's directory.
         metrics: One flat object; fractions in [0, 1].
         per_category_csv: Text of the file.
+        per_image_csv: Text of the file.
         config: Its hash goes into ``DONE``: a sweep skips finished jobs of the same configuration.
     """
     write_text(run_dir / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
     write_text(run_dir / "per_category.csv", per_category_csv)
+    write_text(run_dir / "per_image.csv", per_image_csv)
     write_text(run_dir / "DONE", config_hash(config) + "\n")
 
 
@@ -75,6 +78,10 @@ def print_table(quality: QualityTable, metrics: Mapping[str, float | int]) -> No
         for key, name in (("ap_box", "AP^b"), ("ap_mask", "AP^m"))
         if key in metrics
     ]
+    if "consensus_gap" in metrics:
+        others.append(f"consensus gap {100 * metrics['consensus_gap']:.2f} %")
+    if metrics.get("panoptic_only"):
+        others.append("panoptic only: weak detections left out, no AP")
     if "images_per_second" in metrics:
         others.append(f"{metrics['images_per_second']:.2f} images/s")
     say(", ".join(others))

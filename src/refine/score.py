@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from refine.categories import CategoryTable
 from refine.coco_format.annotations import PanopticAnnotations, load_panoptic_json
 from refine.coco_format.png import decode_segment_png
 from refine.coco_format.results import PanopticResults, load_panoptic_results
@@ -20,6 +21,7 @@ from refine.config.command import run_command
 from refine.config.instantiate import to_plain
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
+from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.metrics.report import CategoryRow, QualityTable, category_rows, to_csv
 from refine.results import print_table, write_results
 
@@ -30,12 +32,16 @@ class ScoreResult:
 
     Attributes:
         stats: Sums over all images, by contiguous category.
+        records: What each image added (:mod:`refine.metrics.records`).
+        categories: Of the ground truth.
         table: Averages over all, things and stuff.
         rows: One row a category, with dataset ids.
         num_images: Images scored: those of the ground truth.
     """
 
     stats: PanopticStats
+    records: np.ndarray
+    categories: CategoryTable
     table: QualityTable
     rows: list[CategoryRow]
     num_images: int
@@ -77,9 +83,12 @@ def score_results(
         truth_files=_open_pngs(gt_json, gt_dir, "gt_dir"),
         result_files=_open_pngs(pred_json, pred_dir, "pred_dir"),
     )
-    stats = _sum_over_images(scorer, num_workers)
+    records = _score_images(scorer, num_workers)
+    stats = sum_records(records, len(truth.categories))
     return ScoreResult(
         stats=stats,
+        records=records,
+        categories=truth.categories,
         table=QualityTable(average_quality(stats, truth.categories.num_things)),
         rows=category_rows(stats, truth.categories),
         num_images=len(truth),
@@ -131,20 +140,19 @@ class _Scorer:
             ) from None
 
 
-def _sum_over_images(scorer: _Scorer, num_workers: int) -> PanopticStats:
-    """Sums in the order of the images, so that the result does not depend on the threads.
+def _score_images(scorer: _Scorer, num_workers: int) -> np.ndarray:
+    """Records in the order of the images, so that their sum does not depend on the threads.
 
     Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
     neither a start nor copies. A failing image stops the rest.
     """
-    stats = PanopticStats.zeros(len(scorer.truth.categories))
+    image_ids = scorer.truth.image_ids.tolist()
     pool = ThreadPoolExecutor(max(num_workers, 1))
     try:
-        for image_stats in pool.map(scorer.score_image, range(len(scorer.truth))):
-            stats += image_stats
+        stats = pool.map(scorer.score_image, range(len(image_ids)))
+        return np.concatenate([to_records(i, s) for i, s in zip(image_ids, stats, strict=True)])
     finally:
         pool.shutdown(cancel_futures=True)
-    return stats
 
 
 def _read_map(files: Storage, name: str) -> np.ndarray:
@@ -170,7 +178,13 @@ def score(cfg: DictConfig) -> dict[str, float | int]:
     metrics = result.metrics | {"num_images": result.num_images}
     if cfg.out is not None:
         config: dict[str, Any] = to_plain(cfg)
-        write_results(Path(cfg.out), metrics, to_csv(result.rows), config=config)
+        write_results(
+            Path(cfg.out),
+            metrics,
+            to_csv(result.rows),
+            per_image_csv=records_to_csv(result.records, result.categories),
+            config=config,
+        )
     print_table(result.table, metrics)
     return metrics
 

@@ -1,5 +1,6 @@
 """``python -m refine.train``: train, keep the best and last checkpoints, end with the PQ table."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
-from refine.results import write_config
+from refine.results import say, write_config
 from refine.training.panoptic import PanopticModule
 
 
@@ -37,6 +38,7 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
         RefineError: Bad data, settings, weights or checkpoint.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    _limit_validation(cfg)
     data = to_options(cfg.data, DataOptions)
     datamodule = PanopticDataModule(data, seed=cfg.seed)
     datamodule.prepare_data()
@@ -48,7 +50,7 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
         check_model(checkpoint, to_plain(cfg.model))
     trainer = build_trainer(
         cfg.trainer,
-        callbacks=[*_build_all(cfg.callbacks), build_pictures(cfg, datamodule)],
+        callbacks=[*_build_callbacks(cfg), build_pictures(cfg, datamodule)],
         loggers=_build_all(cfg.logger),
     )
     if trainer.is_global_zero:
@@ -69,7 +71,9 @@ def _build_module(
         to_options(cfg.fusion, FusionOptions),
         categories=categories,
     )
-    load_backbone_weights(pipeline.network.backbone, cfg.weights, options=model.backbone)
+    load_backbone_weights(
+        pipeline.network.backbone, _choose_weights(cfg, datamodule.options), options=model.backbone
+    )
     return PanopticModule(
         pipeline,
         categories,
@@ -80,7 +84,32 @@ def _build_module(
     )
 
 
-def _build_all(group: DictConfig | None) -> list[Any]:
+def _choose_weights(cfg: DictConfig, data: DataOptions) -> str:
+    if cfg.weights != "auto":
+        return str(cfg.weights)
+    return "none" if data.toy is not None else str(cfg.pretrained)
+
+
+def _limit_validation(cfg: DictConfig) -> None:
+    """A trial of fewer steps than its schedule is not to validate longer than it trains."""
+    steps = cfg.trainer.max_steps
+    if cfg.trainer.limit_val_batches is None and 0 < steps < cfg.schedule.max_steps:
+        cfg.trainer.limit_val_batches = steps
+        say(
+            f"trial of {steps} of {cfg.schedule.max_steps} steps: validation is limited to "
+            f"{steps} batches (trainer.limit_val_batches=1.0 validates all)"
+        )
+
+
+def _build_callbacks(cfg: DictConfig) -> list[Any]:
+    """Those of the group; Lightning refuses a progress bar that is switched off."""
+    group = dict(cfg.callbacks or {})
+    if not cfg.trainer.enable_progress_bar:
+        group.pop("progress", None)
+    return _build_all(group)
+
+
+def _build_all(group: Mapping[Any, Any] | None) -> list[Any]:
     """The objects of a group; an entry set to null is left out."""
     return [build(node) for node in (group or {}).values() if node is not None]
 

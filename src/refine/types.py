@@ -9,7 +9,7 @@ resized, unpadded image; "original pixels" those of the image file.
 # torch is named in annotations only: refine.score uses these types and must start without torch
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -209,6 +209,26 @@ class Batch:
         return replace(self, images=self.images.pin_memory())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PairOcclusions:
+    """What an occlusion head says of the pairs of one image.
+
+    Attributes:
+        pairs: ``[K, 2]`` int64 ordered pairs ``(i, j)`` of detections; every pair stands in both
+            orders.
+        probabilities: ``[K]`` float32 ``O(i, j)`` in [0, 1]: i lies on top of j.
+    """
+
+    pairs: Tensor
+    probabilities: Tensor
+
+    def to(self, device: torch.device | str) -> Self:
+        """Both tensors on ``device``."""
+        return replace(
+            self, pairs=self.pairs.to(device), probabilities=self.probabilities.to(device)
+        )
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class RawPrediction:
     """What the network says of one image, before fusion.
@@ -221,6 +241,8 @@ class RawPrediction:
         semantic_logits: ``[C, h, w]`` float32 at stride 4 of the padded image.
         image_size: ``(height, width)`` in network pixels, without padding.
         original_size: ``(height, width)`` in original pixels.
+        occlusions: Answers of the named occlusion heads.
+        rankings: ``[N]`` float32 ranking scores of the named ranking heads (SRM).
     """
 
     boxes: Tensor
@@ -230,6 +252,8 @@ class RawPrediction:
     semantic_logits: Tensor
     image_size: tuple[int, int]
     original_size: tuple[int, int]
+    occlusions: dict[str, PairOcclusions] = field(default_factory=dict)
+    rankings: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Self:
         """Every tensor on ``device``."""
@@ -237,7 +261,29 @@ class RawPrediction:
             name: getattr(self, name).to(device)
             for name in ("boxes", "scores", "labels", "mask_logits", "semantic_logits")
         }
-        return replace(self, **tensors)
+        return replace(
+            self,
+            **tensors,
+            occlusions={name: o.to(device) for name, o in self.occlusions.items()},
+            rankings={name: r.to(device) for name, r in self.rankings.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IterationTrace:
+    """What one iteration of IBPP says of one image, for looking at it.
+
+    Attributes:
+        iteration: 0 is the semantic map that no instance has touched.
+        raw: Masks and semantic logits of this iteration; no detections at iteration 0, which has
+            no masks (a network without IBPP has iteration 0 alone, with its detections).
+        canvas: ``[num_things, h, w]`` float32 in [0, 1] at stride 4 of the padded image: the
+            masks as the semantic head sees them; zero at iteration 0.
+    """
+
+    iteration: int
+    raw: RawPrediction
+    canvas: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from oracles.merge import VOID, merge
-from refine.fusion.merge import Instance, merge_segments
+from refine.fusion.merge import Instance, Relations, merge_segments
 from refine.options import MergeOptions
 from refine.types import MaskCrop
 
@@ -36,13 +38,36 @@ def as_crop(rng, mask):
     return MaskCrop(int(y), int(x), mask[y : rows.max() + 1, x : columns.max() + 1])
 
 
-def check(rng, masks, labels, scores, semantic, *, options, limit):
+def random_relations(rng, count):
+    """Some of the pairs, many of them in circles, some of equal margin."""
+    pairs = [(i, j) for i in range(count) for j in range(i + 1, count) if rng.random() < 0.7]
+    return Relations(
+        np.array(pairs, np.int64).reshape(-1, 2),
+        rng.choice([-1, -1, 0, 1], len(pairs)).astype(np.int8),
+        rng.choice([0.0, 0.1, 0.2, 0.3, *rng.random(20)], len(pairs)),
+    )
+
+
+def as_triples(relations):
+    if relations is None:
+        return []
+    columns = (relations.pairs.tolist(), relations.on_top, relations.margins)
+    triples = zip(*columns, strict=True)
+    return [(*(p if on_top > 0 else p[::-1]), m) for p, on_top, m in triples if on_top]
+
+
+def check(rng, masks, labels, scores, semantic, *, options, limit, relations=None):
     instances = [
         Instance(as_crop(rng, m), label, score)
         for m, label, score in zip(masks, labels, scores, strict=True)
     ]
     fast = merge_segments(
-        instances, semantic, num_things=NUM_THINGS, options=options, stuff_area_limit_px=limit
+        instances,
+        semantic,
+        num_things=NUM_THINGS,
+        options=options,
+        stuff_area_limit_px=limit,
+        relations=relations,
     )
     slow_map, slow_segments = merge(
         masks,
@@ -53,13 +78,39 @@ def check(rng, masks, labels, scores, semantic, *, options, limit):
         score_thresh=options.score_thresh,
         overlap_thresh=options.overlap_thresh,
         limit=limit,
+        relations=as_triples(relations),
+        overlap_rule=options.overlap_rule,
+        order=options.order,
     )
     assert fast.segment_map.dtype == np.int32
     assert np.array_equal(fast.segment_map, slow_map)
     got = [(s.id, s.category, s.is_thing, s.area, s.score) for s in fast.segments]
     assert got == slow_segments
     assert sum(s.area for s in fast.segments) == np.count_nonzero(fast.segment_map)
+    assert [s.id for s in fast.segments] == list(range(1, len(fast.segments) + 1))
     return fast
+
+
+def random_scene(rng, size, dtype=np.uint8):
+    """The positional arguments of :func:`check`, without the generator."""
+    count = int(rng.integers(0, 12))
+    values = [*range(NUM_THINGS + NUM_STUFF), VOID]
+    # blocks rather than single pixels, so that the area limit decides both ways
+    semantic = rng.choice(values, (-(-size[0] // 5), -(-size[1] // 5)))
+    return (
+        random_masks(rng, count, size),
+        rng.integers(0, NUM_THINGS, count).tolist(),
+        rng.choice([0.2, 0.5, 0.5, 0.7, 0.9], count).tolist(),
+        np.kron(semantic, np.ones((5, 5), int))[: size[0], : size[1]].astype(dtype),
+    )
+
+
+def random_options(rng, **others):
+    return MergeOptions(
+        score_thresh=float(rng.choice([0.0, 0.5])),
+        overlap_thresh=float(rng.choice([0.0, 0.29, 0.5, 1.0])),
+        **others,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
@@ -67,25 +118,62 @@ def check(rng, masks, labels, scores, semantic, *, options, limit):
 def test_random_scenes(size, dtype):
     rng = np.random.default_rng(size)
     for _ in range(60):
-        count = int(rng.integers(0, 12))
-        masks = random_masks(rng, count, size)
-        values = [*range(NUM_THINGS + NUM_STUFF), VOID]
-        # blocks rather than single pixels, so that the area limit decides both ways
-        semantic = rng.choice(values, (-(-size[0] // 5), -(-size[1] // 5)))
-        semantic = np.kron(semantic, np.ones((5, 5), int))[: size[0], : size[1]].astype(dtype)
-        options = MergeOptions(
-            score_thresh=float(rng.choice([0.0, 0.5])),
-            overlap_thresh=float(rng.choice([0.0, 0.29, 0.5, 1.0])),
+        limit = int(rng.choice([0, 1, 20, 10_000]))
+        scene = random_scene(rng, size, dtype)
+        check(rng, *scene, options=random_options(rng), limit=limit)
+
+
+@pytest.mark.parametrize("order", ["score", "topological"])
+@pytest.mark.parametrize("overlap_rule", ["covered", "visible"])
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_random_scenes_with_relations(seed, overlap_rule, order):
+    rng = np.random.default_rng(seed)
+    size = tuple(rng.integers(1, 25, 2))
+    scene = random_scene(rng, size)
+    options = random_options(rng, overlap_rule=overlap_rule, order=order)
+    relations = random_relations(rng, len(scene[0]))
+    check(rng, *scene, options=options, limit=int(rng.choice([0, 20])), relations=relations)
+
+
+def test_random_relations_make_a_difference():
+    """Else the property above would prove nothing."""
+    counts = {"reclaimed": 0, "reordered": 0, "emptied": 0}
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        scene = random_scene(rng, (20, 20))
+        relations = random_relations(rng, len(scene[0]))
+        heuristic, reclaimed, reordered = (
+            check(rng, *scene, options=MergeOptions(order=order), limit=0, relations=known)
+            for order, known in (
+                ("score", None),
+                ("score", relations),
+                ("topological", relations),
+            )
         )
-        check(
-            rng,
-            masks,
-            rng.integers(0, NUM_THINGS, count).tolist(),
-            rng.choice([0.2, 0.5, 0.5, 0.7, 0.9], count).tolist(),
-            semantic,
-            options=options,
-            limit=int(rng.choice([0, 1, 20, 10_000])),
-        )
+        maps = [result.segment_map for result in (heuristic, reclaimed, reordered)]
+        counts["reclaimed"] += not np.array_equal(maps[0], maps[1])
+        counts["reordered"] += not np.array_equal(maps[1], maps[2])
+        counts["emptied"] += len(reclaimed.segments) < len(heuristic.segments)
+    assert min(counts.values()) >= 4, counts
+
+
+@pytest.mark.parametrize("order", ["score", "topological"])
+@pytest.mark.parametrize("on_top", [0, 1])
+def test_relations_that_follow_the_score_are_the_heuristic(on_top, order):
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        masks, labels, scores, semantic = random_scene(rng, (15, 20))
+        scores.sort(reverse=True)
+        scene = (masks, labels, scores, semantic)
+        pairs = np.argwhere(np.triu(np.ones((len(masks),) * 2), 1))
+        everyone = np.full(len(pairs), on_top, np.int8)
+        relations = Relations(pairs, everyone, rng.random(len(pairs)))
+        heuristic = check(rng, *scene, options=MergeOptions(), limit=0)
+        options = MergeOptions(order=order)
+        related = check(rng, *scene, options=options, limit=0, relations=relations)
+        assert np.array_equal(related.segment_map, heuristic.segment_map)
+        assert related.segments == heuristic.segments
 
 
 @pytest.mark.parametrize("overlap_thresh", [0.07, 0.14, 0.28, 0.29, 0.55, 0.57, 0.58])

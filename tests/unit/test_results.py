@@ -9,7 +9,13 @@ from refine.results import config_hash, print_table, write_config, write_results
 
 
 def test_results_are_flat_json_csv_and_done(tmp_path):
-    write_results(tmp_path / "run", {"pq": 0.5, "num_images": 3}, "a,b\n", config={"x": 1})
+    write_results(
+        tmp_path / "run",
+        {"pq": 0.5, "num_images": 3},
+        "a,b\n",
+        per_image_csv="i\n",
+        config={"x": 1},
+    )
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == {
         "pq": 0.5, "num_images": 3,
     }  # fmt: skip
@@ -19,9 +25,9 @@ def test_results_are_flat_json_csv_and_done(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    write_results(tmp_path, {"pq": 0.5}, "old", config={})
+    write_results(tmp_path, {"pq": 0.5}, "old", per_image_csv="i\n", config={})
     with pytest.raises(TypeError):
-        write_results(tmp_path, {"pq": object()}, "new", config={})
+        write_results(tmp_path, {"pq": object()}, "new", per_image_csv="i\n", config={})
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"pq": 0.5}
 
 

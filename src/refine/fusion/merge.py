@@ -8,14 +8,24 @@ The heuristic of Kirillov et al. 2019 ("Panoptic Segmentation", section 6) as de
 3. Each stuff category gets its free pixels as one segment, or none if they are too few.
 
 Everything else is void: free pixels of thing categories in the semantic map, too.
+
+Relations add one thing (OCFusion, Lazarow et al. 2020): in step 2, what an instance lies on top of
+counts as free, and if it is accepted it reclaims those pixels. An instance that is left out changes
+nothing. One that others reclaim from is not tested again, and disappears if nothing is left of it.
+Each pair decides on its own pixels, so relations in a circle need no breaking.
+
+With ``order: topological`` those accepted are painted once more, from bottom to top, in one order
+for all of them (:mod:`refine.fusion.paint_order`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from refine.fusion.overlaps import shared_window
+from refine.fusion.paint_order import paint_order
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
 
@@ -28,11 +38,36 @@ class Instance:
         crop: Its binary mask.
         label: Thing category.
         score: Detection score in [0, 1].
+        index: Its position in the :class:`~refine.types.RawPrediction`; -1 if it has none.
     """
 
     crop: MaskCrop
     label: int
     score: float
+    index: int = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Relations:
+    """Which instance of a pair lies on top.
+
+    Attributes:
+        pairs: ``[K, 2]`` int64 positions ``(i, j)`` in the list of instances, each pair once.
+        on_top: ``[K]`` int8: 1 if i lies over j, -1 if j lies over i, 0 if they have no relation.
+        margins: ``[K]`` float64, at least 0: how clearly, comparable within one image.
+    """
+
+    pairs: np.ndarray
+    on_top: np.ndarray
+    margins: np.ndarray
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """``(upper, lower)`` of every pair with a relation, the clearest first."""
+        ordered = np.argsort(-self.margins, kind="stable")
+        ordered = ordered[self.on_top[ordered] != 0]
+        swapped = np.where(self.on_top[:, None] < 0, self.pairs[:, ::-1], self.pairs)
+        return [(upper, lower) for upper, lower in swapped[ordered].tolist()]
 
 
 def merge_segments(
@@ -42,6 +77,7 @@ def merge_segments(
     num_things: int,
     options: MergeOptions,
     stuff_area_limit_px: int,
+    relations: Relations | None = None,
 ) -> PanopticPrediction:
     """Merge the predictions of one image.
 
@@ -51,6 +87,7 @@ def merge_segments(
         num_things: Categories from here on are stuff.
         options: Limits of score and overlap.
         stuff_area_limit_px: Stuff with fewer free pixels becomes void.
+        relations: Between ``instances``; None is the heuristic.
 
     Returns:
         Instances in the order of their acceptance, ids from 1, then stuff by category.
@@ -59,7 +96,12 @@ def merge_segments(
         ValueError: A score is NaN, or a label is no thing category.
     """
     segment_map = np.zeros(semantic.shape, np.int32)
-    things = _paint_things(segment_map, _by_score(instances, options, num_things), options)
+    order = _by_score(instances, options, num_things)
+    edges = [] if relations is None else relations.edges
+    areas = _paint_things(segment_map, instances, order=order, lower=_lower(edges), options=options)
+    if edges and options.order == "topological":
+        areas = _repaint(segment_map, instances, accepted=list(areas), edges=edges)
+    things = _describe(segment_map, instances, areas)
     stuff = _paint_stuff(
         segment_map,
         semantic,
@@ -70,36 +112,109 @@ def merge_segments(
     return PanopticPrediction(segment_map=segment_map, segments=(*things, *stuff))
 
 
-def _by_score(
-    instances: Sequence[Instance], options: MergeOptions, num_things: int
-) -> list[Instance]:
+def _by_score(instances: Sequence[Instance], options: MergeOptions, num_things: int) -> list[int]:
     for instance in instances:
         if math.isnan(instance.score):
             raise ValueError("an instance has the score NaN")
         if not 0 <= instance.label < num_things:
             raise ValueError(f"label {instance.label}: expected 0 to {num_things - 1}, a thing")
-    kept = [i for i in instances if i.score >= options.score_thresh]
-    return sorted(kept, key=lambda i: -i.score)
+    kept = [k for k, i in enumerate(instances) if i.score >= options.score_thresh]
+    return sorted(kept, key=lambda k: -instances[k].score)
+
+
+def _lower(edges: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    """The instances that each one lies over."""
+    lower: dict[int, list[int]] = {}
+    for upper, below in edges:
+        lower.setdefault(upper, []).append(below)
+    return lower
 
 
 def _paint_things(
-    segment_map: np.ndarray, ordered: Sequence[Instance], options: MergeOptions
-) -> list[Segment]:
-    accepted: list[Instance] = []
-    areas: list[int] = []
-    for instance in ordered:
-        view, mask = segment_map[instance.crop.slices], instance.crop.mask
-        claimed = mask & (view == 0)
-        area, mask_area = int(np.count_nonzero(claimed)), int(np.count_nonzero(mask))
-        # divided, not multiplied: a share of exactly the limit must come out as the limit
-        if area == 0 or (mask_area - area) / mask_area > options.overlap_thresh:
+    segment_map: np.ndarray,
+    instances: Sequence[Instance],
+    *,
+    order: Sequence[int],
+    lower: Mapping[int, Sequence[int]],
+    options: MergeOptions,
+) -> dict[int, int]:
+    """Positions of the accepted instances, in that order (their ids), and their areas."""
+    ids: dict[int, int] = {}
+    areas: dict[int, int] = {}
+    for k in order:
+        crop = instances[k].crop
+        below = [j for j in lower.get(k, ()) if j in ids]
+        view = segment_map[crop.slices]
+        gains = [(view, crop.mask & (view == 0))]
+        gains += [_find_reclaimed(segment_map, crop, instances[j].crop, ids[j]) for j in below]
+        counts = [int(np.count_nonzero(gain)) for _, gain in gains]
+        if _is_left_out(sum(counts), int(np.count_nonzero(crop.mask)), options):
             continue
-        accepted.append(instance)
-        areas.append(area)
-        np.copyto(view, len(accepted), where=claimed)
+        ids[k], areas[k] = len(ids) + 1, sum(counts)
+        for part, gain in gains:
+            np.copyto(part, ids[k], where=gain)
+        for j, count in zip(below, counts[1:], strict=True):
+            areas[j] -= count
+    return areas
+
+
+def _find_reclaimed(
+    segment_map: np.ndarray, crop: MaskCrop, lower: MaskCrop, lower_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A view of the map where two crops meet, and there: what is left of the lower, in the mask."""
+    rows, columns, both = shared_window(crop, lower)
+    part = segment_map[rows, columns]
+    return part, both & (part == lower_id)
+
+
+def _is_left_out(area: int, mask_area: int, options: MergeOptions) -> bool:
+    if area == 0:
+        return True
+    if options.overlap_rule == "visible":
+        return area / mask_area <= options.overlap_thresh
+    # divided, not multiplied: a share of exactly the limit must come out as the limit
+    return (mask_area - area) / mask_area > options.overlap_thresh
+
+
+def _repaint(
+    segment_map: np.ndarray,
+    instances: Sequence[Instance],
+    *,
+    accepted: Sequence[int],
+    edges: Sequence[tuple[int, int]],
+) -> dict[int, int]:
+    """Give the accepted instances' pixels out again, in one order; what each has then."""
+    segment_map.fill(0)
+    areas = dict.fromkeys(accepted, 0)
+    ids = {k: number for number, k in enumerate(accepted, start=1)}
+    # from the top down, each gets what is free: painting bottom up, but no area needs correcting
+    for k in reversed(paint_order(accepted, edges)):
+        crop = instances[k].crop
+        view = segment_map[crop.slices]
+        free = crop.mask & (view == 0)
+        areas[k] = int(np.count_nonzero(free))
+        np.copyto(view, ids[k], where=free)
+    return areas
+
+
+def _describe(
+    segment_map: np.ndarray, instances: Sequence[Instance], areas: Mapping[int, int]
+) -> list[Segment]:
+    """The segments that have pixels, numbered without gaps in map and list."""
+    left = [k for k, area in areas.items() if area]
+    if len(left) < len(areas):
+        has_pixels = np.array([False, *areas.values()], bool)
+        numbers = np.where(has_pixels, np.cumsum(has_pixels), 0).astype(np.int32)
+        segment_map[:] = numbers[segment_map]
     return [
-        Segment(id=k, category=i.label, is_thing=True, area=area, score=i.score)
-        for k, (i, area) in enumerate(zip(accepted, areas, strict=True), start=1)
+        Segment(
+            id=number,
+            category=instances[k].label,
+            is_thing=True,
+            area=areas[k],
+            score=instances[k].score,
+        )
+        for number, k in enumerate(left, start=1)
     ]
 
 

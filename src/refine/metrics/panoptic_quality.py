@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from refine.categories import CategoryTable
 from refine.metrics.functional import (
@@ -20,6 +21,7 @@ from refine.metrics.functional import (
     match_segments,
     to_metric_keys,
 )
+from refine.metrics.records import RECORD_DTYPE, sort_records, to_records
 from refine.metrics.report import CategoryRow, category_rows
 from refine.types import GroundTruth, PanopticPrediction
 
@@ -28,7 +30,8 @@ class PanopticQuality(Metric):
     """PQ, SQ and RQ over all categories, things and stuff, by the official evaluator's rules.
 
     The state is four sums a category, added up over processes, so the result does not depend on
-    how images are spread; images flagged as sampler padding are left out.
+    how images are spread; images flagged as sampler padding are left out. Beside the sums it keeps
+    what each image added (:mod:`refine.metrics.records`), 48 bytes an image and category.
 
     Args:
         categories: Those of the dataset.
@@ -43,6 +46,7 @@ class PanopticQuality(Metric):
     tp: Tensor
     fp: Tensor
     fn: Tensor
+    records: list[Tensor]  # bytes: torch knows no structured arrays
 
     def __init__(self, categories: CategoryTable, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,12 +55,14 @@ class PanopticQuality(Metric):
         self.add_state("iou", torch.zeros(number, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("tp", "fp", "fn"):
             self.add_state(name, torch.zeros(number, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("records", [], dist_reduce_fx="cat")
 
     def update(
         self,
         predictions: Sequence[PanopticPrediction],
         truths: Sequence[GroundTruth],
         *,
+        image_ids: Sequence[int],
         is_padding: Sequence[bool],
     ) -> None:
         """Add images.
@@ -64,6 +70,7 @@ class PanopticQuality(Metric):
         Args:
             predictions: One an image, at original size.
             truths: Their ground truth, at the same size.
+            image_ids: Their ids in the JSON.
             is_padding: Images that only fill up a distributed sampler; they are skipped.
 
         Raises:
@@ -71,15 +78,22 @@ class PanopticQuality(Metric):
                 contradict their map.
         """
         total = PanopticStats.zeros(len(self.categories))
-        for prediction, truth, skip in zip(predictions, truths, is_padding, strict=True):
-            if not skip:
-                total += match_segments(
-                    prediction.segment_map,
-                    prediction.segments,
-                    true_map=truth.segment_map,
-                    true_segments=truth.segments,
-                    num_categories=len(self.categories),
-                )
+        records = [np.zeros(0, RECORD_DTYPE)]
+        columns = zip(predictions, truths, image_ids, is_padding, strict=True)
+        for prediction, truth, image_id, skip in columns:
+            if skip:
+                continue
+            stats = match_segments(
+                prediction.segment_map,
+                prediction.segments,
+                true_map=truth.segment_map,
+                true_segments=truth.segments,
+                num_categories=len(self.categories),
+            )
+            total += stats
+            records.append(to_records(image_id, stats))
+        as_bytes = torch.from_numpy(np.concatenate(records).view(np.uint8))
+        self.records.append(as_bytes.to(self.iou.device))
         for name in ("iou", "tp", "fp", "fn"):
             state = getattr(self, name)
             setattr(self, name, state + torch.from_numpy(getattr(total, name)).to(state.device))
@@ -107,6 +121,13 @@ class PanopticQuality(Metric):
         """One row a category with dataset ids. On several processes, call it on all of them."""
         with self.sync_context(self.dist_sync_fn):
             return category_rows(self._stats(), self.categories)
+
+    def image_records(self) -> np.ndarray:
+        """``[R]`` records, ascending by image. On several processes, call it on all of them."""
+        with self.sync_context(self.dist_sync_fn):
+            parts = self.records
+            as_bytes = dim_zero_cat(parts).cpu().numpy() if len(parts) else np.zeros(0, np.uint8)
+            return sort_records(as_bytes.view(RECORD_DTYPE))
 
     def _stats(self) -> PanopticStats:
         sums: list[np.ndarray] = [s.cpu().numpy() for s in (self.iou, self.tp, self.fp, self.fn)]

@@ -15,7 +15,7 @@ from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
 CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Scale of the box code of a plain head (and of a cascade's first stage)."""
+"""Scale of the box code of a plain head and of a cascade's first stage; stage k has k times it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,12 +57,18 @@ class Detections:
     scores: Tensor
     labels: Tensor
 
+    def above(self, score: float) -> "Detections":
+        """Those of at least this score."""
+        kept = self.scores >= score
+        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
+
 
 @torch.no_grad()
 def sample_rois(
     proposals: Tensor,
     target: TrainingTarget,
     *,
+    iou_thresh: float,
     options: RoIOptions,
     generator: torch.Generator,
 ) -> RoISample:
@@ -73,13 +79,12 @@ def sample_rois(
     Args:
         proposals: ``[N, 4]`` of one image.
         target: Its instances.
-        options: IoU threshold and size of the sample.
+        iou_thresh: Proposals at or above it are positive.
+        options: Size of the sample.
         generator: Draws the sample.
     """
     candidates = torch.cat([proposals, target.boxes])
-    matched = match_boxes(
-        target.boxes, candidates, high=options.iou_thresh, low=options.iou_thresh, rescue=False
-    )
+    matched = match_boxes(target.boxes, candidates, high=iou_thresh, low=iou_thresh, rescue=False)
     sampled = sample_labels(
         (matched >= 0).int(),
         num_samples=options.samples_per_image,
@@ -99,31 +104,33 @@ class BoxStage(nn.Module):
     Args:
         head: Classifier and regressor.
         options: Thresholds of the inference.
+        number: Of the stage in its cascade, from 1.
     """
 
-    def __init__(self, head: BoxHead, *, options: RoIOptions) -> None:
+    def __init__(self, head: BoxHead, *, options: RoIOptions, number: int = 1) -> None:
         super().__init__()
         self.head = head
         self.options = options
-        self.box_coder = BoxCoder(CODE_WEIGHTS)
+        self.box_coder = BoxCoder(tuple(number * w for w in CODE_WEIGHTS))
 
     def loss(
         self,
-        roi_features: Tensor,
+        logits: Tensor,
+        deltas: Tensor,
         samples: Sequence[RoISample],
         targets: Sequence[TrainingTarget],
     ) -> dict[str, Tensor]:
         """``box_class`` and ``box_regression`` of sampled RoIs.
 
         Args:
-            roi_features: ``[sum M, C, 7, 7]``.
+            logits: ``[sum M, 1 + num_things]`` of the head.
+            deltas: ``[sum M, num_things or 1, 4]`` of the head.
             samples: Of each image.
             targets: Of each image.
         """
-        logits, deltas = self.head(roi_features)
         labels = torch.cat([s.labels for s in samples])
         positive = labels > 0
-        codes = deltas[positive, labels[positive] - 1]
+        codes = _of_category(deltas[positive], labels[positive] - 1)
         code_targets = [
             self.box_coder.encode_single(t.boxes[s.matched], s.positive_boxes)
             for s, t in zip(samples, targets, strict=True)
@@ -135,42 +142,46 @@ class BoxStage(nn.Module):
             ),
         }
 
-    def detect(
-        self,
-        roi_features: Tensor,
-        proposals: Sequence[Tensor],
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> list[Detections]:
-        """Final boxes of each image.
+    @torch.no_grad()
+    def refine(
+        self, boxes: Tensor, categories: Tensor, deltas: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """The boxes of one image as this stage regresses them.
 
         Args:
-            roi_features: ``[sum N, C, 7, 7]``.
-            proposals: ``[N, 4]`` of each image.
-            image_sizes: ``(height, width)`` without padding.
-        """
-        logits, deltas = self.head(roi_features)
-        scores = logits.float().softmax(dim=1)[:, 1:]
-        counts = [len(p) for p in proposals]
-        return [
-            self._detect_one(p, s, d, size)
-            for p, s, d, size in zip(
-                proposals,
-                scores.split(counts),
-                deltas.float().split(counts),
-                image_sizes,
-                strict=True,
-            )
-        ]
+            boxes: ``[M, 4]``.
+            categories: ``[M]`` thing categories whose regression is taken.
+            deltas: ``[M, num_things or 1, 4]``.
+            size: ``(height, width)`` that they are clipped to.
 
-    def _detect_one(
+        Returns:
+            ``[M, 4]``; some may have no area.
+        """
+        codes = _of_category(deltas.float(), categories)
+        return clip_boxes_to_image(self.box_coder.decode_single(codes, boxes), size)
+
+    def detect(
         self, proposals: Tensor, scores: Tensor, deltas: Tensor, size: tuple[int, int]
     ) -> Detections:
+        """Final boxes of one image.
+
+        Args:
+            proposals: ``[M, 4]`` that the deltas belong to.
+            scores: ``[M, num_things]`` in [0, 1].
+            deltas: ``[M, num_things or 1, 4]``.
+            size: ``(height, width)`` without padding.
+        """
         options = self.options
         # only pairs (RoI, category) that can survive are decoded
         roi, label = torch.nonzero(scores >= options.score_thresh, as_tuple=True)
-        boxes = self.box_coder.decode_single(deltas[roi, label], proposals[roi])
-        boxes = clip_boxes_to_image(boxes, size)
+        boxes = self.refine(proposals[roi], label, deltas[roi], size)
         proper = is_proper(boxes)
         boxes, label, kept_scores = boxes[proper], label[proper], scores[roi, label][proper]
         keep = batched_nms(boxes, kept_scores, label, options.nms_thresh)[: options.max_detections]
         return Detections(boxes[keep], kept_scores[keep], label[keep])
+
+
+def _of_category(deltas: Tensor, categories: Tensor) -> Tensor:
+    """``[M, 4]``: the category's code, or the one that serves all."""
+    rows = torch.arange(len(deltas), device=deltas.device)
+    return deltas[rows, categories if deltas.shape[1] > 1 else torch.zeros_like(categories)]

@@ -1,8 +1,10 @@
 """Panoptic-FPN's semantic head (Kirillov et al. 2019, section 3; figure 3)."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,11 +21,17 @@ class SemanticTrunk(nn.Module):
         in_channels: Width of the pyramid.
         channels: Width of the result, a multiple of 32.
         strides: Of the levels that are given, finest (4) first.
+        embedding: Ends in a 1x1 convolution and ReLU.
     """
 
-    def __init__(self, in_channels: int, channels: int, strides: Sequence[int]) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, strides: Sequence[int], *, embedding: bool = False
+    ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(_level(in_channels, channels, s) for s in strides)
+        self.embedding = (
+            conv_norm_act(channels, channels, kernel=1, norm="none") if embedding else nn.Identity()
+        )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Fuse the levels.
@@ -37,7 +45,7 @@ class SemanticTrunk(nn.Module):
         fused = self.levels[0](features[0])
         for level, feature in zip(self.levels[1:], features[1:], strict=True):
             fused = fused + level(feature)
-        return fused  # type: ignore[no-any-return]
+        return self.embedding(fused)  # type: ignore[no-any-return]
 
 
 class SemanticPredictor(nn.Module):
@@ -56,6 +64,61 @@ class SemanticPredictor(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         """``[B, channels, h, w]`` to logits ``[B, num_categories, h, w]``."""
         return self.predictor(feature)  # type: ignore[no-any-return]
+
+
+class RefinedSemanticHead(nn.Module):
+    """From F_sem and the canvas to refined logits (``H~_sem``, eq. 6 of the paper).
+
+    Planes of the canvas on which there is no instance are zero and add nothing to a convolution,
+    so callers hand in the other planes only, and the first layer uses its weights for these.
+
+    Args:
+        channels: Width of F_sem; a multiple of 32.
+        num_planes: Planes of a full canvas (thing categories); 0 if the head reads F_sem alone.
+        num_categories: Things and stuff.
+        num_convs: 3x3 convolutions before the 1x1 predictor.
+    """
+
+    def __init__(
+        self, channels: int, *, num_planes: int, num_categories: int, num_convs: int
+    ) -> None:
+        super().__init__()
+        self.num_planes = num_planes
+        widths = [num_planes + channels] + [channels] * num_convs
+        self.convs = nn.ModuleList(conv_norm_act(i, o) for i, o in itertools.pairwise(widths))
+        self.predictor = nn.Conv2d(widths[-1], num_categories, 1)
+        init_he(self.predictor)
+
+    def forward(self, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            feature: F_sem, ``[B, channels, h, w]``.
+            canvas: ``[B, K, h, w]``, the planes that are not empty; not read if
+                ``num_planes`` is 0.
+            planes: ``[K]`` int64, which planes of a full canvas these are.
+
+        Returns:
+            Logits ``[B, num_categories, h, w]``.
+        """
+        layers = [*self.convs, self.predictor]
+        x = self._first(layers[0], feature, canvas, planes)
+        for layer in layers[1:]:
+            x = layer(x)
+        return x
+
+    def _first(self, layer: nn.Module, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
+        if not self.num_planes:
+            return layer(feature)  # type: ignore[no-any-return]
+        conv, *rest = layer if isinstance(layer, nn.Sequential) else [layer]
+        of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
+        weight = conv.weight[:, torch.cat([planes, of_feature])]
+        joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
+        # the weights' gather makes them contiguous; the features say the memory format
+        x = F.conv2d(joined, weight, conv.bias, padding=conv.padding)
+        for module in rest:
+            x = module(x)
+        return x
 
 
 class _Upsample(nn.Module):

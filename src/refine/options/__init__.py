@@ -9,7 +9,13 @@ Ranges are checked on construction: a value outside raises ``ValueError`` naming
 """
 
 from refine.options.data import AnchorOptions, DataOptions, ImageOptions, ToyOptions
-from refine.options.fusion import FusionOptions, MergeOptions
+from refine.options.fusion import (
+    FusionOptions,
+    MergeOptions,
+    RelationsOptions,
+    UnknownErasingOptions,
+)
+from refine.options.ibpp import IBPPOptions
 from refine.options.model import (
     BACKBONES,
     NORMS,
@@ -29,14 +35,17 @@ __all__ = [
     "BackboneOptions",
     "DataOptions",
     "FusionOptions",
+    "IBPPOptions",
     "ImageOptions",
     "LossWeights",
     "MergeOptions",
     "ModelOptions",
     "OptimizerOptions",
     "ProposalOptions",
+    "RelationsOptions",
     "RoIOptions",
     "ScheduleOptions",
     "SemanticOptions",
     "ToyOptions",
+    "UnknownErasingOptions",
 ]

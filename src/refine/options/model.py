@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from refine.options.checks import check, check_choice, check_fractions, check_positive
+from refine.options.ibpp import IBPPOptions
 
 BACKBONES = ("r18", "r50", "r101", "x101_64x4d")
 NORMS = ("gn", "frozen_bn", "sync_bn")
@@ -72,13 +73,19 @@ class RoIOptions:
     Attributes:
         samples_per_image: Proposals sampled for the losses.
         positive_fraction: At most this share of them positive.
-        iou_thresh: Proposals at or above this IoU with an instance are positive.
+        iou_thresh: Proposals at or above this IoU with an instance are positive (plain head).
+        cascade: Box stages one after the other with rising IoU and class-agnostic regression
+            (Cascade R-CNN): as many as IBPP iterations, or all of them without IBPP.
+        cascade_iou_thresh: ``iou_thresh`` of each stage.
+        scale_gradient: The gradient of each of S stages into the pyramid is divided by S
+            (detectron2, together with stage weights of 1).
         sampling_ratio: RoIAlign samples a bin and axis; 0 adapts to the box (detectron2).
         canonical_size_px: Boxes of this size are pooled from P4 (FPN, eq. 1).
         box_fc_channels: Width of the two fully connected layers of the box head.
         mask_channels: Width of the mask head.
         mask_convs: Its 3x3 convolutions.
         mask_norm: ``none`` or ``gn``.
+        mask_class_agnostic: One mask for all thing categories instead of one each.
         score_thresh: Detections below this score are dropped.
         nms_thresh: IoU of the class-wise NMS.
         max_detections: Detections kept an image.
@@ -87,18 +94,25 @@ class RoIOptions:
     samples_per_image: int = 512
     positive_fraction: float = 0.25
     iou_thresh: float = 0.5
+    cascade: bool = False
+    cascade_iou_thresh: list[float] = field(default_factory=lambda: [0.5, 0.6, 0.7])
+    scale_gradient: bool = False
     sampling_ratio: int = 0
     canonical_size_px: int = 224
     box_fc_channels: int = 1024
     mask_channels: int = 256
     mask_convs: int = 4
     mask_norm: str = "none"
+    mask_class_agnostic: bool = False
     score_thresh: float = 0.05
     nms_thresh: float = 0.5
     max_detections: int = 100
 
     def __post_init__(self) -> None:
         check_fractions(self, "positive_fraction", "iou_thresh", "score_thresh", "nms_thresh")
+        stages = self.cascade_iou_thresh
+        ok = bool(stages) and all(0 <= u <= 1 for u in stages)
+        check(ok, "roi.cascade_iou_thresh", stages, "fractions in [0, 1], one a stage")
         check_positive(self, "samples_per_image", "canonical_size_px", "box_fc_channels")
         check_positive(self, "mask_channels", "max_detections")
         check(self.mask_convs >= 0, "mask_convs", self.mask_convs, "0 or more")
@@ -111,10 +125,12 @@ class SemanticOptions:
     """Panoptic-FPN's semantic head.
 
     Attributes:
-        channels: Width of the stride-4 feature (detectron2: 128; IBPP needs the FPN's width).
+        channels: Width of the stride-4 feature F_sem (detectron2: 128; IBPP needs the FPN's).
+        embedding: A last 1x1 convolution and ReLU before F_sem is handed out.
     """
 
     channels: int = 128
+    embedding: bool = False
 
     def __post_init__(self) -> None:
         width = self.channels
@@ -128,14 +144,19 @@ class LossWeights:
     Attributes:
         rpn: Both losses of the proposal network.
         box: Classification and box regression.
-        mask: Mask head.
-        semantic: Semantic head (lambda_sem; detectron2's 0.5).
+        mask: Mask heads.
+        semantic: Semantic heads (lambda_sem; detectron2's 0.5).
+        roi_stages: Further weight of each box stage and mask head; null: 1, 1/2, 1/4, ... (HTC).
+        semantic_iterations: Further weight of the semantic loss of iterations 0 to T; null:
+            1 / (T + 1) but 1 for the last, whose map is used.
     """
 
     rpn: float = 1.0
     box: float = 1.0
     mask: float = 1.0
     semantic: float = 0.5
+    roi_stages: list[float] | None = None
+    semantic_iterations: list[float] | None = None
 
 
 @dataclass(kw_only=True)
@@ -147,6 +168,7 @@ class ModelOptions:
         proposals: Region proposal network.
         roi: Box and mask heads.
         semantic: Semantic head.
+        ibpp: Iterations between mask and semantic heads.
         loss_weights: Weights of the losses.
         channels_last: Memory format of the dense part; faster convolutions, same values up to
             rounding.
@@ -156,5 +178,53 @@ class ModelOptions:
     proposals: ProposalOptions = field(default_factory=ProposalOptions)
     roi: RoIOptions = field(default_factory=RoIOptions)
     semantic: SemanticOptions = field(default_factory=SemanticOptions)
+    ibpp: IBPPOptions = field(default_factory=IBPPOptions)
     loss_weights: LossWeights = field(default_factory=LossWeights)
     channels_last: bool = True
+
+    def __post_init__(self) -> None:
+        self._check_cascade()
+        self._check_widths()
+        weights, count = self.loss_weights, self.ibpp.num_iterations
+        _check_length(
+            "loss_weights.roi_stages", weights.roi_stages, max(self.num_box_stages, count)
+        )
+        _check_length("loss_weights.semantic_iterations", weights.semantic_iterations, count + 1)
+
+    @property
+    def num_box_stages(self) -> int:
+        """S: 1 for the plain head."""
+        if not self.roi.cascade:
+            return 1
+        return self.ibpp.num_iterations or len(self.roi.cascade_iou_thresh)
+
+    @property
+    def box_iou_thresh(self) -> list[float]:
+        """Of each box stage."""
+        if not self.roi.cascade:
+            return [self.roi.iou_thresh]
+        return self.roi.cascade_iou_thresh[: self.num_box_stages]
+
+    def _check_cascade(self) -> None:
+        given, needed = len(self.roi.cascade_iou_thresh), self.num_box_stages
+        check(
+            not self.roi.cascade or given >= needed,
+            "roi.cascade_iou_thresh",
+            self.roi.cascade_iou_thresh,
+            f"one IoU for each of ibpp.num_iterations={needed} box stages",
+        )
+
+    def _check_widths(self) -> None:
+        ibpp, width = self.ibpp, self.backbone.fpn_channels
+        is_summed = ibpp.num_iterations and (ibpp.features_cross or ibpp.project_to_box)
+        check(
+            not is_summed or self.semantic.channels == width,
+            "semantic.channels",
+            self.semantic.channels,
+            f"backbone.fpn_channels={width}, because IBPP adds the two features (eq. 4)",
+        )
+
+
+def _check_length(name: str, values: list[float] | None, expected: int) -> None:
+    ok = values is None or len(values) == expected
+    check(ok, name, values, f"{expected} weights (ibpp.num_iterations, roi.cascade), or null")

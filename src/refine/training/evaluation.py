@@ -1,18 +1,20 @@
 """Counts what a pipeline gets right: PQ always, AP on demand, speed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from refine.categories import CategoryTable
-from refine.fusion.fuse import paste_instances, to_original_boxes
+from refine.fusion.consensus import ConsensusGap, count_disputed
+from refine.fusion.evidence import Evidence, to_original_boxes
 from refine.metrics.average_precision import AveragePrecision
 from refine.metrics.functional import GroupQuality
 from refine.metrics.panoptic_quality import PanopticQuality
 from refine.metrics.report import CategoryRow
-from refine.options import MergeOptions
+from refine.options import FusionOptions, MergeOptions
 from refine.pipeline import PipelineOutput
 from refine.types import Batch, Sample
 
@@ -25,11 +27,13 @@ class EvaluationResult:
         metrics: The keys of ``metrics.json``; fractions in [0, 1].
         groups: Averages over all, things and stuff.
         rows: One a category.
+        records: What each image added (:mod:`refine.metrics.records`).
     """
 
     metrics: dict[str, float | int]
     groups: Mapping[str, GroupQuality]
     rows: Sequence[CategoryRow]
+    records: np.ndarray
 
 
 class Evaluation(nn.Module):
@@ -37,10 +41,12 @@ class Evaluation(nn.Module):
 
     Args:
         categories: Of the dataset.
+        fusion: Of the pipeline. There is no AP if it keeps the network from its weak detections.
     """
 
-    def __init__(self, categories: CategoryTable) -> None:
+    def __init__(self, categories: CategoryTable, fusion: FusionOptions) -> None:
         super().__init__()
+        self.fusion = fusion
         self.quality = PanopticQuality(categories)
         self.average_precision: AveragePrecision | None = None
         self.reset()
@@ -51,6 +57,7 @@ class Evaluation(nn.Module):
         if self.average_precision is not None:
             self.average_precision.reset()
         self._num_images = self._num_predicted = 0
+        self._gap = ConsensusGap()
         self._seconds = 0.0
         self._has_instances = False
 
@@ -64,10 +71,17 @@ class Evaluation(nn.Module):
         """
         truths = [s.truth for s in batch.samples if s.truth is not None]
         is_padding = [s.is_padding for s in batch.samples]
-        self.quality.update([o.panoptic for o in outputs], truths, is_padding=is_padding)
-        if self.average_precision is not None:
-            for sample, output in zip(batch.samples, outputs, strict=True):
+        self.quality.update(
+            [o.panoptic for o in outputs],
+            truths,
+            image_ids=[s.image_id for s in batch.samples],
+            is_padding=is_padding,
+        )
+        for sample, output in zip(batch.samples, outputs, strict=True):
+            if self.average_precision is not None and not self.fusion.panoptic_only:
                 self._update_average_precision(self.average_precision, sample, output)
+            if not sample.is_padding:
+                self._gap += self._find_gap(output.evidence)
         self._num_images += is_padding.count(False)
         self._num_predicted += len(outputs)
         self._seconds += seconds
@@ -80,13 +94,29 @@ class Evaluation(nn.Module):
         """
         rate = self._num_predicted / max(self._seconds, 1e-9)
         device = self.quality.iou.device
-        own = torch.tensor([self._num_images, rate], dtype=torch.float64, device=device)
-        num_images, images_per_second = sum_over_processes(own).tolist()
+        own = [self._num_images, rate, *astuple(self._gap)]
+        sums = sum_over_processes(torch.tensor(own, dtype=torch.float64, device=device)).tolist()
+        num_images, images_per_second = sums[:2]
+        gap = ConsensusGap(*(int(count) for count in sums[2:]))
         metrics: dict[str, float | int] = {k: float(v) for k, v in self.quality.compute().items()}
         if self.average_precision is not None and self._has_instances:
             metrics |= {k: float(v) for k, v in self.average_precision.compute().items()}
+        metrics |= {"consensus_gap": gap.gap, "band_void": gap.band_void}
         metrics |= {"images_per_second": images_per_second, "num_images": int(num_images)}
-        return EvaluationResult(metrics, self.quality.groups(), self.quality.per_category())
+        metrics |= {"panoptic_only": self.fusion.panoptic_only}
+        return EvaluationResult(
+            metrics,
+            self.quality.groups(),
+            self.quality.per_category(),
+            self.quality.image_records(),
+        )
+
+    def _find_gap(self, evidence: Evidence) -> ConsensusGap:
+        return count_disputed(
+            evidence.semantic,
+            evidence.instances(self.fusion.merge),
+            num_things=evidence.num_things,
+        )
 
     def _update_average_precision(
         self, metric: AveragePrecision, sample: Sample, output: PipelineOutput
@@ -96,7 +126,7 @@ class Evaluation(nn.Module):
             return
         self._has_instances = True
         raw = output.raw
-        pasted = paste_instances(raw, replace(MergeOptions(), score_thresh=0.0))
+        pasted = output.evidence.instances(replace(MergeOptions(), score_thresh=0.0))
         metric.update(
             to_original_boxes(raw),
             raw.scores,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.errors import RefineError
-from refine.losses.total import total_loss
+from refine.losses.total import compute_loss_weights, total_loss
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline, PipelineOutput
 from refine.training.evaluation import Evaluation, EvaluationResult
@@ -49,14 +49,15 @@ class PanopticModule(pl.LightningModule):
         self.schedule_options = schedule
         self.seed = seed
         self.record = record
-        self.evaluation = Evaluation(categories)
+        self.loss_weights = compute_loss_weights(pipeline.network.options)
+        self.evaluation = Evaluation(categories, pipeline.fusion)
         self.result: EvaluationResult | None = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of the losses."""
         generator = torch.Generator().manual_seed(self._draw_seed(batch_idx))
-        losses = self.pipeline.network.loss(batch, generator=generator)
-        total = total_loss(losses, self.pipeline.network.options.loss_weights)
+        losses = self.pipeline.network.loss(batch, generator=generator, step=self.global_step)
+        total = total_loss(losses, self.loss_weights)
         values = {name: value.detach() for name, value in losses.items()}
         if not torch.isfinite(total):
             listed = ", ".join(f"{name} {float(value):.3g}" for name, value in values.items())

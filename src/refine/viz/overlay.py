@@ -3,12 +3,20 @@
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from refine.categories import CategoryTable
 from refine.types import GroundTruth, PanopticPrediction, Segment
 from refine.viz.labels import Label, draw_labels, find_inner_point
 from refine.viz.palette import Color, paint, segment_colors
+from refine.viz.panels import (
+    WHITE,
+    add_caption,
+    blend,
+    enlarge_image,
+    enlarge_map,
+    find_enlargement,
+    join_panels,
+)
 
 Panoptic = GroundTruth | PanopticPrediction
 
@@ -26,10 +34,6 @@ _ERROR_WORDS = {
     "missed": _ERROR_COLORS[MISSED],
 }
 _TINT = 0.55
-_CAPTION_PX = 24
-_GAP_PX = 4
-_MIN_PANEL_PX = 384
-_MAX_PANEL_PX = 4096
 
 
 def draw_panoptic(
@@ -51,9 +55,9 @@ def draw_panoptic(
     """
     _check_sizes(image, panoptic)
     colors = segment_colors(panoptic.segment_map, panoptic.segments, categories)
-    drawn = _blend(image, paint(panoptic.segment_map, colors), _TINT)
+    drawn = blend(image, paint(panoptic.segment_map, colors), _TINT)
     contours = _find_contours(panoptic.segment_map)
-    drawn[contours] = _blend(drawn[contours], np.full(3, 255, np.uint8), 0.7)
+    drawn[contours] = blend(drawn[contours], np.full(3, 255, np.uint8), 0.7)
     return draw_labels(drawn, _segment_labels(panoptic, categories)) if labels else drawn
 
 
@@ -79,22 +83,19 @@ def draw_triptych(
     """
     _check_sizes(image, truth)
     _check_sizes(image, prediction)
-    factor = _enlargement(*image.shape[:2])
+    factor = find_enlargement(*image.shape[:2])
     image, truth, prediction = (
-        _enlarge_image(image, factor),
-        replace(truth, segment_map=_enlarge_map(truth.segment_map, factor)),
-        replace(prediction, segment_map=_enlarge_map(prediction.segment_map, factor)),
+        enlarge_image(image, factor),
+        replace(truth, segment_map=enlarge_map(truth.segment_map, factor)),
+        replace(prediction, segment_map=enlarge_map(prediction.segment_map, factor)),
     )
-    white: Color = (255, 255, 255)
     panels = [
-        _add_caption(image, {"image": white}),
-        _add_caption(draw_panoptic(image, truth, categories), {"ground truth": white}),
-        _add_caption(draw_panoptic(image, prediction, categories), {"prediction": white}),
-        _add_caption(_draw_errors(image, truth, prediction), _ERROR_WORDS),
+        add_caption(image, {"image": WHITE}),
+        add_caption(draw_panoptic(image, truth, categories), {"ground truth": WHITE}),
+        add_caption(draw_panoptic(image, prediction, categories), {"prediction": WHITE}),
+        add_caption(_draw_errors(image, truth, prediction), _ERROR_WORDS),
     ]
-    gap = np.zeros((panels[0].shape[0], _GAP_PX, 3), np.uint8)
-    parts = [part for panel in panels for part in (panel, gap)]
-    return np.concatenate(parts[:-1], axis=1)
+    return join_panels(panels, axis=1)
 
 
 def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.ndarray:
@@ -156,7 +157,7 @@ def _draw_errors(
     grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
     drawn = (grey * np.where(errors == NOT_JUDGED, 0.3, 0.75)[..., None]).astype(np.uint8)
     for kind, color in _ERROR_COLORS.items():
-        drawn[errors == kind] = _blend(drawn[errors == kind], np.array(color, np.uint8), 0.65)
+        drawn[errors == kind] = blend(drawn[errors == kind], np.array(color, np.uint8), 0.65)
     return drawn
 
 
@@ -186,41 +187,9 @@ def _find_contours(segment_map: np.ndarray) -> np.ndarray:
     return contours
 
 
-def _blend(below: np.ndarray, above: np.ndarray, opacity: float) -> np.ndarray:
-    mixed: np.ndarray = below * (1 - opacity) + above * opacity
-    return mixed.astype(np.uint8)
-
-
 def _check_sizes(image: np.ndarray, panoptic: Panoptic) -> None:
     if image.shape != (*panoptic.segment_map.shape, 3):
         raise ValueError(
             f"image of shape {image.shape}: expected {(*panoptic.segment_map.shape, 3)}, "
             "the size of the segment map"
         )
-
-
-def _enlargement(height: int, width: int) -> int:
-    wanted = -(-_MIN_PANEL_PX // width)
-    # a sliver of an image must not become a picture of gigabytes
-    return max(1, min(wanted, _MAX_PANEL_PX // height))
-
-
-def _enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    size = (width * factor, height * factor)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def _enlarge_map(segment_map: np.ndarray, factor: int) -> np.ndarray:
-    return segment_map.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def _add_caption(panel: np.ndarray, words: dict[str, Color]) -> np.ndarray:
-    """The panel below a dark band with words in their colours."""
-    band = Image.new("RGB", (panel.shape[1], _CAPTION_PX))
-    draw, font = ImageDraw.Draw(band), ImageFont.load_default(size=14)
-    x = 6.0
-    for word, color in words.items():
-        draw.text((x, _CAPTION_PX / 2), word, font=font, fill=color, anchor="lm")
-        x += draw.textlength(word, font=font) + 14
-    return np.concatenate([np.asarray(band), panel])

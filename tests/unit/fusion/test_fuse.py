@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from refine.errors import RefineError
+from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.options import FusionOptions, MergeOptions
 from refine.types import RawPrediction
@@ -32,9 +33,8 @@ def raw_prediction(*, boxes=((8, 4, 24, 20),), scores=(0.9,), original_size=(32,
 
 def run(raw, *, limit=0, **options):
     return fuse(
-        raw,
-        num_things=1,
-        options=FusionOptions(merge=MergeOptions(**options)),
+        Evidence(raw, num_things=1),
+        FusionOptions(merge=MergeOptions(**options)),
         stuff_area_limit_px=limit,
     )
 

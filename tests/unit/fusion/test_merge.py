@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refine.fusion.merge import Instance, merge_segments
+from refine.fusion.merge import Instance, Relations, merge_segments
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop
 
@@ -14,7 +14,15 @@ def square(y, x, side, *, label=0, score=0.9):
     return Instance(MaskCrop(y, x, np.ones((side, side), bool)), label, score)
 
 
-def run(instances, semantic=None, *, limit=0, **options):
+def over(*pairs, margins=None):
+    """Each ``(upper, lower)``."""
+    pairs = np.array(pairs, np.int64).reshape(-1, 2)
+    margins = np.ones(len(pairs)) if margins is None else np.array(margins)
+    upper_first = np.where(pairs[:, 0] < pairs[:, 1], 1, -1).astype(np.int8)
+    return Relations(np.sort(pairs, axis=1), upper_first, margins)
+
+
+def run(instances, semantic=None, *, limit=0, relations=None, **options):
     semantic = np.full((12, 12), IGNORE_INDEX, np.uint8) if semantic is None else semantic
     return merge_segments(
         instances,
@@ -22,6 +30,7 @@ def run(instances, semantic=None, *, limit=0, **options):
         num_things=2,
         options=MergeOptions(**options),
         stuff_area_limit_px=limit,
+        relations=relations,
     )
 
 
@@ -142,3 +151,113 @@ def test_a_score_of_nan_is_refused():
 def test_a_label_that_is_no_thing_is_refused(label):
     with pytest.raises(ValueError, match=f"label {label}: expected 0 to 1"):
         run([square(0, 0, 3, label=label)])
+
+
+def rectangle(y, x, height, width, *, label=0, score=0.9):
+    return Instance(MaskCrop(y, x, np.ones((height, width), bool)), label, score)
+
+
+def test_a_later_instance_reclaims_what_it_lies_over():
+    result = run([square(0, 0, 6), square(2, 2, 4, score=0.6)], relations=over((1, 0)))
+    assert [(s.score, s.area) for s in result.segments] == [(0.9, 20), (0.6, 16)]
+    assert (result.segment_map[2:6, 2:6] == 2).all()
+
+
+def test_a_rejected_instance_changes_nothing():
+    # the third may reclaim 4 of its 16 pixels from the first; the second keeps the other 12
+    scene = [rectangle(0, 0, 2, 6), rectangle(2, 0, 6, 6), rectangle(1, 0, 4, 4, score=0.6)]
+    without = run(scene[:2])
+    result = run(scene, relations=over((2, 0)))
+    assert result.segments == without.segments
+    assert np.array_equal(result.segment_map, without.segment_map)
+
+
+def test_an_instance_is_not_tested_again_when_another_reclaims_from_it():
+    scene = [square(0, 0, 6), rectangle(0, 0, 6, 5, score=0.6)]
+    result = run(scene, relations=over((1, 0)))
+    assert [s.area for s in result.segments] == [6, 30]
+
+
+def test_what_is_reclaimed_entirely_disappears_and_ids_close_up():
+    scene = [square(1, 1, 3), square(6, 6, 3, label=1, score=0.8), square(0, 0, 6, score=0.6)]
+    result = run(scene, relations=over((2, 0)))
+    assert [(s.id, s.score, s.area) for s in result.segments] == [(1, 0.8, 9), (2, 0.6, 36)]
+    assert sorted(np.unique(result.segment_map)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("upper", "left"), [((0, 1), 0.9), ((1, 0), 0.6)])
+@pytest.mark.parametrize("order", ["score", "topological"])
+def test_of_identical_masks_the_upper_one_is_left(upper, left, order):
+    scene = [square(1, 1, 4), square(1, 1, 4, label=1, score=0.6)]
+    result = run(scene, relations=over(upper), order=order)
+    assert [(s.score, s.area) for s in result.segments] == [(left, 16)]
+
+
+def test_a_circle_of_three_is_decided_pair_by_pair():
+    """Score order 0, 1, 2; 0 over 1, 1 over 2, 2 over 0; all three share one pixel."""
+    scene = [
+        rectangle(0, 0, 2, 6),
+        rectangle(0, 4, 6, 2, score=0.8),
+        Instance(MaskCrop(0, 0, np.rot90(np.eye(6, dtype=bool))), 1, 0.7),
+    ]
+    circle = over((0, 1), (1, 2), (2, 0))
+    result = run(scene, relations=circle)
+    assert [s.score for s in result.segments] == [0.9, 0.8, 0.7]
+    assert result.segment_map[0, 4] == 1, "0 over 1"
+    assert result.segment_map[1, 4] == 3, "2 takes from 0, which holds the pixel"
+    assert result.segment_map[0, 5] == 3
+    again = run(scene, relations=circle)
+    assert np.array_equal(result.segment_map, again.segment_map)
+
+
+@pytest.mark.parametrize(
+    ("margins", "owner"),
+    [((0.1, 0.5, 0.5), 2), ((0.5, 0.1, 0.5), 3), ((0.5, 0.5, 0.1), 1), ((0.5, 0.5, 0.5), 1)],
+)
+def test_a_topological_circle_is_cut_at_its_weakest_relation(margins, owner):
+    cross = [rectangle(0, 0, 2, 8), rectangle(0, 0, 8, 2, score=0.8), square(0, 0, 4, score=0.7)]
+    circle = over((0, 1), (1, 2), (2, 0), margins=margins)
+    result = run(cross, relations=circle, order="topological", overlap_thresh=1)
+    assert result.segment_map[0, 0] == owner
+    assert [s.area for s in result.segments] == [
+        np.count_nonzero(result.segment_map == s.id) for s in result.segments
+    ]
+
+
+def test_a_weak_relation_outside_the_circle_is_kept():
+    scene = [
+        *(rectangle(0, 0, 2, 6), rectangle(0, 0, 6, 2, score=0.8), square(0, 0, 4, score=0.7)),
+        *(square(8, 8, 4, score=0.66), square(8, 8, 3, score=0.6)),
+    ]
+    relations = over((0, 1), (1, 2), (2, 0), (4, 3), margins=(0.5, 0.5, 0.4, 0.1))
+    result = run(scene, relations=relations, order="topological", overlap_thresh=1)
+    assert result.segment_map[8, 8] == 5
+
+
+def test_relations_of_left_out_instances_do_not_matter():
+    scene = [square(0, 0, 6), square(3, 3, 6, score=0.8), square(0, 0, 5, score=0.3)]
+    for order in ("score", "topological"):
+        result = run(scene, relations=over((2, 0), (2, 1)), order=order)
+        assert [s.area for s in result.segments] == [36, 27]
+
+
+@pytest.mark.parametrize(
+    ("rule", "areas"), [("covered", [16, 8]), ("visible", [16])], ids=["covered", "visible"]
+)
+def test_the_two_rules_differ_at_exactly_one_half(rule, areas):
+    scene = [square(0, 0, 4), square(0, 2, 4, score=0.8)]
+    assert [s.area for s in run(scene, overlap_rule=rule).segments] == areas
+
+
+def test_the_two_rules_differ_away_from_one_half():
+    scene = [square(0, 0, 4), square(0, 3, 4, score=0.8)]  # three quarters of the second are free
+    limit = {"overlap_thresh": 0.8}
+    assert [s.area for s in run(scene, **limit, overlap_rule="covered").segments] == [16, 12]
+    assert [s.area for s in run(scene, **limit, overlap_rule="visible").segments] == [16]
+
+
+def test_no_relations_at_all_are_the_heuristic():
+    scene = [square(0, 0, 6), square(3, 3, 6, score=0.8)]
+    for order in ("score", "topological"):
+        result = run(scene, relations=over(), order=order)
+        assert np.array_equal(result.segment_map, run(scene).segment_map)

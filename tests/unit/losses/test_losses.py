@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,17 +7,41 @@ import torch.nn.functional as F
 from refine.losses.box import classification_loss, objectness_loss, regression_loss
 from refine.losses.mask import mask_loss
 from refine.losses.semantic import semantic_loss
-from refine.losses.total import total_loss
-from refine.options import LossWeights
+from refine.losses.total import compute_loss_weights, total_loss
+from refine.options import IBPPOptions, LossWeights, ModelOptions, RoIOptions, SemanticOptions
 
 
-def test_semantic_loss_is_cross_entropy_at_input_size_without_void():
-    logits = torch.randn(2, 5, 8, 12)
-    targets = torch.randint(0, 5, (2, 32, 48), dtype=torch.uint8)
+@pytest.mark.parametrize("num_categories", [5, 40])  # both memory formats
+def test_semantic_loss_is_cross_entropy_at_input_size_without_void(num_categories):
+    logits = torch.randn(2, num_categories, 8, 12, requires_grad=True)
+    targets = torch.randint(0, num_categories, (2, 32, 48), dtype=torch.uint8)
     targets[0, :10] = 255
     full = F.interpolate(logits, scale_factor=4, mode="bilinear")
     expected = F.cross_entropy(full, targets.long(), ignore_index=255)
-    torch.testing.assert_close(semantic_loss(logits, targets), expected)
+    loss = semantic_loss(logits, targets)
+    torch.testing.assert_close(loss, expected)
+    (gradient,) = torch.autograd.grad(3 * loss, logits)
+    (expected_gradient,) = torch.autograd.grad(3 * expected, logits)
+    torch.testing.assert_close(gradient, expected_gradient)
+    with torch.no_grad():
+        torch.testing.assert_close(semantic_loss(logits, targets), expected)
+
+
+def test_semantic_loss_keeps_only_the_small_logits_for_the_backward_pass():
+    """T + 1 heads must not hold T + 1 maps of full size at once."""
+    logits = torch.randn(2, 40, 16, 24, requires_grad=True)
+    targets = torch.randint(0, 40, (2, 64, 96), dtype=torch.uint8)
+    saved = []
+
+    def pack(tensor):
+        saved.append(weakref.ref(tensor))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = semantic_loss(logits, targets)
+    assert loss.requires_grad
+    waiting = [tensor().numel() for tensor in saved if tensor() is not None]
+    assert max(waiting) == logits.numel()
 
 
 def test_semantic_loss_of_void_is_zero_with_a_gradient():
@@ -49,5 +75,27 @@ def test_soft_mask_targets_are_learned_at_their_own_value():
 def test_total_weighs_each_group():
     names = ("rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic")
     losses = {name: torch.tensor(1.0) for name in names}
-    weights = LossWeights(rpn=1, box=10, mask=100, semantic=1000)
-    assert float(total_loss(losses, weights)) == 2 + 20 + 100 + 1000
+    options = ModelOptions(loss_weights=LossWeights(rpn=1, box=10, mask=100, semantic=1000))
+    assert float(total_loss(losses, compute_loss_weights(options))) == 2 + 20 + 100 + 1000
+
+
+def test_stages_and_iterations_have_the_weights_of_the_specification():
+    options = ModelOptions(
+        ibpp=IBPPOptions(num_iterations=3),
+        roi=RoIOptions(cascade=True),
+        semantic=SemanticOptions(channels=256),
+    )
+    weights = compute_loss_weights(options)
+    assert [weights[f"mask_{t}"] for t in (1, 2, 3)] == [1, 0.5, 0.25]
+    assert [weights[f"box_class_{t}"] for t in (1, 2, 3)] == [1, 0.5, 0.25]
+    assert [weights[f"semantic_{t}"] for t in range(4)] == [0.125, 0.125, 0.125, 0.5]
+
+
+def test_own_stage_weights_are_used():
+    options = ModelOptions(
+        ibpp=IBPPOptions(num_iterations=1, carry="predictions"),
+        loss_weights=LossWeights(roi_stages=[3.0], semantic_iterations=[2.0, 4.0]),
+    )
+    weights = compute_loss_weights(options)
+    assert (weights["box_class"], weights["mask_1"]) == (3.0, 3.0)
+    assert (weights["semantic_0"], weights["semantic_1"]) == (1.0, 2.0)

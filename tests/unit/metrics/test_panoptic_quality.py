@@ -31,7 +31,7 @@ def image(cut):
 
 def update(metric, cuts, is_padding=None):
     predictions, truths = zip(*map(image, cuts), strict=True)
-    metric.update(predictions, truths, is_padding=is_padding or [False] * len(cuts))
+    metric.update(predictions, truths, image_ids=cuts, is_padding=is_padding or [False] * len(cuts))
 
 
 def test_values_and_keys():
@@ -74,6 +74,20 @@ def test_a_process_that_saw_only_padding_changes_nothing():
     full.merge_state(empty)
     full._computed = None
     assert full.compute() == expected
+
+
+def test_image_records_add_up_and_survive_a_merge():
+    first, second = PanopticQuality(CATEGORIES), PanopticQuality(CATEGORIES)
+    update(first, [4, 0, 9], is_padding=[False, False, True])
+    update(second, [3])
+    update(second, [1], is_padding=[True])
+    first.merge_state(second)
+    records = first.image_records()
+    assert records["image_id"].tolist() == [0, 0, 3, 3, 4, 4]
+    assert records["category"].tolist() == [0, 1] * 3
+    assert records["iou"].sum() == first.iou.sum()
+    first.reset()
+    assert len(first.image_records()) == 0
 
 
 def test_sums_over_processes_equal_one_process():

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from fake_batches import fake_batch, fake_sample, tiny_network
-from refine.losses.total import total_loss
+from refine.losses.total import compute_loss_weights, total_loss
 from refine.models.backbone import build_backbone
-from refine.options import BACKBONES, NORMS, BackboneOptions, LossWeights
+from refine.options import BACKBONES, NORMS, BackboneOptions
 
 
 def test_levels_have_the_declared_channels_and_strides():
@@ -30,7 +30,7 @@ def test_a_training_step_with_each_norm(norm):
     rng = np.random.default_rng(0)
     batch = fake_batch([fake_sample(rng), fake_sample(rng)])
     losses = network.loss(batch, generator=torch.Generator())
-    total_loss(losses, LossWeights()).backward()
+    total_loss(losses, compute_loss_weights(network.options)).backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.requires_grad)
 
 

@@ -66,6 +66,7 @@ def test_rois_start_with_positives_and_include_the_instances_own_boxes():
     sample = sample_rois(
         torch.rand(50, 4) + torch.tensor([0.0, 0, 2, 2]),
         _target(BOX, torch.tensor([2])),
+        iou_thresh=0.5,
         options=options,
         generator=torch.Generator(),
     )
@@ -78,7 +79,7 @@ def test_rois_start_with_positives_and_include_the_instances_own_boxes():
 def test_rois_without_instances_are_background():
     sample = sample_rois(
         BOX, _target(BOX[:0], torch.zeros(0, dtype=torch.int64)),
-        options=RoIOptions(), generator=torch.Generator(),
+        iou_thresh=0.5, options=RoIOptions(), generator=torch.Generator(),
     )  # fmt: skip
     assert sample.labels.tolist() == [0]
     assert len(sample.positive_boxes) == 0

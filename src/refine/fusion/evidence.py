@@ -1,0 +1,118 @@
+"""What the fusion of one image looks at: each piece computed once, however many settings ask."""
+
+from collections.abc import Callable, Hashable
+from functools import cached_property
+from typing import TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refine.errors import RefineError
+from refine.fusion.merge import Instance
+from refine.fusion.overlaps import Overlaps, pair_overlaps
+from refine.fusion.semantic import semantic_map
+from refine.fusion.unknown_erasing import Regions, erasable_regions
+from refine.ops.masks import paste_masks
+from refine.options import MergeOptions, UnknownErasingOptions
+from refine.types import RawPrediction
+
+_T = TypeVar("_T")
+
+
+class Evidence:
+    """One raw prediction, and what has been derived of it.
+
+    Args:
+        raw: The network's output for one image, on any device.
+        num_things: Categories from here on are stuff.
+
+    Raises:
+        RefineError: The output holds NaN or infinity.
+    """
+
+    def __init__(self, raw: RawPrediction, *, num_things: int) -> None:
+        _require_finite(raw)
+        self.raw = raw
+        self.num_things = num_things
+        self._derived: dict[Hashable, object] = {}
+
+    @cached_property
+    def semantic(self) -> np.ndarray:
+        """``[H, W]`` uint8 contiguous category at original size, nothing erased."""
+        raw = self.raw
+        return semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
+
+    def instances(self, options: MergeOptions) -> list[Instance]:
+        """Instances of sufficient score by descending score, pasted at original size.
+
+        Args:
+            options: ``score_thresh`` and ``mask_thresh`` are read.
+        """
+        key = ("instances", options.score_thresh, options.mask_thresh)
+        return self._once(key, lambda: paste_instances(self.raw, options))
+
+    def overlaps(self, options: MergeOptions) -> Overlaps:
+        """Between the masks of :meth:`instances`."""
+        key = ("overlaps", options.score_thresh, options.mask_thresh)
+        return self._once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
+
+    def regions(self, options: UnknownErasingOptions) -> Regions:
+        """Regions of the semantic map that may be erased, with their scores.
+
+        Args:
+            options: All but ``mode`` and ``score_thresh`` are read.
+        """
+        key = ("regions", options.at, options.dilation_frac, options.categories)
+        return self._once(
+            key,
+            lambda: erasable_regions(
+                self.raw.semantic_logits,
+                self.semantic,
+                image_size=self.raw.image_size,
+                num_things=self.num_things,
+                options=options,
+            ),
+        )
+
+    def _once(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        if key not in self._derived:
+            self._derived[key] = compute()
+        return cast(_T, self._derived[key])
+
+
+def paste_instances(raw: RawPrediction, options: MergeOptions) -> list[Instance]:
+    """Instances of sufficient score by descending score, pasted at original size.
+
+    Args:
+        raw: The network's output for one image, on any device.
+        options: ``score_thresh`` and ``mask_thresh`` are read.
+    """
+    order = torch.argsort(raw.scores, descending=True, stable=True)
+    kept = order[raw.scores[order] >= options.score_thresh]
+    crops = paste_masks(
+        raw.mask_logits[kept].float().sigmoid().cpu().numpy(),
+        to_original_boxes(raw)[kept].cpu().numpy(),
+        raw.original_size,
+        threshold=options.mask_thresh,
+    )
+    labels, scores = raw.labels[kept].tolist(), raw.scores[kept].tolist()
+    parts = zip(crops, labels, scores, kept.tolist(), strict=True)
+    return [Instance(crop, label, score, index) for crop, label, score, index in parts]
+
+
+def to_original_boxes(raw: RawPrediction) -> Tensor:
+    """``[N, 4]`` float32 xyxy original pixels."""
+    vertical, horizontal = np.divide(raw.original_size, raw.image_size).tolist()
+    scale = raw.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
+    return raw.boxes * scale
+
+
+def _require_finite(raw: RawPrediction) -> None:
+    for name in ("boxes", "scores", "mask_logits", "semantic_logits"):
+        # NaN and infinity reach the sum, and one pass is enough; float32, as half's would overflow
+        if not getattr(raw, name).sum(dtype=torch.float32).isfinite():
+            raise RefineError(
+                f"the network's output is not finite ({name}): its training has diverged; "
+                "use an earlier checkpoint or train with a lower optimizer.lr"
+            )

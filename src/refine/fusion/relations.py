@@ -1,0 +1,261 @@
+"""Which of two overlapping instances lies on top: seven answers to one question.
+
+========================  ==========================================================================
+``score``                 The higher detection score: the heuristic merge.
+``area``                  The smaller mask. COCO's panoptic maps seem painted from large to small.
+``shr``                   Spatial hierarchy (Wang et al. 2019): the one whose box lies in the
+                          other's box.
+``srm``                   The higher ranking score of a learned head (OANet, Liu et al. 2019).
+``occlusion``             The more probable order of an occlusion head (OCFusion, Lazarow et al.
+                          2020; with category priors REFINE's Strong Baseline).
+``soft_occlusion``        The same, weighed against the scores (REFINE, eq. 7).
+``oracle``                The ground truth (:mod:`refine.fusion.true_order`).
+========================  ==========================================================================
+
+Every rule gives each pair ``(i, j)``, i of the higher score, a *preference*: above 0 i is on top,
+below 0 j is, 0 is a tie and goes to the score, and NaN means that the rule has no opinion.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from refine.errors import RefineError
+from refine.fusion.merge import Instance, Relations
+from refine.fusion.overlaps import Overlaps
+from refine.fusion.true_order import true_order
+from refine.options import RelationsOptions
+from refine.types import GroundTruth, RawPrediction
+
+_Answers = TypeVar("_Answers")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Query:
+    """The pairs that are asked about, and what the rules may look at.
+
+    Attributes:
+        pairs: ``[K, 2]`` int64 positions in ``instances``.
+        instances: By descending score.
+        areas: ``[N]`` int64 mask pixels.
+        raw: The network's output.
+        truth: The ground truth, if there is any.
+        options: Settings of the rules.
+    """
+
+    pairs: np.ndarray
+    instances: Sequence[Instance]
+    areas: np.ndarray
+    raw: RawPrediction
+    truth: GroundTruth | None
+    options: RelationsOptions
+
+    @property
+    def scores(self) -> np.ndarray:
+        """``[K, 2]`` float64."""
+        return self._take(np.array([i.score for i in self.instances], np.float64))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """``[K, 2]`` int64."""
+        return self._take(np.array([i.label for i in self.instances], np.int64))
+
+    @property
+    def detections(self) -> np.ndarray:
+        """``[K, 2]`` int64 positions in the network's output."""
+        indices = np.array([i.index for i in self.instances], np.int64)
+        if (indices < 0).any():
+            raise ValueError("an instance does not say which detection it is (index)")
+        return self._take(indices)
+
+    def _take(self, values: np.ndarray) -> np.ndarray:
+        taken: np.ndarray = values[self.pairs]
+        return taken
+
+
+def relate(
+    instances: Sequence[Instance],
+    overlaps: Overlaps,
+    options: RelationsOptions,
+    *,
+    raw: RawPrediction,
+    truth: GroundTruth | None = None,
+) -> Relations:
+    """Ask about every pair of instances that overlap enough.
+
+    Args:
+        instances: N instances of one image at original size, by descending score, those below the
+            merge's score limit already left out; with ``index``.
+        overlaps: Of their masks.
+        options: The rule and its settings.
+        raw: The network's output that the instances come from.
+        truth: The ground truth; only ``oracle`` reads it.
+
+    Returns:
+        One answer a queried pair. Pairs are queried if ``overlap_thresh`` of either mask lies in
+        the other, and, without ``intra_category``, the categories differ.
+
+    Raises:
+        RefineError: The rule needs a head, an answer or a ground truth that is not there, or has
+            values out of their range.
+        ValueError: The instances are not in order of score.
+    """
+    scores = [i.score for i in instances]
+    if scores != sorted(scores, reverse=True):
+        raise ValueError("instances have to come by descending score")
+    pairs = _query_pairs(instances, overlaps, options)
+    query = _Query(pairs, instances, overlaps.areas, raw, truth, options)
+    preferences = _RULES[options.kind](query)
+    on_top = np.where(np.isnan(preferences), 0, np.where(preferences < 0, -1, 1))
+    return Relations(pairs, on_top.astype(np.int8), np.abs(np.nan_to_num(preferences)))
+
+
+def prefer_by_soft_occlusion(
+    scores: np.ndarray, occlusions: np.ndarray, *, sigma: float
+) -> np.ndarray:
+    """Eq. 7: a score is damped by how improbable it is that its instance lies on top.
+
+    With ``O~(i, j) = s_i exp(-(O(i, j) - 1)^2 / sigma)``, i is on top if ``O~(i, j) > O~(j, i)``.
+    If ``O(j, i) = 1 - O(i, j)``, that is ``O(i, j) > 1/2 - sigma/2 ln(s_i / s_j)``: a small sigma
+    leaves the decision to the occlusion, a large one to the score.
+
+    Args:
+        scores: ``[K, 2]`` float64 ``(s_i, s_j)`` in (0, 1].
+        occlusions: ``[K, 2]`` float64 ``(O(i, j), O(j, i))`` in [0, 1].
+        sigma: Above 0.
+
+    Returns:
+        ``[K]`` float64 ``O~(i, j) - O~(j, i)``. The sign is that of the difference of logarithms,
+        because the exponentials of a small sigma are zero.
+
+    Raises:
+        RefineError: A value is out of its range.
+    """
+    if not sigma > 0:
+        raise RefineError(f"relations.sigma={sigma}: expected a number above 0")
+    if not (scores > 0).all():
+        raise RefineError(
+            "soft occlusion needs scores above 0: set fusion.merge.score_thresh above 0 or "
+            "choose fusion.relations.kind=occlusion"
+        )
+    logs = np.log(scores) - (occlusions - 1) ** 2 / sigma
+    sizes = np.abs(np.exp(logs[:, 0]) - np.exp(logs[:, 1]))
+    differences = logs[:, 0] - logs[:, 1]
+    smallest = np.finfo(np.float64).tiny
+    return np.where(differences == 0, 0.0, np.copysign(np.maximum(sizes, smallest), differences))
+
+
+def _query_pairs(
+    instances: Sequence[Instance], overlaps: Overlaps, options: RelationsOptions
+) -> np.ndarray:
+    """``[K, 2]`` int64."""
+    is_queried = (overlaps.shares >= options.overlap_thresh).any(axis=1)
+    if not options.intra_category:
+        labels = np.array([i.label for i in instances], np.int64)[overlaps.pairs]
+        is_queried &= labels[:, 0] != labels[:, 1]
+    queried: np.ndarray = overlaps.pairs[is_queried]
+    return queried
+
+
+def _prefer_by_score(query: _Query) -> np.ndarray:
+    return _lead(query.scores)
+
+
+def _prefer_by_area(query: _Query) -> np.ndarray:
+    areas = query.areas[query.pairs].astype(np.float64)
+    share: np.ndarray = -_lead(areas) / areas.max(axis=1)
+    return share
+
+
+def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
+    """A box inside another one is on top; if both are, the one of the higher score.
+
+    Areas are those of continuous boxes, not of boxes a pixel wider and higher as in older code.
+    """
+    boxes = query.raw.boxes.double().cpu().numpy()[query.detections]  # [K, 2, 4]
+    sides = boxes[..., 2:] - boxes[..., :2]
+    common = boxes[..., 2:].min(axis=1) - boxes[..., :2].max(axis=1)
+    shares = common.clip(0).prod(axis=1)[:, None] / sides.prod(axis=2)
+    is_inside = shares > query.options.shr_box_frac
+    return np.where(is_inside[:, 0], shares[:, 0], np.where(is_inside[:, 1], -shares[:, 1], np.nan))
+
+
+def _prefer_by_ranking(query: _Query) -> np.ndarray:
+    """A ranking says nothing within one category: its score is that of the category's mask.
+
+    OANet pastes all instances by their ranking score; here it orders the queried pairs only.
+    """
+    name = query.options.head
+    ranking = _head(query.raw.rankings, name, "ranking").double().cpu().numpy()
+    if not np.isfinite(ranking).all():
+        raise RefineError(f"ranking head {name!r} gave NaN or infinity: train it anew")
+    labels = query.labels
+    return np.where(labels[:, 0] == labels[:, 1], np.nan, _lead(ranking[query.detections]))
+
+
+def _prefer_by_occlusion(query: _Query) -> np.ndarray:
+    return _lead(_look_up_occlusions(query))
+
+
+def _prefer_by_soft_occlusion(query: _Query) -> np.ndarray:
+    occlusions = _look_up_occlusions(query)
+    return prefer_by_soft_occlusion(query.scores, occlusions, sigma=query.options.sigma)
+
+
+def _prefer_by_truth(query: _Query) -> np.ndarray:
+    if query.truth is None:
+        raise RefineError(
+            "fusion.relations.kind=oracle needs ground truth: choose it in an evaluation, not to "
+            "predict"
+        )
+    return true_order(query.instances, query.pairs, query.truth)
+
+
+_RULES: dict[str, Callable[[_Query], np.ndarray]] = {
+    "score": _prefer_by_score,
+    "area": _prefer_by_area,
+    "shr": _prefer_by_hierarchy,
+    "srm": _prefer_by_ranking,
+    "occlusion": _prefer_by_occlusion,
+    "soft_occlusion": _prefer_by_soft_occlusion,
+    "oracle": _prefer_by_truth,
+}
+
+
+def _lead(values: np.ndarray) -> np.ndarray:
+    """``[K]``: how much more i has than j, of ``[K, 2]``."""
+    lead: np.ndarray = values[:, 0] - values[:, 1]
+    return lead
+
+
+def _head(heads: Mapping[str, _Answers], name: str, kind: str) -> _Answers:
+    if name in heads:
+        return heads[name]
+    offer = (
+        f"set fusion.relations.head to one of: {', '.join(heads)}" if heads else "they have none"
+    )
+    raise RefineError(f"these predictions have no {kind} head {name!r}: {offer}")
+
+
+def _look_up_occlusions(query: _Query) -> np.ndarray:
+    """``[K, 2]`` float64: ``O(i, j)`` and ``O(j, i)`` of every queried pair."""
+    name = query.options.head
+    answers = _head(query.raw.occlusions, name, "occlusion")
+    probabilities = answers.probabilities.double().cpu().numpy()
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise RefineError(f"occlusion head {name!r} gave values outside [0, 1]: train it anew")
+    table = np.full((len(query.raw.scores),) * 2, -1.0)  # -1: never asked
+    upper, lower = answers.pairs.cpu().numpy().T
+    table[upper, lower] = probabilities
+    i, j = query.detections.T
+    found = np.stack([table[i, j], table[j, i]], axis=1)
+    if (found < 0).any():
+        pair = query.detections[(found < 0).any(axis=1)][0].tolist()
+        raise RefineError(
+            f"occlusion head {name!r} was not asked about detections {pair[0]} and {pair[1]} (it "
+            f"answers {len(probabilities)} ordered pairs): raise "
+            "fusion.relations.overlap_thresh or fusion.merge.score_thresh to those of its run"
+        )
+    return found

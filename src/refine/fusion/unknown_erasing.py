@@ -1,0 +1,325 @@
+"""Unknown Erasing (REFINE): doubtful regions of stuff become void before the merge.
+
+1. Each pixel has its best category and that category's probability, softmax over all categories.
+2. The pixels of a category that a dilation would join, however fragmented, are one region (4
+   neighbours, after a square of radius ``dilation_frac`` of the network input's short side).
+3. A region's score is the mean probability of its own pixels; those that only the dilation adds do
+   not count.
+4. Regions that score below ``score_thresh`` become void in the semantic map, before the merge.
+
+So an isolated, confident speck goes with the doubtful region beside it. Steps 1 to 3 do not depend
+on the threshold: :func:`erasable_regions` does them once, :func:`erase` is one look-up a pixel.
+
+An erased segment that was wrong saves a false positive; one that was right costs a match. What
+erasing could give at most, and how well it chose, tell :func:`wrong_stuff` and
+:func:`count_erased`.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from refine.ops.components import label_dilated
+from refine.options import UnknownErasingOptions
+from refine.types import IGNORE_INDEX, GroundTruth, PanopticPrediction, Segment
+
+_STRIDE = 4
+_CELL_ROWS_A_PASS = 8
+_PIXELS_A_PASS = 65_536
+_MATCH_IOU = 0.5  # of panoptic quality; part of its definition
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """What Unknown Erasing may erase in one image.
+
+    Attributes:
+        labels: ``[H, W]`` unsigned, at original size: k + 1 at the pixels of region k, 0 where
+            nothing can be erased.
+        categories: ``[R]`` uint8 contiguous ids.
+        scores: ``[R]`` float64 mean probability of the region's category, in (0, 1].
+        sizes: ``[R]`` int64 number of cells (``at: stride4``) or network pixels (``at: input``).
+    """
+
+    labels: np.ndarray
+    categories: np.ndarray
+    scores: np.ndarray
+    sizes: np.ndarray
+
+
+def erasable_regions(
+    semantic_logits: Tensor,
+    semantic: np.ndarray,
+    *,
+    image_size: tuple[int, int],
+    num_things: int,
+    options: UnknownErasingOptions,
+) -> Regions:
+    """Find and score the regions of one image.
+
+    Regions are made of the cells of the logits (``at: stride4``; the radius is a fourth) or of
+    network pixels between which the logits are interpolated (``at: input``, the reference form);
+    padding is left out. An original pixel of category c belongs to the region of the cell (network
+    pixel) of category c that is nearest, centre to centre, among the nine around its own place.
+    If none of the nine is of category c, as at a category that wins only between cells, the pixel
+    belongs to no region and stays.
+
+    Args:
+        semantic_logits: ``[C, h, w]`` float at stride 4 of the padded image, finite, on any device.
+        semantic: ``[H, W]`` uint8 category of every original pixel, or 255; from the same logits.
+        image_size: ``(height, width)`` in network pixels, without padding.
+        num_things: Categories from here on are stuff.
+        options: ``at``, ``dilation_frac`` and ``categories`` are read; ``score_thresh`` is not.
+    """
+    stride = _STRIDE if options.at == "stride4" else 1
+    height, width = (-(-pixels // stride) for pixels in image_size)
+    logits = semantic_logits.detach()
+    if stride == 1:
+        strips = _upsampled_rows(logits, (height, width))
+    else:
+        strips = iter(torch.split(logits[:, :height, :width], _CELL_ROWS_A_PASS, dim=1))
+    best, probabilities = _best_categories(strips, (height, width), logits.device)
+    first = 0 if options.categories == "all" else num_things
+    radius = round(options.dilation_frac * min(image_size) / stride)
+    considered = np.where(best >= first, best, np.uint8(IGNORE_INDEX))
+    found = score_regions(considered, probabilities, radius=radius)
+    del probabilities
+    rows, columns = (
+        _Axis.make(pixels, network_pixels=network, stride=stride, num_cells=cells)
+        for pixels, cells, network in zip(semantic.shape, best.shape, image_size, strict=True)
+    )
+    labels = _transfer(found.labels, best, semantic, rows=rows, columns=columns)
+    return replace(found, labels=labels)
+
+
+def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: int) -> Regions:
+    """Find and score the regions of a map of cells, for every category alike.
+
+    Args:
+        categories: ``[h, w]`` uint8; cells of 255 are in no region.
+        probabilities: ``[h, w]`` float32 of each cell's category.
+        radius: Of the dilation that joins fragments, in cells.
+
+    Returns:
+        Regions whose labels are those of the cells.
+    """
+    labels, owners = label_dilated(categories, radius)
+    scores, sizes = _means(labels, probabilities, len(owners))
+    return Regions(labels=labels, categories=owners, scores=scores, sizes=sizes)
+
+
+def erase(semantic: np.ndarray, regions: Regions, score_thresh: float) -> np.ndarray:
+    """Make the regions that score strictly below the threshold void.
+
+    Args:
+        semantic: ``[H, W]`` uint8, the map that the regions were found in.
+        regions: Of this image.
+        score_thresh: In [0, 1]; 0 erases nothing.
+
+    Returns:
+        A new map with 255 at the erased pixels, or ``semantic`` itself if there are none.
+    """
+    is_erased = np.append(False, regions.scores < score_thresh)
+    if not is_erased.any():
+        return semantic
+    return np.where(is_erased[regions.labels], np.uint8(IGNORE_INDEX), semantic)
+
+
+def erase_categories(semantic: np.ndarray, categories: Collection[int]) -> np.ndarray:
+    """A copy of the ``[H, W]`` uint8 map with 255 at the pixels of these categories."""
+    is_erased = np.zeros(IGNORE_INDEX + 1, bool)
+    is_erased[list(categories)] = True
+    return np.where(is_erased[semantic], np.uint8(IGNORE_INDEX), semantic)
+
+
+def wrong_stuff(prediction: PanopticPrediction, truth: GroundTruth) -> set[int]:
+    """Categories of the stuff segments that panoptic quality counts as false positives.
+
+    Those with IoU of at most 0.5 with every true segment of their category (the union leaves out
+    predicted pixels on true void), of which void and the last crowd of their category hold no more
+    than half.
+
+    Args:
+        prediction: A panoptic map; it has one segment a stuff category at most.
+        truth: Of the same size.
+    """
+    num_ids = max((s.id for s in truth.segments), default=0) + 1
+    wrong = set()
+    for segment in prediction.segments:
+        if not segment.is_thing:
+            inside = truth.segment_map[prediction.segment_map == segment.id]
+            common = np.bincount(inside, minlength=num_ids)
+            rivals = [s for s in truth.segments if s.category == segment.category]
+            if _is_false_positive(common, rivals):
+                wrong.add(segment.category)
+    return wrong
+
+
+class ErasedCount(NamedTuple):
+    """Stuff segments that lost more than half of their pixels, and how many of them were wrong."""
+
+    erased: int
+    wrong: int
+
+
+def count_erased(
+    before: PanopticPrediction, after: PanopticPrediction, truth: GroundTruth
+) -> ErasedCount:
+    """How well erasing chose in one image.
+
+    Args:
+        before: The panoptic map without erasing.
+        after: With it; the same things.
+        truth: Of the same size.
+    """
+    left = {s.category: s.area for s in after.segments if not s.is_thing}
+    erased = {
+        s.category
+        for s in before.segments
+        if not s.is_thing and 2 * left.get(s.category, 0) < s.area
+    }
+    return ErasedCount(len(erased), len(erased & wrong_stuff(before, truth)))
+
+
+def _upsampled_rows(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """The rows ``[C, 1, W]`` of the logits interpolated to network pixels, one by one."""
+
+    @lru_cache(maxsize=2)
+    def widened(row: int) -> Tensor:
+        return F.interpolate(logits[None, :, row].float(), scale_factor=_STRIDE, mode="linear")[
+            0, :, : size[1]
+        ]
+
+    last = logits.shape[1] - 1
+    for y in range(size[0]):
+        position = min(max((y + 0.5) / _STRIDE - 0.5, 0.0), last)
+        above = int(position)
+        row = torch.lerp(widened(above), widened(min(above + 1, last)), position - above)
+        yield row[:, None]
+
+
+def _best_categories(
+    strips: Iterator[Tensor], size: tuple[int, int], device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[h, w]`` uint8 and float32 best category and its probability; never all probabilities."""
+    best = torch.empty(size, dtype=torch.uint8, device=device)
+    probabilities = torch.empty(size, device=device)
+    top = 0
+    for strip in strips:
+        values = strip.float()
+        rows = slice(top, top + values.shape[1])
+        peak, best[rows] = values.max(dim=0)
+        probabilities[rows] = (values - peak).exp_().sum(dim=0).reciprocal_()
+        top = rows.stop
+    return best.cpu().numpy(), probabilities.cpu().numpy()
+
+
+def _means(
+    labels: np.ndarray, probabilities: np.ndarray, num_regions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean probability and number of pixels of labels ``1 .. R``.
+
+    A best category's probability is at least 1/255: so sums of float32 values in float64 are exact
+    up to four million pixels, and the order of summation never decides about a threshold.
+    """
+    sums, sizes = np.zeros(num_regions + 1), np.zeros(num_regions + 1, np.int64)
+    rows = max(_PIXELS_A_PASS // labels.shape[1], 1)
+    for top in range(0, len(labels), rows):
+        part = labels[top : top + rows].ravel()
+        sizes += np.bincount(part, minlength=num_regions + 1)
+        sums += np.bincount(
+            part, probabilities[top : top + rows].ravel(), minlength=num_regions + 1
+        )
+    return sums[1:] / sizes[1:], sizes[1:]
+
+
+def _is_false_positive(common: np.ndarray, rivals: Sequence[Segment]) -> bool:
+    """Panoptic quality's verdict on a predicted segment.
+
+    Args:
+        common: Its pixels by true id; 0 is void.
+        rivals: The true segments of its category.
+    """
+    area, excused = int(common.sum()), int(common[0])
+    for true in rivals:
+        union = area + true.area - common[true.id] - common[0]
+        if not true.is_crowd and common[true.id] > _MATCH_IOU * union:
+            return False
+    crowds = [s.id for s in rivals if s.is_crowd]
+    if crowds:
+        excused += int(common[crowds[-1]])
+    return excused <= _MATCH_IOU * area
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Axis:
+    """Where the original pixels of an axis lie among the cells.
+
+    Attributes:
+        positions: ``[n]`` float64 centres; cell k covers ``[k, k + 1)``.
+        cells: ``[n]`` int64 the cell that holds each centre.
+    """
+
+    positions: np.ndarray
+    cells: np.ndarray
+
+    @classmethod
+    def make(cls, pixels: int, *, network_pixels: int, stride: int, num_cells: int) -> "_Axis":
+        # one division, the last step: a centre on the border of two cells comes out exactly
+        positions = (np.arange(pixels) + 0.5) * network_pixels / (pixels * stride)
+        return cls(positions, np.minimum(positions.astype(np.int64), num_cells - 1))
+
+    def __getitem__(self, chosen: slice | np.ndarray) -> "_Axis":
+        return _Axis(self.positions[chosen], self.cells[chosen])
+
+
+def _transfer(
+    labels: np.ndarray, best: np.ndarray, semantic: np.ndarray, *, rows: _Axis, columns: _Axis
+) -> np.ndarray:
+    """``[H, W]`` label of the nearest cell of each original pixel's own category, else 0.
+
+    From radius 1 on, all cells of a category among the nine are of one region; which of them is
+    nearest matters to radius 0 only.
+    """
+    result = np.empty(semantic.shape, labels.dtype)
+    has_label = np.zeros(IGNORE_INDEX + 1, bool)
+    has_label[best[labels > 0]] = True
+    wide_labels, wide_best = labels[:, columns.cells], best[:, columns.cells]
+    padded_labels, padded_best = np.pad(labels, 1), np.pad(best, 1, constant_values=IGNORE_INDEX)
+    step = max(_PIXELS_A_PASS // semantic.shape[1], 1)
+    for top in range(0, len(semantic), step):
+        part = slice(top, top + step)
+        wanted, near_rows = semantic[part], rows[part]
+        is_own = wide_best[near_rows.cells] == wanted
+        result[part] = np.where(is_own, wide_labels[near_rows.cells], 0)
+        y, x = np.nonzero(has_label[wanted] & ~is_own)
+        result[part][y, x] = _nearest_labels(
+            padded_labels, padded_best, wanted[y, x], rows=near_rows[y], columns=columns[x]
+        )
+    return result
+
+
+def _nearest_labels(
+    labels: np.ndarray, best: np.ndarray, wanted: np.ndarray, *, rows: _Axis, columns: _Axis
+) -> np.ndarray:
+    """``[n]`` label of the nearest of nine cells (padded by one) that is of the wanted category."""
+    result = np.zeros(len(wanted), labels.dtype)
+    nearest = np.full(len(wanted), np.inf)
+    own = (rows.cells + 1) * best.shape[1] + columns.cells + 1
+    down, right = rows.positions - rows.cells - 0.5, columns.positions - columns.cells - 0.5
+    for dy, dx in product((-1, 0, 1), repeat=2):
+        cells = own + (dy * best.shape[1] + dx)
+        found = np.flatnonzero(best.take(cells) == wanted)
+        distances = (down[found] - dy) ** 2 + (right[found] - dx) ** 2
+        is_nearer = distances < nearest[found]
+        found = found[is_nearer]
+        nearest[found] = distances[is_nearer]
+        result[found] = labels.take(cells[found])
+    return result

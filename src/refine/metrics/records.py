@@ -1,0 +1,126 @@
+"""What each image adds to panoptic quality: ``per_image.csv``, to compare runs image by image.
+
+Records are a structured array of :data:`RECORD_DTYPE`, one entry an image and category with
+anything in it, so that ``np.concatenate`` joins those of images, batches and processes.
+"""
+
+import csv
+import io
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.errors import RefineError
+from refine.metrics.functional import PanopticStats
+
+NOTHING = -1
+"""Category of the one record of an image in which nothing is to be counted."""
+
+RECORD_DTYPE = np.dtype(
+    [
+        ("image_id", np.int64),
+        ("category", np.int64),
+        ("iou", np.float64),
+        ("tp", np.int64),
+        ("fp", np.int64),
+        ("fn", np.int64),
+    ]
+)
+"""Image id of the JSON, contiguous category or :data:`NOTHING`, and the sums of both."""
+
+COLUMNS = ("image_id", "category_id", "iou", "tp", "fp", "fn")
+"""Of ``per_image.csv``. ``category_id`` is the dataset id; 0 stands for :data:`NOTHING`."""
+
+_SUMS = ("iou", "tp", "fp", "fn")
+
+
+def to_records(image_id: int, stats: PanopticStats) -> np.ndarray:
+    """The records of one image.
+
+    An image without anything to count gives one record of zeros: it was evaluated, and a bootstrap
+    over images has to draw it too.
+
+    Args:
+        image_id: Id in the JSON.
+        stats: Its sums, as :func:`refine.metrics.functional.match_segments` returns them.
+
+    Returns:
+        ``[R]`` of :data:`RECORD_DTYPE`, ascending by category; R is at least 1.
+    """
+    present = np.flatnonzero(stats.tp + stats.fp + stats.fn)
+    if not len(present):
+        return np.array([(image_id, NOTHING, 0.0, 0, 0, 0)], RECORD_DTYPE)
+    records = np.empty(len(present), RECORD_DTYPE)
+    records["image_id"] = image_id
+    records["category"] = present
+    for name in _SUMS:
+        records[name] = getattr(stats, name)[present]
+    return records
+
+
+def sum_records(records: np.ndarray, num_categories: int) -> PanopticStats:
+    """The sums over all images, added up in the order of the records.
+
+    Args:
+        records: ``[R]`` of :data:`RECORD_DTYPE`.
+        num_categories: ``C``.
+    """
+    total = PanopticStats.zeros(num_categories)
+    counted = records[records["category"] != NOTHING]
+    for name in _SUMS:
+        np.add.at(getattr(total, name), counted["category"], counted[name])
+    return total
+
+
+def sort_records(records: np.ndarray) -> np.ndarray:
+    """The records ascending by image and category, however many processes gathered them."""
+    return records[np.lexsort((records["category"], records["image_id"]))]
+
+
+def records_to_csv(records: np.ndarray, categories: CategoryTable) -> str:
+    """The text of ``per_image.csv``: a header, then a row a record, IoU at full precision.
+
+    Args:
+        records: ``[R]`` of :data:`RECORD_DTYPE`.
+        categories: Of the dataset.
+    """
+    dataset_ids = {k: c.dataset_id for k, c in enumerate(categories.categories)} | {NOTHING: 0}
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(
+        (image_id, dataset_ids[category], *sums) for image_id, category, *sums in records.tolist()
+    )
+    return target.getvalue()
+
+
+def records_from_csv(text: str, categories: CategoryTable, *, source: str) -> np.ndarray:
+    """The records of a ``per_image.csv``.
+
+    Args:
+        text: Its content.
+        categories: Of the dataset.
+        source: The file's name, for messages.
+
+    Returns:
+        ``[R]`` of :data:`RECORD_DTYPE`, in the order of the rows.
+
+    Raises:
+        RefineError: Other columns, a value that is no number, or an unknown category.
+    """
+    contiguous = {c.dataset_id: k for k, c in enumerate(categories.categories)} | {0: NOTHING}
+    rows = csv.reader(io.StringIO(text))
+    if tuple(next(rows, ())) != COLUMNS:
+        raise RefineError(f"{source}: the columns must be {','.join(COLUMNS)}; evaluate anew")
+    records = []
+    for number, row in enumerate(rows, start=2):
+        try:
+            image_id, dataset_id, iou, tp, fp, fn = row
+            category = contiguous[int(dataset_id)]
+            records.append((int(image_id), category, float(iou), int(tp), int(fp), int(fn)))
+        except (ValueError, KeyError):
+            raise RefineError(
+                f"{source}: line {number} ({','.join(row)}) is malformed or of a category that "
+                "the dataset does not have; evaluate anew"
+            ) from None
+    return np.array(records, RECORD_DTYPE)

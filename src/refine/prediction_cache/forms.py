@@ -1,0 +1,116 @@
+"""Raw predictions as named arrays, in three forms.
+
+========  ================================================  ==========================
+form      semantic logits                                   mask logits
+========  ================================================  ==========================
+full      float32: nothing is lost                          float32
+half      gaps to the cell's best logit, float16            float16
+compact   the categories that can decide something          float16
+          (:mod:`refine.prediction_cache.semantic_evidence`)
+========  ================================================  ==========================
+
+Boxes, scores, labels, pairs, occlusions and rankings are kept as they are in all of them. ``half``
+and ``compact`` give semantic logits back up to one constant a cell, which nothing in fusion sees.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from refine.prediction_cache.semantic_evidence import compress_logits, restore_logits
+from refine.types import PairOcclusions, RawPrediction
+
+_SEMANTIC = "semantic/"
+_OCCLUSION = "occlusion/"
+_RANKING = "ranking/"
+_LARGEST = 65504.0  # of float16
+
+
+def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
+    """Named tensors of a prediction, on its device.
+
+    Args:
+        raw: Finite.
+        form: ``compact``, ``half`` or ``full``.
+    """
+    half = form != "full"
+    tensors = {
+        "boxes": raw.boxes,
+        "scores": raw.scores,
+        "labels": raw.labels,
+        "mask_logits": _to_half(raw.mask_logits) if half else raw.mask_logits,
+    }
+    tensors |= {_SEMANTIC + k: t for k, t in _semantic_parts(raw.semantic_logits, form).items()}
+    for name, answers in raw.occlusions.items():
+        tensors[f"{_OCCLUSION}{name}/pairs"] = answers.pairs
+        tensors[f"{_OCCLUSION}{name}/probabilities"] = answers.probabilities
+    tensors |= {_RANKING + name: scores for name, scores in raw.rankings.items()}
+    return tensors
+
+
+def from_tensors(
+    tensors: Mapping[str, Tensor],
+    *,
+    num_categories: int,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+) -> RawPrediction:
+    """The prediction of named tensors, of whichever form they are.
+
+    Raises:
+        KeyError: A tensor is missing.
+        ValueError: Tensors contradict each other.
+    """
+    names = [key.split("/")[1] for key in tensors if key.startswith(_OCCLUSION)]
+    return RawPrediction(
+        boxes=tensors["boxes"],
+        scores=tensors["scores"],
+        labels=tensors["labels"],
+        mask_logits=tensors["mask_logits"].float(),
+        semantic_logits=_restore_semantic(
+            {
+                key.removeprefix(_SEMANTIC): tensor
+                for key, tensor in tensors.items()
+                if key.startswith(_SEMANTIC)
+            },
+            num_categories,
+        ),
+        image_size=image_size,
+        original_size=original_size,
+        occlusions={
+            name: PairOcclusions(
+                pairs=tensors[f"{_OCCLUSION}{name}/pairs"],
+                probabilities=tensors[f"{_OCCLUSION}{name}/probabilities"],
+            )
+            for name in dict.fromkeys(names)
+        },
+        rankings={
+            key.removeprefix(_RANKING): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(_RANKING)
+        },
+    )
+
+
+def _semantic_parts(logits: Tensor, form: str) -> dict[str, Tensor]:
+    if form == "compact":
+        return compress_logits(logits)
+    # categories of a cell side by side: as fusion wants them, and so it need not turn them round
+    table = logits.float().permute(1, 2, 0)
+    if form == "half":
+        return {"gaps": _to_half(table - table.amax(dim=2, keepdim=True))}
+    return {"logits": table}
+
+
+def _restore_semantic(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
+    if "counts" in parts:
+        return restore_logits(parts, num_categories)
+    table = parts["gaps"] if "gaps" in parts else parts["logits"]
+    if table.shape[2] != num_categories:
+        raise ValueError(f"{table.shape[2]} semantic categories: expected {num_categories}")
+    return table.float().permute(2, 0, 1)
+
+
+def _to_half(values: Tensor) -> Tensor:
+    return values.clamp(-_LARGEST, _LARGEST).to(torch.float16)

@@ -1,0 +1,212 @@
+"""What a prediction cache says of itself, and which caches may stand in for which network."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from refine import __version__
+from refine.coco_format.annotations import PanopticAnnotations
+from refine.options import FusionOptions
+from refine.options.checks import check, check_choice, check_fractions
+
+FORMAT_NAME = "refine prediction cache"
+FORMAT_VERSION = 1
+"""Raised whenever files of before can no longer be read."""
+
+FORMS = ("compact", "half", "full")
+"""Of mask and semantic logits (:mod:`refine.prediction_cache.forms`)."""
+
+PAIR_SCORE_THRESH = 0.3
+PAIR_OVERLAP_THRESH = 0.05
+"""Occlusion heads answer for every ordered pair of detections with scores of at least the first,
+where at least the second share of either mask lies in the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetIdentity:
+    """Enough of a dataset to recognise it.
+
+    Attributes:
+        name: Its panoptic JSON, for messages; a file may move, so it is not compared.
+        num_images: Images to predict.
+        categories: ``id``, ``name`` and ``isthing`` in contiguous order.
+        image_ids: SHA-256 of the ids, in the dataset's order.
+        annotations: SHA-256 of the names and sizes of the images and of their segments.
+    """
+
+    name: str
+    num_images: int
+    categories: list[dict[str, Any]]
+    image_ids: str
+    annotations: str
+
+    def difference(self, other: "DatasetIdentity") -> str | None:
+        """What tells ``other`` from this dataset, or None."""
+        if self.categories != other.categories:
+            return "other categories"
+        if self.image_ids != other.image_ids:
+            return f"other images ({other.num_images}, not {self.num_images})"
+        if self.annotations != other.annotations:
+            return "the same image ids, but other images or segments"
+        return None
+
+
+def identify_dataset(
+    annotations: PanopticAnnotations, image_ids: list[int] | None = None
+) -> DatasetIdentity:
+    """The identity of a split.
+
+    Args:
+        annotations: The split.
+        image_ids: These images alone, in this order; None is all of them.
+    """
+    place = {image_id: k for k, image_id in enumerate(annotations.image_ids.tolist())}
+    rows = [place[i] for i in image_ids] if image_ids is not None else list(place.values())
+    content = hashlib.sha256()
+    for row in rows:
+        segments = slice(annotations.offsets[row], annotations.offsets[row + 1])
+        content.update(f"{annotations.image_names[row]} {annotations.sizes[row]}".encode())
+        content.update(annotations.segment_ids[segments].tobytes())
+        content.update(annotations.segment_categories[segments].tobytes())
+        content.update(annotations.segment_areas[segments].tobytes())
+    categories = annotations.categories.to_json()
+    return DatasetIdentity(
+        name=Path(annotations.source).name,
+        num_images=len(rows),
+        categories=[{k: v for k, v in c.items() if k != "color"} for c in categories],
+        image_ids=hash_image_ids(annotations.image_ids[rows].tolist()),
+        annotations=content.hexdigest(),
+    )
+
+
+def hash_image_ids(image_ids: list[int]) -> str:
+    """SHA-256 of image ids in their order."""
+    return hashlib.sha256(np.array(image_ids, dtype="<i8").tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheHeader:
+    """All that the predictions of a cache are a function of.
+
+    Attributes:
+        dataset: Images and categories.
+        form: One of :data:`FORMS`.
+        panoptic_only: Whether the network ran masks and IBPP only on detections that the merge
+            can use.
+        score_thresh: ``panoptic_only``: the ``merge.score_thresh`` that decided which those are;
+            else the score below which the network drops detections.
+        checkpoint: What made the predictions; plain containers, such as a hash of the weights and
+            the configuration of the network and the image size.
+        occlusion_heads: Names of the occlusion heads, each kept as ``occlusion/NAME``.
+        ranking_heads: Names of the ranking heads, each kept as ``ranking/NAME``.
+        pair_score_thresh: Pairs are kept if both scores reach it.
+        pair_overlap_thresh: And if this share of either mask lies in the other.
+        package: Version of this package.
+
+    Raises:
+        ValueError: A value out of range, or a head whose name holds a slash.
+    """
+
+    dataset: DatasetIdentity
+    form: str
+    panoptic_only: bool
+    score_thresh: float
+    checkpoint: dict[str, Any]
+    occlusion_heads: tuple[str, ...] = ()
+    ranking_heads: tuple[str, ...] = ()
+    pair_score_thresh: float = PAIR_SCORE_THRESH
+    pair_overlap_thresh: float = PAIR_OVERLAP_THRESH
+    package: str = __version__
+
+    def __post_init__(self) -> None:
+        check_choice("predictions_form", self.form, FORMS)
+        check_fractions(self, "score_thresh", "pair_score_thresh", "pair_overlap_thresh")
+        for name in (*self.occlusion_heads, *self.ranking_heads):
+            check("/" not in name and bool(name), "head", name, "a name without a slash")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers, as JSON gives them back."""
+        content = {"format": FORMAT_NAME, "version": FORMAT_VERSION, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(content))
+        return plain
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The header that :meth:`to_json` gave.
+
+        Raises:
+            KeyError: Something is missing.
+            TypeError: Something is unknown.
+        """
+        values = {k: v for k, v in content.items() if k not in ("format", "version")}
+        values["dataset"] = DatasetIdentity(**values["dataset"])
+        for key in ("occlusion_heads", "ranking_heads"):
+            values[key] = tuple(values[key])
+        return cls(**values)
+
+    @property
+    def digest(self) -> str:
+        """16 characters that tell this header from others."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def first_difference(self, other: "CacheHeader") -> str | None:
+        """The first key, in alphabetical order, that differs, and both its values; or None."""
+        ours, theirs = _flatten(self.to_json()), _flatten(other.to_json())
+        for key in sorted(ours.keys() | theirs.keys()):
+            if ours.get(key) != theirs.get(key):
+                return f"{key} is {_shorten(ours.get(key))}, not {_shorten(theirs.get(key))}"
+        return None
+
+    def obstacle(self, fusion: FusionOptions) -> str | None:
+        """Why these predictions cannot stand in for the network under ``fusion``, or None."""
+        return self._mode_obstacle(fusion) or self._head_obstacle(fusion)
+
+    def _mode_obstacle(self, fusion: FusionOptions) -> str | None:
+        if fusion.panoptic_only != self.panoptic_only:
+            return f"the network ran with fusion.panoptic_only={self.panoptic_only}"
+        if self.panoptic_only and fusion.merge.score_thresh != self.score_thresh:
+            return (
+                "with fusion.panoptic_only the network itself depends on fusion.merge.score_thresh"
+                f", which was {self.score_thresh}"
+            )
+        return None
+
+    def _head_obstacle(self, fusion: FusionOptions) -> str | None:
+        kind, head = fusion.relations.kind, fusion.relations.head
+        if kind == "srm":
+            return _unknown_head("ranking", head, self.ranking_heads)
+        if kind not in ("occlusion", "soft_occlusion"):
+            return None
+        if fusion.merge.score_thresh < self.pair_score_thresh:
+            return f"pairs are there for fusion.merge.score_thresh >= {self.pair_score_thresh} only"
+        if fusion.relations.overlap_thresh < self.pair_overlap_thresh:
+            least = self.pair_overlap_thresh
+            return f"pairs are there for fusion.relations.overlap_thresh >= {least} only"
+        return _unknown_head("occlusion", head, self.occlusion_heads)
+
+
+def _unknown_head(kind: str, name: str, known: tuple[str, ...]) -> str | None:
+    if name in known:
+        return None
+    return f"no {kind} head {name!r} is in it (fusion.relations.head; there is {known or 'none'})"
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _shorten(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

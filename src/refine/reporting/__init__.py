@@ -1,0 +1,1 @@
+"""What finished runs say, and how sure one can be of it. Nothing here needs torch."""

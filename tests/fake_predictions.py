@@ -1,0 +1,143 @@
+"""Raw predictions that look like a network's, and caches of them."""
+
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from refine.errors import RefineError
+from refine.prediction_cache.header import CacheHeader, DatasetIdentity, hash_image_ids
+from refine.prediction_cache.reader import PredictionReader
+from refine.prediction_cache.writer import PredictionWriter
+from refine.types import PairOcclusions, RawPrediction
+
+IDS = [7, 3, 139]
+CATEGORIES = 11
+SMALL = {
+    "num_things": 6,
+    "num_categories": CATEGORIES,
+    "num_detections": 12,
+    "image_size": (120, 190),
+    "original_size": (90, 143),
+    "dominant": 6,
+    "cell": 8,
+}
+COCO_SIZED = {"image_size": (800, 1333), "original_size": (120, 200)}
+
+
+def smooth_logits(
+    *, num_categories, size, dominant=10, cell=25, noise=1.0, seed=0, spread=6.0
+) -> torch.Tensor:
+    """``[C, h, w]``: broad fields, some of them strong, and finer ones on top.
+
+    Args:
+        num_categories: C.
+        size: ``(h, w)`` cells.
+        dominant: Categories that are best somewhere.
+        cell: Width of the broad fields' bumps, in cells; the fine ones' are a sixth of it.
+        noise: Strength of the fine fields.
+        seed: Of everything.
+        spread: Strength of the dominant fields.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def field(count, width):
+        low = [-(-side // width) + 2 for side in size]
+        values = torch.randn(1, count, *low, generator=generator)
+        return F.interpolate(values, size=size, mode="bicubic", align_corners=False)[0]
+
+    logits = 2 * field(num_categories, cell) - 4
+    chosen = torch.randperm(num_categories, generator=generator)[:dominant]
+    logits[chosen] += spread * field(len(chosen), cell + cell // 2) + 4
+    return logits + noise * field(num_categories, max(cell // 6, 1))
+
+
+def fake_prediction(
+    *,
+    num_things=80,
+    num_categories=133,
+    num_detections=100,
+    image_size=(800, 1333),
+    original_size=(480, 800),
+    seed=0,
+    heads=(),
+    rankings=(),
+    **logits,
+) -> RawPrediction:
+    """One image's prediction; ``heads`` answer for every tenth ordered pair, in both orders."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = image_size
+    corner = torch.rand(num_detections, 2, generator=generator)
+    extent = torch.rand(num_detections, 2, generator=generator) * 0.5 + 0.01
+    scale = torch.tensor([width, height], dtype=torch.float32)
+    boxes = torch.cat([corner, (corner + extent).clamp(max=1)], dim=1) * scale.repeat(2)
+    cells = [-(-side // 32) * 8 for side in image_size]
+    pairs = torch.combinations(torch.arange(num_detections), 2)[::10]
+    pairs = torch.cat([pairs, pairs.flip(1)]).reshape(-1, 2)
+    return RawPrediction(
+        boxes=boxes,
+        scores=torch.rand(num_detections, generator=generator).sort(descending=True).values,
+        labels=torch.randint(num_things, (num_detections,), generator=generator),
+        mask_logits=4 * torch.randn(num_detections, 28, 28, generator=generator),
+        semantic_logits=smooth_logits(
+            num_categories=num_categories, size=cells, seed=seed, **logits
+        ),
+        image_size=image_size,
+        original_size=original_size,
+        occlusions={
+            name: PairOcclusions(
+                pairs=pairs, probabilities=torch.rand(len(pairs), generator=generator)
+            )
+            for name in heads
+        },
+        rankings={name: torch.rand(num_detections, generator=generator) for name in rankings},
+    )
+
+
+def a_header(ids=IDS, form="full", num_categories=CATEGORIES, **changes):
+    dataset = DatasetIdentity(
+        name="panoptic_val.json",
+        num_images=len(ids),
+        categories=[
+            {"id": k, "name": str(k), "isthing": int(k < 6)} for k in range(num_categories)
+        ],
+        image_ids=hash_image_ids(list(ids)),
+        annotations="a",
+    )
+    settings = {"panoptic_only": False, "score_thresh": 0.05, "checkpoint": {"sha256": "c0ffee"}}
+    return CacheHeader(dataset=dataset, form=form, **(settings | changes))
+
+
+def write_all(folder, header, raws, *, finish=True):
+    writer = PredictionWriter(folder, header)
+    for image_id, raw in raws.items():
+        writer.write(image_id, raw)
+    if finish:
+        writer.finish(list(raws))
+    return writer
+
+
+def through_cache(tmp_path, raw, *, form):
+    header = a_header(
+        [1],
+        form,
+        len(raw.semantic_logits),
+        occlusion_heads=tuple(raw.occlusions),
+        ranking_heads=tuple(raw.rankings),
+    )
+    write_all(tmp_path / "cache", header, {1: raw})
+    return PredictionReader(tmp_path / "cache").read(1)
+
+
+def refused(*words):
+    """One line that says all of this."""
+    pattern = "".join(f"(?=.*{re.escape(str(word))})" for word in words)
+    return pytest.raises(RefineError, match=rf"\A{pattern}[^\n]+\Z")
+
+
+def assert_same(a, b, *names):
+    for name in names:
+        x, y = getattr(a, name), getattr(b, name)
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y), name

@@ -1,0 +1,143 @@
+"""Compressed semantic logits say the same as the full ones."""
+
+import math
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fake_predictions import fake_prediction, smooth_logits
+from oracles.semantic import sample_logits
+from refine.fusion.semantic import semantic_map
+from refine.prediction_cache import semantic_evidence
+from refine.prediction_cache.forms import from_tensors, to_tensors
+from refine.prediction_cache.semantic_evidence import compress_logits, restore_logits
+
+ALL = 255  # more entries a cell than there are
+
+
+@st.composite
+def semantic_logits(draw):
+    """Smooth or wild, sharp or flat, with exact ties, from one cell up to several strips."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    size = (draw(st.integers(1, 40)), draw(st.integers(1, 20)))
+    num_categories = draw(st.integers(1, 30))
+    kind = draw(st.sampled_from(["smooth", "wild", "ties", "one-hot"]))
+    scale = draw(st.sampled_from([0.1, 1.0, 10.0, 1000.0]))
+    if kind == "smooth":
+        seed = draw(st.integers(0, 2**31))
+        return scale * smooth_logits(
+            num_categories=num_categories, size=size, dominant=5, cell=6, seed=seed
+        )
+    values = torch.randn(num_categories, *size, generator=generator)
+    if kind == "ties":
+        values = values.round()
+    elif kind == "one-hot":
+        values = (values == values.amax(dim=0)).float()
+    return scale * values
+
+
+def as_half(logits):
+    """Gaps to each cell's best logit, rounded as the entries are."""
+    gaps = logits - logits.amax(dim=0)
+    return gaps.clamp(min=-65504).half().float()
+
+
+def sizes(logits, zoom):
+    """Network and original size of an image whose padding is some of the last cells."""
+    network = tuple(max(4 * side - 5, 1) for side in logits.shape[1:])
+    return network, tuple(max(round(side * zoom), 1) for side in network)
+
+
+@settings(max_examples=150, deadline=None)
+@given(logits=semantic_logits(), zoom=st.sampled_from([0.3, 0.7, 1.0, 1.3]))
+def test_every_category_that_can_win_is_kept(logits, zoom):
+    restored = restore_logits(compress_logits(logits, entries_a_cell=ALL), len(logits))
+    network, original = sizes(logits, zoom)
+    got = semantic_map(restored, network, original)
+    expected = semantic_map(as_half(logits), network, original)
+    assert np.array_equal(got, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(logits=semantic_logits())
+def test_the_winner_is_among_the_best_of_the_full_logits(logits):
+    logits = logits[:, :9, :9]
+    network, original = sizes(logits, 0.7)
+    restored = restore_logits(compress_logits(logits, entries_a_cell=ALL), len(logits))
+    winners = semantic_map(restored, network, original)[..., None].astype(int)
+    values = sample_logits(logits - logits.amax(dim=0), network, original)
+    lost = values.max(axis=-1) - np.take_along_axis(values, winners, axis=-1)[..., 0]
+    assert (lost <= 2e-3 * np.abs(values).max(axis=-1) + 1e-5).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(logits=semantic_logits(), entries=st.integers(1, 8))
+def test_cells_keep_their_best_category_and_its_probability(logits, entries):
+    parts = compress_logits(logits, entries_a_cell=entries)
+    cells = logits[0].numel()
+    assert len(parts["gaps"]) == len(parts["categories"]) <= entries * cells
+    assert parts["counts"].min() >= 1
+    assert parts["counts"].sum() == len(parts["gaps"])
+    restored = restore_logits(parts, len(logits))
+    assert restored.shape == logits.shape
+    assert restored.dtype == torch.float32
+    before, after = logits.softmax(dim=0), restored.softmax(dim=0)
+    assert (before.amax(dim=0) - after.amax(dim=0)).abs().max() < 2e-3
+    best = after.argmax(dim=0, keepdim=True)
+    assert torch.allclose(before.gather(0, best)[0], before.amax(dim=0), rtol=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(logits=semantic_logits(), entries=st.integers(1, 8))
+def test_a_floor_never_wins(logits, entries):
+    parts = compress_logits(logits, entries_a_cell=entries)
+    restored = restore_logits(parts, len(logits))
+    assert parts["floor"].max() <= 0
+    # the floor is a mean of what has no entry: not above the highest of it, but for rounding;
+    # further down float32 has few digits left for exponentials
+    has_none = (restored == parts["floor"].float()) & (parts["floor"] > -80)
+    gaps = logits - logits.amax(dim=0)
+    highest = gaps.masked_fill(~has_none, -math.inf).amax(dim=0)
+    slack = 1e-2 + 1e-3 * highest.abs()
+    assert (parts["floor"] <= highest + slack)[has_none.any(dim=0)].all()
+
+
+def test_strips_do_not_show(monkeypatch):
+    logits = smooth_logits(num_categories=20, size=(37, 11), cell=6, noise=2.0)
+    parts = compress_logits(logits)
+    for rows in (1, 5, 37, 100):
+        monkeypatch.setattr(semantic_evidence, "_ROWS_A_PASS", rows)
+        for name, part in compress_logits(logits).items():
+            assert torch.equal(part, parts[name]), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    count=st.integers(0, 9),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    form=st.sampled_from(["compact", "half", "full"]),
+)
+def test_a_form_read_is_written_the_same_again(seed, count, size, form):
+    raw = fake_prediction(
+        num_things=3,
+        num_categories=7,
+        num_detections=count,
+        image_size=size,
+        original_size=size,
+        seed=seed,
+        heads=("a",),
+        rankings=("r",),
+        dominant=4,
+        cell=6,
+    )
+    once = to_tensors(raw, form)
+    again = to_tensors(
+        from_tensors(once, num_categories=7, image_size=size, original_size=size), form
+    )
+    assert once.keys() == again.keys()
+    for name in once.keys() - {"semantic/counts", "semantic/categories", "semantic/floor"}:
+        if name != "semantic/gaps" or form == "half":
+            assert torch.equal(once[name], again[name]), name

@@ -1,0 +1,325 @@
+"""What Unknown Erasing erases, what it leaves, and what is said about it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from oracles import pq as pq_oracle
+from refine.fusion import unknown_erasing
+from refine.fusion.semantic import semantic_map
+from refine.fusion.unknown_erasing import (
+    ErasedCount,
+    count_erased,
+    erasable_regions,
+    erase,
+    erase_categories,
+    wrong_stuff,
+)
+from refine.options import UnknownErasingOptions
+from refine.types import GroundTruth, PanopticPrediction, Segment
+
+VOID = 255
+THING, GRASS, SKY = 0, 1, 2
+FORMS = ["stride4", "input"]
+
+
+def logits_of(categories, confidence, num_categories=3):
+    """Cells of these categories; ``confidence`` is the lead of their logit."""
+    one_hot = F.one_hot(torch.as_tensor(categories), num_categories).permute(2, 0, 1)
+    return one_hot * torch.as_tensor(confidence, dtype=torch.float32)
+
+
+def regions_of(logits, *, image_size=None, original_size=None, **options):
+    image_size = image_size or (logits.shape[1] * 4, logits.shape[2] * 4)
+    semantic = semantic_map(logits, image_size, original_size or image_size)
+    options = UnknownErasingOptions(mode="score", **options)
+    return semantic, erasable_regions(
+        logits, semantic, image_size=image_size, num_things=1, options=options
+    )
+
+
+def two_parts(gap, parts=(0.2, 9.0)):
+    """Sky with two patches of grass that lie ``gap`` cells apart, of these leads."""
+    categories = np.full((40, 60), SKY)
+    confidence = np.full((40, 60), 9.0, np.float32)
+    for start, lead in zip((4, 8 + gap), parts, strict=True):
+        categories[18:22, start : start + 4] = GRASS
+        confidence[18:22, start : start + 4] = lead
+    return logits_of(categories, confidence)
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_a_confident_speck_goes_with_the_doubtful_patch_near_it(at):
+    # radius 10 cells, 40 pixels; interpolation makes the weak patch a little smaller
+    semantic, regions = regions_of(two_parts(18), at=at, dilation_frac=0.25)
+    assert sorted(regions.categories.tolist()) == [GRASS, SKY]
+    result = erase(semantic, regions, 0.9)
+    assert (result[semantic == GRASS] == VOID).all()
+    assert (result[semantic == SKY] == SKY).all()
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_a_confident_speck_further_away_stays(at):
+    semantic, regions = regions_of(two_parts(22), at=at, dilation_frac=0.25)
+    result = erase(semantic, regions, 0.75)
+    assert (result[72:88, 16:32][semantic[72:88, 16:32] == GRASS] == VOID).all()
+    assert (result[:, 100:] == semantic[:, 100:]).all()
+    assert sorted(regions.categories.tolist()) == [GRASS, GRASS, SKY]
+
+
+def test_score_is_the_mean_over_the_regions_own_cells():
+    lead = np.log([[[1.0, 2.0, 8.0, 2.0]]])[0] + np.log(2)  # probabilities 1/2, 2/3, 8/9, 2/3
+    categories = np.array([[GRASS, GRASS, SKY, GRASS]])
+    _, regions = regions_of(logits_of(categories, lead), dilation_frac=1.0)
+    order = np.argsort(regions.categories)
+    assert regions.scores[order] == pytest.approx([(1 / 2 + 2 / 3 + 2 / 3) / 3, 8 / 9])
+    assert regions.sizes[order].tolist() == [3, 1]
+
+
+def test_a_score_of_exactly_the_threshold_stays():
+    semantic, regions = regions_of(torch.zeros(4, 2, 2)[:, :1], categories="all")
+    assert regions.scores.tolist() == [0.25]
+    assert erase(semantic, regions, 0.25) is semantic
+    assert (erase(semantic, regions, 0.2500001) == VOID).all()
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_threshold_zero_is_the_identity_and_shares_the_map(at):
+    semantic, regions = regions_of(torch.randn(3, 8, 8), at=at)
+    assert erase(semantic, regions, 0.0) is semantic
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_things_are_erased_only_if_asked(at):
+    logits = torch.randn(3, 8, 12)
+    semantic, stuff = regions_of(logits, at=at)
+    assert THING in semantic
+    assert THING not in stuff.categories
+    assert (erase(semantic, stuff, 1.0)[semantic == THING] == THING).all()
+    _, both = regions_of(logits, at=at, categories="all")
+    assert THING in both.categories
+    assert (erase(semantic, both, 1.0) == VOID).mean() > 0.9
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_it_never_relabels_and_never_writes_into_its_input(at):
+    semantic, regions = regions_of(torch.randn(3, 12, 12), at=at, original_size=(37, 53))
+    copy = semantic.copy()
+    result = erase(semantic, regions, 0.6)
+    assert np.array_equal(semantic, copy)
+    changed = result != semantic
+    assert 0 < changed.sum() < changed.size
+    assert (result[changed] == VOID).all()
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_padding_neither_counts_nor_joins(at):
+    logits = logits_of(np.full((8, 8), GRASS), 9.0)
+    logits[:, 4:], logits[:, :, 6:] = 0, 0  # doubt in the padding
+    _, regions = regions_of(logits, at=at, image_size=(13, 21))
+    cells, pixels = 4 * 6, 13 * 21
+    assert regions.sizes.tolist() == [cells if at == "stride4" else pixels]
+    _, clean = regions_of(logits[:, :4, :6], at=at, image_size=(13, 21))
+    assert regions.scores == pytest.approx(clean.scores, abs=0.02)
+
+
+def test_a_category_that_wins_only_between_cells_stays():
+    # cells say 0 and 1; half-way category 2 leads, and no cell is of category 2
+    logits = torch.tensor([[[7.0, 0.0]], [[0.0, 7.0]], [[5.0, 5.0]]])
+    semantic, regions = regions_of(logits, image_size=(4, 8), categories="all")
+    assert semantic[0].tolist() == [0, 0, 0, 2, 2, 1, 1, 1]
+    assert erase(semantic, regions, 1.0)[0].tolist() == [VOID] * 3 + [2, 2] + [VOID] * 3
+
+
+def test_a_pixel_beyond_the_cells_of_its_category_takes_the_next_cell():
+    # interpolation carries grass over the border of its cells; sky is sure, grass is not
+    logits = torch.tensor([[[0.0] * 4], [[0.5, 0.5, 0.0, 0.0]], [[0.0, 0.0, 0.4, 9.0]]])
+    logits[GRASS, 0, 1], logits[SKY, 0, 1] = 6.0, 5.9
+    semantic, regions = regions_of(logits, image_size=(4, 16))
+    assert not np.array_equal(semantic[0], np.repeat([GRASS, GRASS, SKY, SKY], 4))
+    result = erase(semantic, regions, 0.6)
+    assert np.array_equal(result == VOID, semantic == GRASS)
+
+
+def test_between_two_regions_the_nearest_cell_decides():
+    # doubtful grass, sky, sure grass; the pixels say that all of it is grass
+    logits = logits_of([[GRASS, SKY, GRASS]], [[0.1, 9.0, 9.0]])
+    semantic = np.full((4, 12), GRASS, np.uint8)
+    options = UnknownErasingOptions(dilation_frac=0.0)
+    regions = erasable_regions(logits, semantic, image_size=(4, 12), num_things=1, options=options)
+    assert erase(semantic, regions, 0.5)[3].tolist() == [VOID] * 6 + [GRASS] * 6
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_passes_change_nothing(at, monkeypatch):
+    logits = torch.randn(5, 16, 20)
+    _, whole = regions_of(logits, at=at, original_size=(50, 45))
+    monkeypatch.setattr(unknown_erasing, "_PIXELS_A_PASS", 7)
+    monkeypatch.setattr(unknown_erasing, "_CELL_ROWS_A_PASS", 3)
+    _, small = regions_of(logits, at=at, original_size=(50, 45))
+    assert np.array_equal(whole.labels, small.labels)
+    # exp() rounds differently at the end of a vector
+    assert whole.scores == pytest.approx(small.scores, rel=1e-6)
+    assert np.array_equal(whole.sizes, small.sizes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("at", FORMS)
+def test_half_precision_logits_are_scored_in_single(at, dtype):
+    logits = torch.randn(3, 8, 8).to(dtype)
+    _, half = regions_of(logits, at=at)
+    _, single = regions_of(logits.float(), at=at)
+    assert np.array_equal(half.scores, single.scores)
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_large_logits_do_not_overflow(at):
+    _, regions = regions_of(logits_of(np.full((2, 2), SKY), 3e4), at=at)
+    assert regions.scores.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("at", FORMS)
+@pytest.mark.parametrize("dilation_frac", [0.0, 1 / 16, 1.0])
+@pytest.mark.parametrize("num_categories", [1, 2, 255])
+def test_one_pixel(num_categories, dilation_frac, at):
+    logits = torch.randn(num_categories, 8, 8)
+    semantic, regions = regions_of(
+        logits, image_size=(1, 1), dilation_frac=dilation_frac, at=at, categories="all"
+    )
+    assert regions.sizes.tolist() == [1]
+    expected = semantic[0, 0] if num_categories == 1 else VOID  # one category is certain
+    assert erase(semantic, regions, 1.0).tolist() == [[expected]]
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_no_stuff(at):
+    semantic, regions = regions_of(logits_of(np.full((4, 4), THING), 0.1), at=at)
+    assert len(regions.scores) == len(regions.categories) == len(regions.sizes) == 0
+    assert erase(semantic, regions, 1.0) is semantic
+
+
+@pytest.mark.parametrize("at", FORMS)
+def test_a_map_that_is_void_already_stays_so(at):
+    logits = torch.randn(3, 4, 4)
+    semantic = np.full((16, 16), VOID, np.uint8)
+    regions = erasable_regions(
+        logits,
+        semantic,
+        image_size=(16, 16),
+        num_things=1,
+        options=UnknownErasingOptions(at=at),
+    )
+    assert not regions.labels.any()
+    assert (erase(semantic, regions, 1.0) == VOID).all()
+
+
+def test_erase_categories():
+    semantic = np.array([[0, 1, 2], [2, 1, VOID]], np.uint8)
+    assert erase_categories(semantic, {2, 0}).tolist() == [[VOID, 1, VOID], [VOID, 1, VOID]]
+    assert np.array_equal(erase_categories(semantic, set()), semantic)
+    assert semantic[0, 0] == 0
+
+
+def prediction_of(segment_map, categories, *, num_things=1):
+    segment_map = np.asarray(segment_map, np.int32)
+    return PanopticPrediction(
+        segment_map=segment_map,
+        segments=tuple(
+            Segment(
+                id=int(k),
+                category=categories[k],
+                is_thing=categories[k] < num_things,
+                area=int((segment_map == k).sum()),
+            )
+            for k in np.unique(segment_map[segment_map > 0])
+        ),
+    )
+
+
+def truth_of(segment_map, categories, *, crowds=()):
+    prediction = prediction_of(segment_map, categories)
+    return GroundTruth(
+        segment_map=prediction.segment_map,
+        segments=tuple(replace(s, is_crowd=s.id in crowds) for s in prediction.segments),
+    )
+
+
+def test_wrong_stuff_matches_nothing():
+    truth = truth_of([[1, 1, 1, 1, 2, 2, 2, 2]], {1: GRASS, 2: SKY})
+    prediction = prediction_of([[1, 1, 1, 2, 2, 2, 2, 2]], {1: GRASS, 2: SKY})
+    assert wrong_stuff(prediction, truth) == set()
+    prediction = prediction_of([[1, 1, 1, 2, 2, 2, 2, 2]], {1: SKY, 2: GRASS})
+    assert wrong_stuff(prediction, truth) == {GRASS, SKY}
+
+
+def test_an_iou_of_one_half_is_wrong():
+    truth = truth_of([[1, 1, 1, 1]], {1: GRASS})
+    assert wrong_stuff(prediction_of([[1, 1, 0, 0]], {1: GRASS}), truth) == {GRASS}
+    assert wrong_stuff(prediction_of([[1, 1, 1, 0]], {1: GRASS}), truth) == set()
+
+
+def test_mostly_void_or_crowd_is_excused():
+    truth = truth_of([[0, 0, 2, 2, 1, 1, 1, 1, 1]], {1: SKY, 2: GRASS}, crowds=(2,))
+    prediction = prediction_of([[1, 1, 1, 1, 1, 1, 1, 2, 2]], {1: GRASS, 2: SKY})
+    assert wrong_stuff(prediction, truth) == {SKY}
+    prediction = prediction_of([[0, 1, 1, 1, 1, 1, 1, 2, 2]], {1: GRASS, 2: SKY})
+    assert wrong_stuff(prediction, truth) == {GRASS, SKY}
+
+
+def test_wrong_stuff_in_an_empty_truth_is_excused():
+    prediction = prediction_of([[1, 2]], {1: GRASS, 2: SKY})
+    assert wrong_stuff(prediction, truth_of([[0, 0]], {})) == set()
+    nothing = prediction_of([[0, 0]], {})
+    assert wrong_stuff(nothing, truth_of([[1, 1]], {1: SKY})) == set()
+
+
+def test_wrong_stuff_is_what_panoptic_quality_counts():
+    rng = np.random.default_rng(0)
+    num_wrong = num_right = 0
+    for _ in range(200):
+        true_ids = np.repeat(rng.integers(0, 7, 12), 3)
+        true_ids[rng.random(36) < 0.1] = 0
+        categories = dict(zip(range(1, 7), rng.integers(0, 6, 6).tolist(), strict=True))
+        crowds = rng.choice(6, 2, replace=False) + 1
+        truth = truth_of(true_ids[None], categories, crowds=crowds.tolist())
+        # the truth's categories with some pixels and some names changed; one segment a category
+        names = np.array([0, *(categories[k] for k in range(1, 7))])
+        pred = np.where(rng.random(36) < 0.25, np.roll(true_ids, 4), true_ids)
+        pred = np.where(pred > 0, names[pred] + 1, rng.integers(0, 7, 36))
+        prediction = prediction_of(pred[None], {k: k - 1 for k in range(1, 7)}, num_things=2)
+        sums = pq_oracle.match_segments(
+            prediction.segment_map, prediction.segments, truth.segment_map, truth.segments, 6
+        )
+        expected = {c for c in range(2, 6) if sums[c][2]}
+        assert wrong_stuff(prediction, truth) == expected
+        num_wrong += len(expected)
+        num_right += sum(sums[c][1] for c in range(2, 6))
+    assert min(num_wrong, num_right) > 50
+
+
+def test_erasing_the_wrong_ones_leaves_no_false_positive():
+    truth = truth_of([[1, 1, 1, 1, 2, 2]], {1: GRASS, 2: SKY})
+    semantic = np.array([[GRASS, GRASS, GRASS, SKY, SKY, SKY]], np.uint8)
+    names = {GRASS + 1: GRASS, SKY + 1: SKY}
+    shifted = np.roll(semantic, 3)
+    before = prediction_of(shifted.astype(int) + 1, names)
+    assert wrong_stuff(before, truth) == {GRASS, SKY}
+    left = erase_categories(shifted, wrong_stuff(before, truth))
+    after = prediction_of(np.where(left == VOID, 0, left.astype(int) + 1), names)
+    assert wrong_stuff(after, truth) == set()
+
+
+def test_erased_segments_are_counted_and_judged():
+    truth = truth_of([[1] * 6 + [2] * 6], {1: GRASS, 2: SKY})
+    names = {1: GRASS, 2: SKY, 3: 3, 4: THING}
+    before = prediction_of([[1] * 4 + [3] * 2 + [2] * 4 + [4] * 2], names)
+    unchanged = prediction_of(before.segment_map, names)
+    assert count_erased(before, unchanged, truth) == ErasedCount(0, 0)
+    # half of grass, more than half of sky, all of the wrong third
+    after = prediction_of([[1, 1, 0, 0] + [0] * 2 + [2, 0, 0, 0] + [4] * 2], names)
+    assert count_erased(before, after, truth) == ErasedCount(erased=2, wrong=1)
+    nothing = prediction_of([[0] * 12], {})
+    assert count_erased(nothing, nothing, truth) == ErasedCount(0, 0)

@@ -1,0 +1,285 @@
+import multiprocessing
+import pickle
+import weakref
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fake_predictions import (
+    IDS,
+    SMALL,
+    a_header,
+    assert_same,
+    fake_prediction,
+    refused,
+    write_all,
+)
+from refine.prediction_cache.reader import PredictionReader
+from refine.prediction_cache.writer import PredictionWriter
+from refine.types import PairOcclusions
+
+# --- reading ---
+
+
+def test_images_come_in_the_order_of_the_dataset_or_by_id(cache, raws):
+    reader = PredictionReader(cache)
+    assert len(reader) == 3
+    assert reader.image_ids.tolist() == IDS
+    assert reader.header == a_header()
+    for image_id, raw in reader:
+        assert_same(raw, raws[image_id], "scores", "semantic_logits")
+    assert_same(reader.read(3), raws[3], "scores", "semantic_logits")
+
+
+def test_a_reader_keeps_no_prediction(cache):
+    reader = PredictionReader(cache)
+    assert len(pickle.dumps(reader)) < 3000
+    images = iter(reader)
+    first = weakref.ref(next(images)[1].semantic_logits)
+    next(images)
+    assert first() is None
+
+
+def test_what_was_read_outlives_the_file(cache, raws):
+    raw = PredictionReader(cache).read(3)
+    (cache / "images" / "3.safetensors").write_bytes(b"")
+    assert_same(raw, raws[3], "semantic_logits", "mask_logits")
+    raw.scores += 1  # not a window into the file
+
+
+class _Scores(Dataset):
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __len__(self):
+        return len(self.reader)
+
+    def __getitem__(self, k):
+        return self.reader.read(int(self.reader.image_ids[k])).scores
+
+
+def test_forked_loader_processes_read(cache, raws):
+    loader = DataLoader(
+        _Scores(PredictionReader(cache)),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context="fork",
+    )
+    for scores, image_id in zip(loader, IDS, strict=True):
+        assert torch.equal(scores, raws[image_id].scores)
+
+
+@pytest.mark.slow
+def test_spawned_processes_read(cache, raws):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        raw = pool.submit(PredictionReader(cache).read, 139).result()
+    assert_same(raw, raws[139], "scores", "semantic_logits")
+
+
+# --- writing in several attempts and processes ---
+
+
+def test_an_interrupted_write_goes_on(tmp_path, raws):
+    write_all(tmp_path, a_header(), {7: raws[7]}, finish=False)
+    with refused(tmp_path, "cut short, 1 of 3", "run the command that wrote it again"):
+        PredictionReader(tmp_path)
+    writer = PredictionWriter(tmp_path, a_header())
+    assert (writer.has(7), writer.has(3)) == (True, False)
+    assert writer.missing(IDS) == [3, 139]
+    for image_id in writer.missing(IDS):
+        writer.write(image_id, raws[image_id])
+    with refused("cut short, 3 of 3"):
+        PredictionReader(tmp_path)
+    writer.finish(IDS)
+    assert PredictionReader(tmp_path).image_ids.tolist() == IDS
+    assert PredictionWriter(tmp_path, a_header()).missing(IDS) == []
+
+
+def test_a_killed_process_leaves_nothing_that_counts(tmp_path, raws):
+    writer = write_all(tmp_path, a_header(), {7: raws[7], 3: raws[3]}, finish=False)
+    part = tmp_path / "images" / ".139.safetensors.abcd1234.part"
+    part.write_bytes(writer.files.image(7).read_bytes()[:1000])
+    assert writer.missing(IDS) == [139]
+    writer.write(139, raws[139])
+    writer.finish(IDS)
+    assert not part.exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_finish_wants_every_image_of_the_dataset(tmp_path, raws):
+    writer = write_all(tmp_path, a_header(), {7: raws[7]}, finish=False)
+    with refused("2 of 3 images", "image 3", "run the same command again"):
+        writer.finish(IDS)
+    assert not writer.files.index.exists()
+    with pytest.raises(ValueError, match="image ids"):
+        writer.finish([7])
+
+
+def _write_share(folder, ids):
+    torch.set_num_threads(1)
+    return write_all(
+        folder, a_header(), {i: fake_prediction(**SMALL, seed=i) for i in ids}, finish=False
+    ).has(7)
+
+
+def test_processes_write_at_once(tmp_path, raws):
+    folder = tmp_path / "new" / "cache"
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        # 7 twice, as a distributed sampler repeats images to fill up
+        list(pool.map(_write_share, [folder, folder], [[7, 139], [7, 3]]))
+    PredictionWriter(folder, a_header()).finish(IDS)
+    for image_id, raw in PredictionReader(folder):
+        assert_same(raw, raws[image_id], "scores", "semantic_logits")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"form": "compact"}, ("form is 'full', not 'compact'",)),
+        ({"panoptic_only": True}, ("panoptic_only is False, not True",)),
+        ({"checkpoint": {"sha256": "other"}}, ("checkpoint.sha256", "c0ffee", "other")),
+        ({"checkpoint": {"sha256": "c0ffee", "t": 3}}, ("checkpoint.t is None, not 3",)),
+        ({"occlusion_heads": ("soft",)}, ("occlusion_heads",)),
+        ({"ids": [7, 3]}, ("dataset.image_ids",)),
+        ({"package": "0.0.0"}, ("package", "0.0.0")),
+    ],
+)
+def test_a_write_under_another_header_is_refused(cache, changes, words):
+    with refused(cache, *words, "save_predictions"):
+        PredictionWriter(cache, a_header(**changes))
+
+
+def test_a_header_of_tuples_and_floats_is_the_same_after_a_round_trip(tmp_path):
+    header = a_header(
+        checkpoint={"sizes": (1, 2), "lr": 0.1 + 0.2, "deep": {"none": None}},
+        occlusion_heads=("a", "b"),
+    )
+    PredictionWriter(tmp_path, header)
+    assert PredictionWriter(tmp_path, header).files.load_header().digest == header.digest
+
+
+@pytest.mark.parametrize("place", ["folder", "file", "images"])
+def test_other_places_are_left_alone(tmp_path, place, raws):
+    target = tmp_path / "target"
+    if place == "folder":
+        target.mkdir()
+        (target / "thesis.tex").write_text("")
+        with refused(target, "thesis.tex", "empty folder"):
+            PredictionWriter(target, a_header())
+        assert [p.name for p in target.iterdir()] == ["thesis.tex"]
+    elif place == "file":
+        target.write_text("")
+        with refused(target, "a file"):
+            PredictionWriter(target, a_header())
+    else:
+        writer = PredictionWriter(target, a_header())
+        (target / "images").write_text("")
+        with refused(target, "mend that"):
+            writer.write(7, raws[7])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["boxes", "scores", "mask_logits", "semantic_logits"])
+def test_predictions_that_are_not_finite_are_refused(tmp_path, raws, name, value):
+    getattr(raws[3], name).view(-1)[0] = value
+    writer = PredictionWriter(tmp_path, a_header())
+    with refused("image 3", name, "not finite"):
+        writer.write(3, raws[3])
+    assert not writer.has(3)
+
+
+def test_answers_of_heads_that_are_not_finite_are_refused(tmp_path, raws):
+    header = a_header(occlusion_heads=("o",), ranking_heads=("r",))
+    writer = PredictionWriter(tmp_path, header)
+    raw, nan = raws[3], torch.tensor([float("nan")])
+    fine = PairOcclusions(pairs=torch.tensor([[0, 1]]), probabilities=torch.tensor([0.5]))
+    raw.occlusions, raw.rankings = {"o": fine}, {"r": nan}
+    with refused("image 3", "ranking/r"):
+        writer.write(3, raw)
+    raw.occlusions, raw.rankings = {"o": replace(fine, probabilities=nan)}, {"r": raw.scores}
+    with refused("image 3", "occlusion/o"):
+        writer.write(3, raw)
+
+
+def test_predictions_that_contradict_the_header_are_a_bug(tmp_path, raws):
+    writer = PredictionWriter(tmp_path, a_header())
+    with pytest.raises(ValueError, match="heads"):
+        writer.write(7, replace(raws[7], rankings={"srm": raws[7].scores}))
+    with pytest.raises(ValueError, match="11 semantic categories"):
+        writer.write(7, replace(raws[7], semantic_logits=raws[7].semantic_logits[1:]))
+
+
+def test_settings_that_make_no_sense_are_a_bug():
+    with pytest.raises(ValueError, match="predictions_form"):
+        a_header(form="tiny")
+    with pytest.raises(ValueError, match="score_thresh"):
+        a_header(score_thresh=1.5)
+    with pytest.raises(ValueError, match="slash"):
+        a_header(occlusion_heads=("a/b",))
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("size", [0, 5, 60, -1])
+def test_a_torn_file_is_named_and_written_anew(cache, raws, size):
+    path = cache / "images" / "3.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    reader = PredictionReader(cache)
+    assert_same(reader.read(7), raws[7], "scores")
+    with refused(path, "torn", "run the command that wrote the cache again"):
+        reader.read(3)
+    writer = PredictionWriter(cache, a_header())
+    assert writer.missing(IDS) == [3]
+    with refused("1 of 3 images", "image 3"):
+        writer.finish(IDS)
+    writer.write(3, raws[3])
+    assert_same(reader.read(3), raws[3], "scores")
+
+
+def test_a_file_that_is_gone_is_missed_at_once(cache):
+    (cache / "images" / "139.safetensors").unlink()
+    with refused(cache, "cut short, 2 of 3"):
+        PredictionReader(cache)
+
+
+def test_a_file_of_another_cache_or_image_is_refused(tmp_path, cache, raws):
+    other = write_all(tmp_path / "other", a_header(checkpoint={}), raws)
+    path = cache / "images" / "7.safetensors"
+    for stranger in (other.files.image(7), cache / "images" / "3.safetensors"):
+        path.write_bytes(stranger.read_bytes())
+        with refused(path, "another cache or image"):
+            PredictionReader(cache).read(7)
+    path.write_bytes(other.files.image(7).read_bytes())
+    assert not PredictionWriter(cache, a_header()).has(7)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"image_ids": ["7"]}', '{"image_ids": [7]}'])
+def test_a_damaged_index_counts_as_cut_short(cache, content):
+    (cache / "index.json").write_text(content)
+    with refused(cache, "cut short"):
+        PredictionReader(cache)
+
+
+@pytest.mark.parametrize("damage", ["entries", "missing"])
+def test_tensors_that_contradict_each_other_are_refused(tmp_path, raws, damage, monkeypatch):
+    def spoil(raw, form):
+        tensors = real(raw, form)
+        if damage == "missing":
+            del tensors["scores"]
+        else:
+            tensors["semantic/counts"] = tensors["semantic/counts"] + 1
+        return tensors
+
+    from refine.prediction_cache import writer as module
+
+    real = module.to_tensors
+    monkeypatch.setattr(module, "to_tensors", spoil)
+    write_all(tmp_path, a_header(form="compact"), raws)
+    with refused("3.safetensors", "torn"):
+        PredictionReader(tmp_path).read(3)

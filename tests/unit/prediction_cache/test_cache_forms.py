@@ -1,0 +1,116 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fake_predictions import (
+    COCO_SIZED,
+    SMALL,
+    a_header,
+    assert_same,
+    fake_prediction,
+    through_cache,
+    write_all,
+)
+from refine.fusion.evidence import Evidence
+from refine.fusion.fuse import fuse
+from refine.fusion.semantic import semantic_map
+from refine.options import FusionOptions
+from refine.prediction_cache.header import (
+    FORMS,
+)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_detections_pairs_and_rankings_come_back_as_they_were(tmp_path, form):
+    raw = fake_prediction(**SMALL, heads=("soft", "hard"), rankings=("srm",))
+    raw.occlusions["hard"] = replace(raw.occlusions["soft"])  # shares its tensors
+    got = through_cache(tmp_path, raw, form=form)
+    assert_same(raw, got, "boxes", "scores", "labels")
+    assert (got.image_size, got.original_size) == (raw.image_size, raw.original_size)
+    assert (set(got.occlusions), set(got.rankings)) == ({"soft", "hard"}, {"srm"})
+    for name, answers in raw.occlusions.items():
+        assert_same(answers, got.occlusions[name], "pairs", "probabilities")
+    assert torch.equal(got.rankings["srm"], raw.rankings["srm"])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_full_form_loses_nothing(tmp_path, layout):
+    raw = fake_prediction(**SMALL)
+    raw.semantic_logits = raw.semantic_logits[None].contiguous(memory_format=layout)[0]
+    got = through_cache(tmp_path, raw, form="full")
+    assert_same(raw, got, "mask_logits", "semantic_logits")
+
+
+@pytest.mark.parametrize("form", ["half", "compact"])
+def test_other_forms_lose_next_to_nothing(tmp_path, form):
+    raw = fake_prediction(num_detections=100, **COCO_SIZED, noise=2.0)
+    got = through_cache(tmp_path, raw, form=form)
+    assert got.semantic_logits.shape == raw.semantic_logits.shape
+    assert torch.allclose(got.mask_logits, raw.mask_logits, rtol=1e-3, atol=1e-4)
+    assert torch.equal(got.mask_logits > 0, raw.mask_logits > 0)
+    before, after = (r.semantic_logits.softmax(dim=0).max(dim=0) for r in (raw, got))
+    assert torch.equal(before.indices, after.indices)
+    assert (before.values - after.values).abs().max() < 1e-3
+    maps = [semantic_map(r.semantic_logits, (800, 1333), (480, 800)) for r in (raw, got)]
+    assert (maps[0] != maps[1]).mean() < 1e-4
+
+
+@pytest.mark.parametrize("noise", [0.3, 3.0])
+def test_default_form_takes_less_than_two_megabytes(tmp_path, noise):
+    raw = fake_prediction(**COCO_SIZED, heads=("occlusion",), rankings=("srm",), noise=noise)
+    header = a_header([1], "compact", 133, occlusion_heads=("occlusion",), ranking_heads=("srm",))
+    writer = write_all(tmp_path, header, {1: raw})
+    assert 500_000 < writer.files.image(1).stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_fusion_sees_the_same(tmp_path, form):
+    raw = fake_prediction(**SMALL)
+    before, after = (
+        fuse(Evidence(r, num_things=6), FusionOptions(), stuff_area_limit_px=64)
+        for r in (raw, through_cache(tmp_path, raw, form=form))
+    )
+    assert (before.segment_map != after.segment_map).mean() <= (0 if form == "full" else 1e-3)
+    assert [s.category for s in before.segments] == [s.category for s in after.segments]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"num_detections": 0},
+        {"num_detections": 1},
+        {"image_size": (1, 1), "original_size": (1, 1)},
+        {"num_categories": 1, "num_things": 1, "dominant": 1},
+        {"num_categories": 255, "dominant": 200},
+    ],
+    ids=str,
+)
+def test_degenerate_predictions(tmp_path, form, shape):
+    raw = fake_prediction(**(SMALL | shape), heads=("head",), rankings=("srm",))
+    got = through_cache(tmp_path, raw, form=form)
+    assert_same(raw, got, "boxes", "scores", "labels")
+    assert got.mask_logits.shape == raw.mask_logits.shape
+    assert_same(raw.occlusions["head"], got.occlusions["head"], "pairs", "probabilities")
+    best = raw.semantic_logits.argmax(dim=0)
+    assert torch.equal(got.semantic_logits.argmax(dim=0), best)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_logits_beyond_float16(tmp_path, form):
+    raw = fake_prediction(**SMALL)
+    raw.semantic_logits = raw.semantic_logits * 1e5
+    raw.mask_logits = raw.mask_logits * 1e5
+    got = through_cache(tmp_path, raw, form=form)
+    assert torch.equal(got.semantic_logits.argmax(dim=0), raw.semantic_logits.argmax(dim=0))
+    assert got.semantic_logits.isfinite().all()
+    assert torch.equal(got.mask_logits > 0, raw.mask_logits > 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_equal_logits_give_the_same_map(tmp_path, form):
+    raw = fake_prediction(**SMALL)
+    raw.semantic_logits = torch.full_like(raw.semantic_logits, 3.5)
+    got = through_cache(tmp_path, raw, form=form)
+    assert not semantic_map(got.semantic_logits, raw.image_size, raw.original_size).any()
