@@ -32,7 +32,7 @@ LAYERS = {
     "prediction_cache": 4,
     "checkpoint": 4,
     "training": 5,
-    "callbacks": 5,
+    "callbacks": 6,
     "config": 6,
     "assembly": 6,
     "results": 6,

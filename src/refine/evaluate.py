@@ -14,7 +14,6 @@ from refine.config.command import run_command
 from refine.config.instantiate import build_trainer, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
-from refine.metrics.average_precision import AveragePrecision
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
 from refine.options import OptimizerOptions, ScheduleOptions
@@ -48,11 +47,13 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
         schedule=ScheduleOptions(),
         seed=cfg.seed,
         record={},
+        compute_ap=cfg.compute_ap,
     )
     trainer = build_trainer(cfg.trainer, callbacks=[build_pictures(cfg, datamodule)], loggers=[])
     if trainer.is_global_zero:
         write_config(Path(cfg.run_dir), to_plain(cfg))
-    return finish(trainer, module, datamodule, cfg=cfg, ckpt_path=None)
+    trainer.validate(module, datamodule=datamodule, verbose=False)
+    return finish(trainer, module, datamodule, cfg=cfg)
 
 
 def build_pictures(cfg: DictConfig, datamodule: PanopticDataModule) -> Pictures:
@@ -66,25 +67,19 @@ def finish(
     datamodule: PanopticDataModule,
     *,
     cfg: DictConfig,
-    ckpt_path: str | None,
 ) -> dict[str, float | int]:
-    """The evaluation that ends a run: results on disk, the table on the console.
+    """What ends a run: results of the final evaluation on disk, the table on the console.
 
     Args:
-        trainer: Runs the validation.
-        module: With the pipeline.
+        trainer: Has run the evaluation.
+        module: Holds its result.
         datamodule: With the evaluation split.
-        cfg: Names ``run_dir``, ``compute_ap``, ``draw`` and ``seed``.
-        ckpt_path: Evaluate these weights, or None for those in memory.
+        cfg: Names ``run_dir``, ``draw`` and ``seed``.
 
     Returns:
         The content of ``metrics.json``.
     """
     run_dir = Path(cfg.run_dir)
-    module.evaluation.average_precision = AveragePrecision() if cfg.compute_ap else None
-    trainer.validate(
-        module, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=True
-    )
     result = module.result
     assert result is not None
     metrics = result.metrics | {"seed": cfg.seed}

@@ -1,5 +1,6 @@
 """``python -m refine.train``: train, keep the best and last checkpoints, end with the PQ table."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,21 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
         write_config(Path(cfg.run_dir), to_plain(cfg))
     trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
-    return finish(trainer, module, datamodule, cfg=cfg, ckpt_path=best)
+    if not _is_evaluated(trainer, module):
+        trainer.validate(
+            module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True
+        )
+    return finish(trainer, module, datamodule, cfg=cfg)
+
+
+def _is_evaluated(trainer: pl.Trainer, module: PanopticModule) -> bool:
+    """Whether the validation after the last step was the best: it need not be repeated."""
+    best_score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if module.result is None or best_score is None or not module.is_final_evaluation:
+        return False
+    return module.result_step == trainer.global_step and math.isclose(
+        float(best_score), module.result.metrics["pq"], rel_tol=1e-6
+    )
 
 
 def _build_module(
@@ -81,6 +96,7 @@ def _build_module(
         schedule=to_options(cfg.schedule, ScheduleOptions),
         seed=cfg.seed,
         record=make_record(config, categories),
+        compute_ap=cfg.compute_ap,
     )
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.trainer.states import TrainerFn
 
 from refine.categories import CategoryTable
 from refine.pipeline import PipelineOutput
+from refine.training.panoptic import PanopticModule
 from refine.types import Batch
 from refine.viz.files import resize_image, write_png
 from refine.viz.overlay import draw_triptych
@@ -29,16 +29,20 @@ class Pictures(Callback):
         self.count = count
         self._drawn = 0
 
-    def on_validation_batch_end(
+    def on_validation_start(self, *_: Any) -> None:
+        """Start anew."""
+        self._drawn = 0
+
+    def on_validation_batch_end(  # type: ignore[override] - of our module only
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,  # noqa: ARG002 - Lightning's signature
+        trainer: pl.Trainer,  # noqa: ARG002 - Lightning's signature
+        pl_module: PanopticModule,
         outputs: Any,
         batch: Batch,
         *_: Any,
     ) -> None:
         """Draw the batch's images until ``count`` is reached."""
-        if trainer.state.fn != TrainerFn.VALIDATING:
+        if not pl_module.is_final_evaluation:
             return
         predictions: list[PipelineOutput] = outputs["outputs"]
         for sample, output in zip(batch.samples, predictions, strict=True):

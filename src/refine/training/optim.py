@@ -50,9 +50,9 @@ def schedule_factor(options: ScheduleOptions, *, num_steps: int) -> Callable[[in
     """The factor on the learning rate at a step, in [0, 1].
 
     A run shorter than four warm-ups warms up over its first quarter, so that a trial of a few
-    steps is not all warm-up.
+    steps is not all warm-up; but over one step at least, as a full first step may diverge.
     """
-    warmup = min(options.warmup_steps, num_steps // 4)
+    warmup = min(options.warmup_steps, max(num_steps // 4, 1))
 
     def factor(step: int) -> float:
         ramp = 1.0

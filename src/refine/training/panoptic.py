@@ -5,11 +5,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.errors import RefineError
 from refine.losses.total import compute_loss_weights, total_loss
+from refine.metrics.average_precision import AveragePrecision
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline, PipelineOutput
 from refine.training.evaluation import Evaluation, EvaluationResult
@@ -27,10 +29,12 @@ class PanopticModule(pl.LightningModule):
         schedule: Learning rate over the steps.
         seed: RoIs and anchors of a batch are drawn from (seed, position in the run, rank).
         record: Plain containers that every checkpoint carries (:mod:`refine.checkpoint`).
+        compute_ap: Box and mask AP in the final evaluation.
 
     Attributes:
         evaluation: Counts of the validation that runs.
         result: Of the last validation.
+        result_step: Steps that had been trained by then.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class PanopticModule(pl.LightningModule):
         schedule: ScheduleOptions,
         seed: int,
         record: dict[str, Any],
+        compute_ap: bool,
     ) -> None:
         super().__init__()
         self.pipeline = pipeline
@@ -49,9 +54,11 @@ class PanopticModule(pl.LightningModule):
         self.schedule_options = schedule
         self.seed = seed
         self.record = record
+        self.compute_ap = compute_ap
         self.loss_weights = compute_loss_weights(pipeline.network.options)
         self.evaluation = Evaluation(categories, pipeline.fusion)
         self.result: EvaluationResult | None = None
+        self.result_step = -1
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Weighted sum of the losses."""
@@ -70,8 +77,17 @@ class PanopticModule(pl.LightningModule):
         self.log_dict({f"train/{name}": v for name, v in values.items()}, batch_size=size)
         return total
 
+    @property
+    def is_final_evaluation(self) -> bool:
+        """Whether the validation that runs ends the run: its own, or that after the last step."""
+        trainer = self.trainer
+        is_over = 0 < trainer.max_steps <= trainer.global_step
+        return is_over or trainer.state.fn == TrainerFn.VALIDATING
+
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
+        wants_ap = self.compute_ap and self.is_final_evaluation
+        self.evaluation.average_precision = AveragePrecision() if wants_ap else None
         self.evaluation.reset()
 
     def validation_step(self, batch: Batch) -> dict[str, list[PipelineOutput]]:
@@ -86,6 +102,7 @@ class PanopticModule(pl.LightningModule):
         self.result = self.evaluation.compute(
             lambda tensor: self.trainer.strategy.reduce(tensor, reduce_op="sum")
         )
+        self.result_step = self.global_step
         self.log_dict({f"val/{k}": float(v) for k, v in self.result.metrics.items()})
 
     def configure_optimizers(self) -> Any:

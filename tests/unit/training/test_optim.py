@@ -46,6 +46,13 @@ def test_a_short_trial_is_not_all_warm_up():
     assert factor(2) == 1.0
 
 
+def test_a_trial_of_two_steps_does_not_begin_at_full_rate():
+    factor = schedule_factor(ScheduleOptions(warmup_steps=1000), num_steps=2)
+    assert factor(0) == pytest.approx(0.001)
+    assert factor(1) == 1.0
+    assert schedule_factor(ScheduleOptions(warmup_steps=0), num_steps=2)(0) == 1.0
+
+
 def test_schedule_scales_the_learning_rate():
     optimizer = build_optimizer(_module(), OptimizerOptions(lr=0.5))
     schedule = build_schedule(optimizer, ScheduleOptions(warmup_steps=10), num_steps=100)
