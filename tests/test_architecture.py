@@ -37,8 +37,9 @@ LAYERS = {
     "assembly": 6,
     "results": 6,
     "reporting": 6,
-    "train": 7,
-    "evaluate": 7,
+    "evaluate_predictions": 7,
+    "train": 8,
+    "evaluate": 8,
     "predict": 7,
     "score": 7,
 }
@@ -51,7 +52,16 @@ SAME_LAYER_ALLOWED = {
 # third-party package -> the rooms (or files) that may import it; what is not listed is open to all
 ONLY_IN = {
     "hydra": ("config", "train", "evaluate", "predict", "score"),
-    "omegaconf": ("config", "results", "reporting/study", "train", "evaluate", "predict", "score"),
+    "omegaconf": (
+        "config",
+        "results",
+        "reporting/study",
+        "evaluate_predictions",
+        "train",
+        "evaluate",
+        "predict",
+        "score",
+    ),
     "pytorch_lightning": ("data/datamodule", "training", "callbacks", "train", "evaluate"),
     "torchmetrics": ("metrics",),
     "pycocotools": ("ops/outlines",),

@@ -1,7 +1,9 @@
 """Puts options together into the objects that commands run."""
 
+from dataclasses import asdict
+
 from refine.categories import CategoryTable
-from refine.checkpoint import Checkpoint
+from refine.checkpoint import Checkpoint, check_model
 from refine.errors import RefineError
 from refine.models.refine_net import RefineNet
 from refine.options import DataOptions, FusionOptions, ModelOptions
@@ -38,6 +40,7 @@ def restore_pipeline(
     try:
         pipeline.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
+        check_model(checkpoint, asdict(model))
         reason = " ".join(str(error).split())[:300]
         raise RefineError(
             f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"

@@ -91,10 +91,10 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
 
 
 def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
-    """Refuse to resume with other model options than the checkpoint's.
+    """Refuse other model options than the checkpoint's.
 
     Args:
-        checkpoint: To be resumed.
+        checkpoint: To be resumed or restored.
         model: The ``model`` section now, plain containers.
 
     Raises:
@@ -105,7 +105,7 @@ def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
         if before.get(key) != now.get(key):
             raise RefineError(
                 f"ckpt_path={checkpoint.path} was trained with model.{key}={before.get(key)}, not "
-                f"{now.get(key)}; resume with the same model, or start without ckpt_path"
+                f"{now.get(key)}; use the same model, or train another one without ckpt_path"
             )
 
 

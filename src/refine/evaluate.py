@@ -1,28 +1,41 @@
-"""``python -m refine.evaluate``: PQ, AP and speed of a checkpoint."""
+"""``python -m refine.evaluate``: PQ, AP and speed of a checkpoint; PQ of cached predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from refine.assembly import restore_pipeline
 from refine.callbacks.pictures import Pictures
-from refine.checkpoint import check_categories, read_checkpoint
+from refine.callbacks.save_predictions import SavePredictions
+from refine.checkpoint import Checkpoint, check_categories, read_checkpoint
 from refine.config.command import run_command
 from refine.config.instantiate import build_trainer, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.evaluate_predictions import evaluate_predictions, open_cache, prepare_jobs
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
-from refine.options import OptimizerOptions, ScheduleOptions
-from refine.results import print_table, say, write_config, write_results
+from refine.options import DataOptions, OptimizerOptions, ScheduleOptions
+from refine.results import (
+    is_finished,
+    print_table,
+    read_metrics,
+    say,
+    write_config,
+    write_results,
+)
 from refine.training.panoptic import PanopticModule
 
 
 def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int]:
-    """Evaluate the checkpoint of a configuration of ``conf/evaluate.yaml``.
+    """Evaluate what ``conf/evaluate.yaml`` names: a checkpoint, or cached predictions.
 
     Args:
         cfg: Composed configuration; ``run_dir`` receives the results.
@@ -32,13 +45,15 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
         The content of ``metrics.json``.
 
     Raises:
-        RefineError: Bad data, settings or checkpoint.
+        RefineError: Bad data, settings, checkpoint or cache.
     """
+    if (cfg.ckpt_path is None) == (cfg.predictions is None):
+        raise RefineError("give either ckpt_path=FILE or predictions=FOLDER")
+    if cfg.predictions is not None:
+        return evaluate_predictions(cfg, overrides)
     checkpoint = read_checkpoint(Path(cfg.ckpt_path))
     options = from_checkpoint(cfg, checkpoint.config, overrides)
-    datamodule = PanopticDataModule(options["data"], seed=cfg.seed)
-    datamodule.prepare_data()
-    datamodule.setup("validate")
+    datamodule = _open_data(options["data"], seed=cfg.seed)
     check_categories(checkpoint, datamodule.categories, root=options["data"].root)
     module = PanopticModule(
         restore_pipeline(checkpoint, options["model"], options["data"], options["fusion"]),
@@ -49,11 +64,62 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
         record={},
         compute_ap=cfg.compute_ap,
     )
+    if cfg.save_predictions is not None:
+        return _evaluate_and_save(
+            cfg,
+            overrides,
+            checkpoint=checkpoint,
+            options=options,
+            datamodule=datamodule,
+            module=module,
+        )
     trainer = build_trainer(cfg.trainer, callbacks=[build_pictures(cfg, datamodule)], loggers=[])
     if trainer.is_global_zero:
         write_config(Path(cfg.run_dir), to_plain(cfg))
     trainer.validate(module, datamodule=datamodule, verbose=False)
     return finish(trainer, module, datamodule, cfg=cfg)
+
+
+def _evaluate_and_save(
+    cfg: DictConfig,
+    overrides: Sequence[str],
+    *,
+    checkpoint: Checkpoint,
+    options: Mapping[str, Any],
+    datamodule: PanopticDataModule,
+    module: PanopticModule,
+) -> dict[str, float | int]:
+    """Predict the images that the cache lacks, then evaluate: what is there is not done again."""
+    if cfg.trainer.limit_val_batches is not None:
+        raise RefineError(
+            "save_predictions needs all images: leave trainer.limit_val_batches alone, and choose "
+            "images with data.val_image_ids"
+        )
+    image_ids = datamodule.val_dataset.image_ids
+    writer = open_cache(cfg, checkpoint, options, datamodule.val_dataset)
+    missing = writer.missing(image_ids)
+    callbacks = [SavePredictions(writer), build_pictures(cfg, datamodule)]
+    trainer = build_trainer(cfg.trainer, callbacks=callbacks, loggers=[])
+    if missing:
+        rest = _open_data(replace(options["data"], val_image_ids=missing), seed=cfg.seed)
+        trainer.validate(module, datamodule=rest, verbose=False)
+        trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        writer.finish(image_ids)
+        write_config(Path(cfg.run_dir), to_plain(cfg))
+        say(f"predictions: {cfg.save_predictions}")
+    if len(missing) == len(image_ids):
+        return finish(trainer, module, datamodule, cfg=cfg)
+    say(f"{len(image_ids) - len(missing)} predictions were there; results are those of the cache")
+    cfg.predictions, cfg.ckpt_path = cfg.save_predictions, None
+    return evaluate_predictions(cfg, overrides)
+
+
+def _open_data(options: DataOptions, *, seed: int) -> PanopticDataModule:
+    datamodule = PanopticDataModule(options, seed=seed)
+    datamodule.prepare_data()
+    datamodule.setup("validate")
+    return datamodule
 
 
 def build_pictures(cfg: DictConfig, datamodule: PanopticDataModule) -> Pictures:
@@ -97,12 +163,16 @@ def finish(
 
 
 def _task(cfg: DictConfig) -> float:
-    return float(evaluate(cfg, HydraConfig.get().overrides.task)["pq"])
+    settings = HydraConfig.get()
+    if settings.mode == RunMode.MULTIRUN and is_finished(Path(cfg.run_dir), to_plain(cfg)):
+        say(f"finished before: {cfg.run_dir}")
+        return float(read_metrics(Path(cfg.run_dir))["pq"])
+    return float(evaluate(cfg, settings.overrides.task)["pq"])
 
 
 def main() -> None:
     """Entry point of ``refine-evaluate``."""
-    run_command("evaluate", _task)
+    run_command("evaluate", _task, prepare=prepare_jobs)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,18 @@ def write_results(
     write_text(run_dir / "DONE", config_hash(config) + "\n")
 
 
+def is_finished(run_dir: Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run of this very configuration has ended in this directory."""
+    done = run_dir / "DONE"
+    return done.is_file() and done.read_text().strip() == config_hash(config)
+
+
+def read_metrics(run_dir: Path) -> dict[str, float | int]:
+    """``metrics.json`` of a finished run."""
+    metrics: dict[str, float | int] = json.loads((run_dir / "metrics.json").read_text())
+    return metrics
+
+
 def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 of a configuration, wherever it runs and however its keys are ordered."""
     content = {key: value for key, value in config.items() if key != "run_dir"}

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from refine.assembly import build_pipeline
@@ -22,7 +24,7 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
-from refine.results import say, write_config
+from refine.results import is_finished, read_metrics, say, write_config
 from refine.training.panoptic import PanopticModule
 
 
@@ -131,6 +133,10 @@ def _build_all(group: Mapping[Any, Any] | None) -> list[Any]:
 
 
 def _task(cfg: DictConfig) -> float:
+    run_dir = Path(cfg.run_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN and is_finished(run_dir, to_plain(cfg)):
+        say(f"finished before: {run_dir}")
+        return float(read_metrics(run_dir)["pq"])
     return float(train(cfg)["pq"])
 
 

@@ -1,7 +1,7 @@
 """Pictures of an evaluation: image, ground truth, prediction, and where they differ."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -33,16 +33,16 @@ class Pictures(Callback):
         """Start anew."""
         self._drawn = 0
 
-    def on_validation_batch_end(  # type: ignore[override] - of our module only
+    def on_validation_batch_end(
         self,
         trainer: pl.Trainer,  # noqa: ARG002 - Lightning's signature
-        pl_module: PanopticModule,
+        pl_module: pl.LightningModule,
         outputs: Any,
         batch: Batch,
         *_: Any,
     ) -> None:
         """Draw the batch's images until ``count`` is reached."""
-        if not pl_module.is_final_evaluation:
+        if not cast(PanopticModule, pl_module).is_final_evaluation:
             return
         predictions: list[PipelineOutput] = outputs["outputs"]
         for sample, output in zip(batch.samples, predictions, strict=True):

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,12 @@ from refine.errors import RefineError
 _BAD_INPUT = (RefineError, *ConfigError)
 
 
-def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
+def run_command(
+    name: str,
+    task: Callable[[DictConfig], Any],
+    *,
+    prepare: Callable[[Sequence[DictConfig]], None] | None = None,
+) -> None:
     """Compose the configuration from the command line and run the task.
 
     Bad input (:class:`RefineError`, an unknown key or choice, a value of the wrong type) ends
@@ -31,6 +36,7 @@ def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
     Args:
         name: Of the primary configuration in ``conf/``.
         task: Called with the composed configuration, once a job.
+        prepare: Called before the first job of a sweep with the configurations of all.
     """
     register_schemas()
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -47,6 +53,7 @@ def run_command(name: str, task: Callable[[DictConfig], Any]) -> None:
                 raise
             _exit(error, name)
 
+    job.prepare = prepare  # type: ignore[attr-defined] # refine_launcher looks for it
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)(job)
     try:
         main()

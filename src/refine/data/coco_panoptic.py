@@ -139,6 +139,27 @@ class CocoPanopticDataset(Dataset[Sample]):
             is_padding=index >= len(self),
         )
 
+    def read_truth(self, index: int) -> tuple[int, str, GroundTruth]:
+        """Image id, file name and ground truth, without reading the image.
+
+        Args:
+            index: Below ``len(dataset)``.
+
+        Raises:
+            RefineError: A file is missing or damaged, or does not fit the JSON.
+        """
+        row = int(self._rows[index])
+        segments = self.files.annotations.segments(row)
+        truth = self._make_truth(row, segments, runs=self._read_runs(row, segments))
+        annotations = self.files.annotations
+        return int(annotations.image_ids[row]), str(annotations.image_names[row]), truth
+
+    @property
+    def image_ids(self) -> list[int]:
+        """Of every image, in order."""
+        ids: list[int] = self.files.annotations.image_ids[self._rows].tolist()
+        return ids
+
     def _read_image(self, row: int) -> np.ndarray:
         name = str(self.files.annotations.image_names[row])
         source = f"{self.files.images.label}/{name}"

@@ -27,7 +27,7 @@ def semantic_loss(logits: Tensor, targets: Tensor) -> Tensor:
         A scalar, 0 if every pixel is ignored.
     """
     num_pixels = (targets != IGNORE_INDEX).sum().clamp(min=1)
-    total: Tensor = _SummedCrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
+    total: Tensor = _SummedCrossEntropy.apply(logits, targets)
     return total / num_pixels
 
 
@@ -40,7 +40,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
             return torch.stack(
                 [_cross_entropy(i[None], t[None]) for i, t in zip(logits, targets, strict=True)]
             ).sum()
-        values, gradients = [], []
+        values: list[Tensor] = []
+        gradients: list[Tensor] = []
         for image, target in zip(logits, targets, strict=True):
             with torch.enable_grad():
                 leaf = image[None].detach().requires_grad_()
@@ -51,7 +52,7 @@ class _SummedCrossEntropy(torch.autograd.Function):
         return torch.stack(values).sum()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad.to(gradient.dtype), None

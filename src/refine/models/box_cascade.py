@@ -7,6 +7,7 @@ the last stage gives the boxes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -136,19 +137,22 @@ class BoxCascade(nn.Module):
         boxes, counts = list(proposals), [len(p) for p in proposals]
         scores: list[Tensor] = []
         deltas: Sequence[Tensor] = ()
-        for k, stage in enumerate(self.stages):
-            logits, flat_deltas = stage.head(pool(boxes))
-            scores.append(logits.float().softmax(dim=1)[:, 1:])
-            deltas = flat_deltas.float().split(counts)
-            if k + 1 < len(self.stages):
-                best = scores[-1].argmax(dim=1).split(counts)
+        for k in range(len(self.stages)):
+            if k:
+                best = torch.split(scores[-1].argmax(dim=1), counts)
                 boxes = [
-                    stage.refine(*parts)
+                    self._stage(k - 1).refine(*parts)
                     for parts in zip(boxes, best, deltas, image_sizes, strict=True)
                 ]
-        mean = torch.stack(scores).mean(dim=0).split(counts)
-        last: BoxStage = self.stages[-1]  # type: ignore[assignment]
+            logits, flat_deltas = self._stage(k).head(pool(boxes))
+            scores.append(logits.float().softmax(dim=1)[:, 1:])
+            deltas = torch.split(flat_deltas.float(), counts)
+        mean = torch.split(torch.stack(scores).mean(dim=0), counts)
+        last = self._stage(-1)
         return [last.detect(*parts) for parts in zip(boxes, mean, deltas, image_sizes, strict=True)]
+
+    def _stage(self, index: int) -> BoxStage:
+        return cast(BoxStage, self.stages[index])
 
     def _train_stage(
         self,
@@ -159,17 +163,17 @@ class BoxCascade(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
     ) -> tuple[dict[str, Tensor], Sequence[Tensor], list[Tensor]]:
         """Losses; probabilities ``[M, num_things]`` and regressed boxes of each image."""
-        stage: BoxStage = self.stages[index]  # type: ignore[assignment]
+        stage = self._stage(index)
         features = pool([s.boxes for s in samples])
         if self.options.scale_gradient:
             features = _scale_gradient(features, 1 / len(self.stages))
         logits, deltas = stage.head(features)
         counts = [len(s.boxes) for s in samples]
-        scores = logits.detach().float().softmax(dim=1)[:, 1:].split(counts)
+        scores = torch.split(logits.detach().float().softmax(dim=1)[:, 1:], counts)
         moved = [
             stage.refine(sample.boxes, _regressed_as(sample, score), delta, size)
             for sample, score, delta, size in zip(
-                samples, scores, deltas.detach().split(counts), image_sizes, strict=True
+                samples, scores, torch.split(deltas.detach(), counts), image_sizes, strict=True
             )
         ]
         return stage.loss(logits, deltas, samples, targets), scores, moved

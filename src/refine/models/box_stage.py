@@ -158,7 +158,8 @@ class BoxStage(nn.Module):
             ``[M, 4]``; some may have no area.
         """
         codes = _of_category(deltas.float(), categories)
-        return clip_boxes_to_image(self.box_coder.decode_single(codes, boxes), size)
+        moved: Tensor = clip_boxes_to_image(self.box_coder.decode_single(codes, boxes), size)
+        return moved
 
     def detect(
         self, proposals: Tensor, scores: Tensor, deltas: Tensor, size: tuple[int, int]
@@ -184,4 +185,5 @@ class BoxStage(nn.Module):
 def _of_category(deltas: Tensor, categories: Tensor) -> Tensor:
     """``[M, 4]``: the category's code, or the one that serves all."""
     rows = torch.arange(len(deltas), device=deltas.device)
-    return deltas[rows, categories if deltas.shape[1] > 1 else torch.zeros_like(categories)]
+    columns = categories if deltas.shape[1] > 1 else torch.zeros_like(categories)
+    return deltas[rows, columns]

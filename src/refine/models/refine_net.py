@@ -327,7 +327,7 @@ class RefineNet(nn.Module):
         mask_logits: Tensor,
         semantic_logits: Tensor,
     ) -> list[RawPrediction]:
-        masks = mask_logits.float().split([len(d.boxes) for d in detections])
+        masks = torch.split(mask_logits.float(), [len(d.boxes) for d in detections])
         images = zip(
             detections,
             masks,

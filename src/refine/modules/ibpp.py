@@ -7,6 +7,7 @@ no instance has touched. With T = 0 there is one plain mask head and nothing cro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -205,8 +206,8 @@ class IBPP(nn.Module):
         earlier: Tensor | None = None
         if self.options.mask_info_flow:
             for t in range(1, iteration):
-                earlier = self._head(self.mask_heads, t).compute_features(projected, earlier)
-        return self._head(self.mask_heads, iteration)(  # type: ignore[no-any-return]
+                earlier = self._mask_head(t).compute_features(projected, earlier)
+        return self._mask_head(iteration)(  # type: ignore[no-any-return]
             projected, labels, earlier
         )
 
@@ -230,7 +231,7 @@ class IBPP(nn.Module):
         is_written &= self.options.canvas_crosses
         planes = torch.unique(rois.labels[is_written])
         images = zip(
-            *(x.split(counts) for x in (probabilities * gain, rois.labels, is_written)),
+            *(torch.split(x, counts) for x in (probabilities * gain, rois.labels, is_written)),
             rois.boxes,
             strict=True,
         )
@@ -250,11 +251,11 @@ class IBPP(nn.Module):
 
     def refine_semantics(self, iteration: int, feature: Tensor, canvas: Canvas) -> Tensor:
         """Eq. 6: ``P_sem^(t) = H~_sem(concat(P_ins^(t), F_sem))``, ``[B, C, h, w]``."""
-        head = self._head(self.refined_heads, iteration)
+        head = self.refined_heads[0 if self.options.share_heads else iteration - 1]
         return head(feature, canvas.values, canvas.planes)  # type: ignore[no-any-return]
 
-    def _head(self, heads: nn.ModuleList, iteration: int) -> nn.Module:
-        return heads[0 if self.options.share_heads else iteration - 1]
+    def _mask_head(self, iteration: int) -> MaskHead:
+        return cast(MaskHead, self.mask_heads[0 if self.options.share_heads else iteration - 1])
 
     def _cross(self, prediction: Tensor) -> Tensor:
         """What passes from one task to the other, with or without its gradient."""

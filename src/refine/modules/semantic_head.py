@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -110,12 +111,13 @@ class RefinedSemanticHead(nn.Module):
     def _first(self, layer: nn.Module, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
         if not self.num_planes:
             return layer(feature)  # type: ignore[no-any-return]
-        conv, *rest = layer if isinstance(layer, nn.Sequential) else [layer]
+        first, *rest = layer if isinstance(layer, nn.Sequential) else [layer]
+        conv = cast(nn.Conv2d, first)
         of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
         weight = conv.weight[:, torch.cat([planes, of_feature])]
         joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
         # the weights' gather makes them contiguous; the features say the memory format
-        x = F.conv2d(joined, weight, conv.bias, padding=conv.padding)
+        x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
         for module in rest:
             x = module(x)
         return x

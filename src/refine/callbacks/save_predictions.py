@@ -1,0 +1,35 @@
+"""Keeps what the network says during an evaluation."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from refine.pipeline import PipelineOutput
+from refine.prediction_cache.writer import PredictionWriter
+from refine.types import Batch
+
+
+class SavePredictions(Callback):
+    """Writes the raw prediction of every image; the caller finishes the cache.
+
+    Args:
+        writer: Into the cache.
+    """
+
+    def __init__(self, writer: PredictionWriter) -> None:
+        self.writer = writer
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,  # noqa: ARG002 - Lightning's signature
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Batch,
+        *_: Any,
+    ) -> None:
+        """Write the batch's images, but not those that only fill up a distributed sampler."""
+        predictions: list[PipelineOutput] = outputs["outputs"]
+        for sample, output in zip(batch.samples, predictions, strict=True):
+            if not sample.is_padding:
+                self.writer.write(sample.image_id, output.raw)

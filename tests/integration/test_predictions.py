@@ -1,0 +1,161 @@
+"""Evaluation from cached predictions: without the network, and all settings of a sweep at once."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from refine.config import compose
+from refine.errors import RefineError
+from refine.evaluate import evaluate
+from refine.prediction_cache.writer import PredictionWriter
+from refine.training import cached_evaluation
+
+LOW = ["fusion.merge.score_thresh=0.05", "data.stuff_area_limit_px=1"]
+PQ_KEYS = [f"{k}{s}" for k in ("pq", "sq", "rq") for s in ("", "_things", "_stuff")]
+
+
+def _evaluate(run_dir, *overrides):
+    settings = [f"run_dir={run_dir}", "data.num_workers=0", *overrides]
+    if not any(o.startswith("predictions=") for o in settings):
+        settings += ["trainer=cpu", "trainer.enable_progress_bar=false"]
+    return evaluate(compose("evaluate", settings), settings)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run):
+    return f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
+
+
+@pytest.fixture(scope="module")
+def cache(checkpoint, tmp_path_factory):
+    """The lossless predictions of five images, and the metrics of the network's own pass."""
+    folder = tmp_path_factory.mktemp("cache")
+    save = [f"save_predictions={folder / 'full'}", "predictions_form=full"]
+    metrics = _evaluate(folder / "run", checkpoint, *save, *LOW)
+    return folder / "full", metrics
+
+
+@pytest.mark.parametrize(
+    "fusion",
+    [
+        [],
+        ["fusion.relations.kind=area"],
+        ["fusion.relations.kind=oracle", "fusion.unknown_erasing.mode=oracle"],
+        ["fusion.unknown_erasing.mode=score", "fusion.unknown_erasing.score_thresh=0.7"],
+    ],
+    ids=str,
+)
+def test_lossless_predictions_give_the_network_s_own_pq(cache, checkpoint, tmp_path, fusion):
+    folder, _ = cache
+    direct = _evaluate(tmp_path / "direct", checkpoint, *LOW, *fusion)
+    cached = _evaluate(tmp_path / "cached", f"predictions={folder}", *LOW, *fusion)
+    assert {k: cached[k] for k in PQ_KEYS} == {k: direct[k] for k in PQ_KEYS}
+    assert cached["consensus_gap"] == direct["consensus_gap"]
+    read = [(tmp_path / n / "per_image.csv").read_text() for n in ("direct", "cached")]
+    assert read[0] == read[1]
+    with (tmp_path / "direct" / "per_category.csv").open() as rows:
+        assert sum(int(r["tp"]) + int(r["fp"]) for r in csv.DictReader(rows)) > 0
+
+
+def test_settings_in_one_pass_equal_settings_alone(cache, tmp_path, monkeypatch):
+    folder, _ = cache
+    passes = []
+    original = cached_evaluation.PredictionReader.read
+    monkeypatch.setattr(
+        cached_evaluation.PredictionReader,
+        "read",
+        lambda self, image_id: passes.append(image_id) or original(self, image_id),
+    )
+    script = "import sys; from refine.evaluate import main; sys.argv[1:] = {overrides!r}; main()"
+    overrides = [
+        "-m", f"predictions={folder}", "fusion.relations.kind=score,area",
+        "fusion.unknown_erasing.mode=off,score", f"hydra.sweep.dir={tmp_path / 'sweep'}", *LOW,
+    ]  # fmt: skip
+    for _ in range(2):  # the second time every job is finished
+        output = subprocess.run(
+            [sys.executable, "-c", script.format(overrides=overrides)],
+            check=True, capture_output=True, text=True, cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ).stdout  # fmt: skip
+    assert output.count("finished before") == 4
+    jobs = sorted((tmp_path / "sweep").glob("*/metrics.json"))
+    assert len(jobs) == 4
+    for kind in ("score", "area"):
+        for mode in ("off", "score"):
+            chosen = [f"fusion.relations.kind={kind}", f"fusion.unknown_erasing.mode={mode}"]
+            alone = _evaluate(tmp_path / kind / mode, f"predictions={folder}", *chosen, *LOW)
+            (job,) = [p for p in jobs if all(c in p.parent.name for c in chosen)]
+            together = json.loads(job.read_text())
+            assert together == alone
+    assert len(passes) == 4 * 5  # alone, every setting reads every image
+
+
+def test_an_interrupted_write_goes_on(cache, checkpoint, tmp_path, monkeypatch):
+    _, metrics = cache
+    save = [f"save_predictions={tmp_path / 'cut'}", "predictions_form=full", *LOW]
+    original, written = PredictionWriter.write, []
+
+    def power_cut(self, image_id, raw):
+        if len(written) == 2:
+            raise OSError("power cut")
+        written.append(image_id)
+        original(self, image_id, raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionWriter, "write", power_cut)
+        with pytest.raises(OSError, match="power cut"):
+            _evaluate(tmp_path / "first", checkpoint, *save)
+    with pytest.raises(RefineError, match="2 of 5 images are there"):
+        _evaluate(tmp_path / "early", f"predictions={tmp_path / 'cut'}")
+
+    def count(self, image_id, raw):
+        written.append(image_id)
+        original(self, image_id, raw)
+
+    monkeypatch.setattr(PredictionWriter, "write", count)
+    result = _evaluate(tmp_path / "second", checkpoint, *save)
+    assert len(written) == len(set(written)) == 5
+    assert {k: result[k] for k in PQ_KEYS} == {k: metrics[k] for k in PQ_KEYS}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([], "either ckpt_path=FILE or predictions=FOLDER"),
+        (["predictions=NOWHERE"], "NOWHERE"),
+        (
+            [
+                "predictions=CACHE",
+                "fusion.relations.kind=occlusion",
+                "fusion.merge.score_thresh=0.5",
+            ],
+            "no occlusion head",
+        ),
+        (["predictions=CACHE", "fusion.panoptic_only=true"], "panoptic_only=False"),
+        (["predictions=CACHE", "data.val_image_ids=[10000001]"], r"other images \(5, not 1\)"),
+        (["ckpt_path=CHECKPOINT", "save_predictions=x", "trainer.limit_val_batches=2"], "all"),
+        (["ckpt_path=CHECKPOINT", "save_predictions=CACHE"], "holds other predictions"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_one_line(cache, checkpoint, tmp_path, overrides, message):
+    places = {"CACHE": str(cache[0]), "CHECKPOINT": checkpoint.removeprefix("ckpt_path=")}
+    filled = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        filled.append(f"{key}={places.get(value, value)}")
+    with pytest.raises(RefineError, match=message) as error:
+        _evaluate(tmp_path / "run", *filled)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_panoptic_only_has_no_ap_and_says_so(checkpoint, tmp_path, capsys):
+    metrics = _evaluate(tmp_path, checkpoint, "fusion.panoptic_only=true")
+    assert metrics["panoptic_only"] is True
+    assert "ap_box" not in metrics
+    assert "panoptic only" in capsys.readouterr().out
