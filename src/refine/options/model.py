@@ -126,7 +126,8 @@ class SemanticOptions:
 
     Attributes:
         channels: Width of the stride-4 feature F_sem (detectron2: 128; IBPP needs the FPN's).
-        embedding: A last 1x1 convolution and ReLU before F_sem is handed out.
+        embedding: A last 1x1 convolution and ReLU before F_sem is handed out (the authors' earlier
+            code; off, because it cost 3 PQ on toy scenes, docs/results.md).
     """
 
     channels: int = 128
