@@ -60,7 +60,7 @@ class SemanticPredictor(nn.Module):
     def __init__(self, channels: int, num_categories: int) -> None:
         super().__init__()
         self.predictor = nn.Conv2d(channels, num_categories, 1)
-        _init_predictor(self.predictor)
+        init_he(self.predictor)
 
     def forward(self, feature: Tensor) -> Tensor:
         """``[B, channels, h, w]`` to logits ``[B, num_categories, h, w]``."""
@@ -88,7 +88,7 @@ class RefinedSemanticHead(nn.Module):
         widths = [num_planes + channels] + [channels] * num_convs
         self.convs = nn.ModuleList(conv_norm_act(i, o) for i, o in itertools.pairwise(widths))
         self.predictor = nn.Conv2d(widths[-1], num_categories, 1)
-        _init_predictor(self.predictor)
+        init_he(self.predictor)
 
     def forward(self, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
         """Predict.
@@ -128,14 +128,6 @@ class _Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
-def _init_predictor(predictor: nn.Conv2d) -> None:
-    """Almost equal probabilities: with T + 1 heads, losses of confident guesses would rule Adam's
-    second moments, and so the step size, for the first thousand steps."""
-    nn.init.normal_(predictor.weight, std=0.01)
-    if predictor.bias is not None:
-        nn.init.zeros_(predictor.bias)
 
 
 def _level(in_channels: int, channels: int, stride: int) -> nn.Sequential:
