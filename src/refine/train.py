@@ -41,7 +41,7 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
         RefineError: Bad data, settings, weights or checkpoint.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    _limit_validation(cfg)
+    limit_validation(cfg)
     data = to_options(cfg.data, DataOptions)
     datamodule = PanopticDataModule(data, seed=cfg.seed)
     datamodule.prepare_data()
@@ -89,7 +89,7 @@ def _build_module(
         categories=categories,
     )
     load_backbone_weights(
-        pipeline.network.backbone, _choose_weights(cfg, datamodule.options), options=model.backbone
+        pipeline.network.backbone, choose_weights(cfg, datamodule.options), options=model.backbone
     )
     return PanopticModule(
         pipeline,
@@ -102,13 +102,14 @@ def _build_module(
     )
 
 
-def _choose_weights(cfg: DictConfig, data: DataOptions) -> str:
+def choose_weights(cfg: DictConfig, data: DataOptions) -> str:
+    """What ``weights=auto`` stands for: the experiment's own, but none on generated scenes."""
     if cfg.weights != "auto":
         return str(cfg.weights)
     return "none" if data.toy is not None else str(cfg.pretrained)
 
 
-def _limit_validation(cfg: DictConfig) -> None:
+def limit_validation(cfg: DictConfig) -> None:
     """A trial of fewer steps than its schedule is not to validate longer than it trains."""
     steps = cfg.trainer.max_steps
     if cfg.trainer.limit_val_batches is None and 0 < steps < cfg.schedule.max_steps:

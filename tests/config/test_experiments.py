@@ -18,8 +18,10 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
+from refine.train import choose_weights, limit_validation
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
+SWEEPS = sorted(p.stem for p in (conf_dir() / "sweep").glob("*.yaml"))
 DATA = sorted(p.stem for p in (conf_dir() / "data").glob("*.yaml"))
 CATEGORIES = CategoryTable(
     [Category(dataset_id=k, name=f"c{k}", is_thing=k < 4, color=(k, k, k)) for k in range(1, 7)]
@@ -68,9 +70,56 @@ def test_experiment_opens_with_its_command(experiment):
     assert lines[1].startswith(f"# python -m refine.train experiment={experiment}")
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_generated_scenes_need_no_published_weights(experiment):
+    """Experiment on toy scenes: no download, so weights are chosen by the data."""
+    cfg = compose("train", [f"experiment={experiment}", "data=toy"])
+    assert choose_weights(cfg, to_options(cfg.data, DataOptions)) == "none"
+    named = compose("train", [f"experiment={experiment}", "data=toy", "weights=some.pth"])
+    assert choose_weights(named, to_options(named.data, DataOptions)) == "some.pth"
+
+
+def test_photographs_get_the_experiments_weights():
+    cfg = compose("train", ["experiment=r50_panoptic_fpn"])
+    chosen = choose_weights(cfg, to_options(cfg.data, DataOptions))
+    assert chosen == "torchvision:IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limit"),
+    [
+        ([], None),
+        (["trainer.max_steps=2"], 2),
+        (["trainer.max_steps=2", "trainer.limit_val_batches=1.0"], 1.0),
+    ],
+    ids=str,
+)
+def test_a_trial_of_few_steps_validates_few_batches(overrides, limit):
+    cfg = compose("train", ["experiment=r50_ibpp3", *overrides])
+    limit_validation(cfg)
+    assert cfg.trainer.limit_val_batches == limit
+
+
 @pytest.mark.parametrize("debug", sorted(p.stem for p in (conf_dir() / "debug").glob("*.yaml")))
 def test_debug_settings_compose(debug):
     assert compose("train", ["experiment=toy", f"debug={debug}"]).trainer.max_steps <= 100
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_value_of_a_sweep_is_valid(sweep):
+    path = conf_dir() / "sweep" / f"{sweep}.yaml"
+    command = path.read_text().splitlines()[1]
+    assert f"-m sweep={sweep}" in command
+    entry = "train" if "refine.train" in command else "evaluate"
+    params = OmegaConf.to_container(OmegaConf.load(path))["hydra"]["sweeper"]["params"]
+    assert params
+    for key, values in params.items():
+        for value in str(values).split(","):
+            # the model of table 4, so that ibpp and cascade fit each other
+            base = ["model=refine"] if entry == "train" else []
+            cfg = compose(entry, [*base, f"{key}={value}"])
+            section = key.split(".")[0]
+            to_options(cfg[section], {"model": ModelOptions, "fusion": FusionOptions}[section])
 
 
 @pytest.mark.parametrize("name", ["default", "cpu", "auto"])

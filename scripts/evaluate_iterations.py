@@ -1,0 +1,64 @@
+"""Panoptic quality and consensus gap of a checkpoint after each iteration of IBPP.
+
+python scripts/evaluate_iterations.py RUN/checkpoints/best.ckpt [--images N] [--data-root FOLDER]
+"""
+
+import argparse
+import itertools
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from refine.assembly import restore_pipeline
+from refine.checkpoint import check_categories, read_checkpoint
+from refine.config.instantiate import to_options
+from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.training.iterations import IterationEvaluation
+
+_COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
+
+
+def evaluate(args: argparse.Namespace) -> list[dict[str, float]]:
+    """Metrics of iterations 0 to T."""
+    checkpoint = read_checkpoint(args.checkpoint)
+    data = to_options(checkpoint.config["data"], DataOptions)
+    if args.data_root is not None:
+        data = replace(data, root=str(args.data_root))
+    datamodule = PanopticDataModule(data, seed=0)
+    datamodule.prepare_data()
+    datamodule.setup("validate")
+    check_categories(checkpoint, datamodule.categories, root=data.root)
+    pipeline = restore_pipeline(
+        checkpoint,
+        to_options(checkpoint.config["model"], ModelOptions),
+        data,
+        to_options(checkpoint.config["fusion"], FusionOptions),
+    )
+    batches = itertools.islice(datamodule.val_dataloader(), args.images)
+    return IterationEvaluation(pipeline, datamodule.categories).run(batches)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--images", type=int, help="the first N; default: all")
+    parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
+    args = parser.parse_args(argv)
+    try:
+        rows = evaluate(args)
+    except RefineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("| iteration | PQ | PQ things | PQ stuff | consensus gap | void in the band |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for number, row in enumerate(rows):
+        cells = " | ".join(f"{100 * row[key]:.2f}" for key in _COLUMNS)
+        print(f"| {number} | {cells} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
