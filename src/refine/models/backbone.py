@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from refine.modules.blocks import NUM_GROUPS
+from refine.modules.blocks import NUM_GROUPS, group_norm
 from refine.options import BackboneOptions
 
 _log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "gn": partial(nn.GroupNorm, NUM_GROUPS),
+    "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
     "frozen_bn": FrozenBatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
 }
@@ -51,7 +51,7 @@ class Backbone(nn.Module):
             list(body_channels),
             options.fpn_channels,
             extra_blocks=LastLevelMaxPool(),
-            norm_layer=_NORMS["gn"] if options.norm == "gn" else None,
+            norm_layer=group_norm if options.norm == "gn" else None,
         )
         self._freeze(options.frozen_stages)
 
