@@ -121,7 +121,7 @@ def prepare_jobs(configs: Sequence[DictConfig]) -> None:
         except RefineError:
             continue
         data: DataOptions = options["data"]
-        group = repr((cfg.predictions, data.root, data.val_split, data.val_image_ids))
+        group = repr((_folder(cfg), data.root, data.val_split, data.val_image_ids))
         jobs.setdefault(group, []).append((cfg, overrides))
     for group_jobs in jobs.values():
         if len(group_jobs) > 1:
@@ -159,8 +159,16 @@ def _open(cfg: DictConfig, overrides: Sequence[str]) -> tuple[PredictionReader, 
 def _read_options(
     cfg: DictConfig, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], PredictionReader]:
-    reader = PredictionReader(Path(cfg.predictions))
+    reader = PredictionReader(_folder(cfg))
     return from_checkpoint(cfg, reader.header.checkpoint["config"], overrides), reader
+
+
+def _folder(cfg: DictConfig) -> Path:
+    if not cfg.from_baseline:
+        return Path(cfg.predictions)
+    if cfg.baseline_predictions is None:
+        raise RefineError("this row is of the baseline: give baseline_predictions=FOLDER, too")
+    return Path(cfg.baseline_predictions)
 
 
 def _key(cfg: DictConfig) -> str:

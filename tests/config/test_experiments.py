@@ -118,8 +118,8 @@ def test_every_value_of_a_sweep_is_valid(sweep):
             # the model of table 4, so that ibpp and cascade fit each other
             base = ["model=refine"] if entry == "train" else []
             cfg = compose(entry, [*base, f"{key}={value}"])
-            section = key.split(".")[0]
-            to_options(cfg[section], {"model": ModelOptions, "fusion": FusionOptions}[section])
+            to_options(cfg.model, ModelOptions)
+            to_options(cfg.fusion, FusionOptions)
 
 
 @pytest.mark.parametrize("name", ["default", "cpu", "auto"])

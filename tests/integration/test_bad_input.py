@@ -124,6 +124,25 @@ def test_cut_checkpoint(run, tmp_path):
         evaluate(compose("evaluate", overrides), overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.ibpp.num_iterations=1", r"model\.ibpp\.num_iterations=0, not 1"),
+        ("model.roi.cascade=true", r"model\.roi\.cascade=False, not True"),
+        ("model.ibpp.num_iterations=-1", r"ibpp\.num_iterations=-1: expected 0"),
+        ("model.loss_weights.roi_stages=[1.0,1.0]", r"roi_stages=.*expected 1 weights"),
+    ],
+)
+def test_checkpoint_of_another_network_is_named(run, tmp_path, override, message):
+    overrides = [
+        f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"run_dir={tmp_path / 'run'}", override,
+    ]  # fmt: skip
+    with pytest.raises(RefineError, match=message) as error:
+        evaluate(compose("evaluate", overrides), overrides)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_predict_nothing(run, tmp_path):
     overrides = [
         f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"source={tmp_path}",

@@ -135,6 +135,7 @@ def test_an_interrupted_write_goes_on(cache, checkpoint, tmp_path, monkeypatch):
             ],
             "no occlusion head",
         ),
+        (["predictions=CACHE", "component=baseline"], "baseline_predictions=FOLDER"),
         (["predictions=CACHE", "fusion.panoptic_only=true"], "panoptic_only=False"),
         (["predictions=CACHE", "data.val_image_ids=[10000001]"], r"other images \(5, not 1\)"),
         (["ckpt_path=CHECKPOINT", "save_predictions=x", "trainer.limit_val_batches=2"], "all"),
@@ -159,3 +160,18 @@ def test_panoptic_only_has_no_ap_and_says_so(checkpoint, tmp_path, capsys):
     assert metrics["panoptic_only"] is True
     assert "ap_box" not in metrics
     assert "panoptic only" in capsys.readouterr().out
+
+
+def test_rows_of_the_components_table(cache, tmp_path):
+    folder, _ = cache
+    both = [
+        f"predictions={folder}", f"baseline_predictions={folder}", *LOW,
+        "fusion.unknown_erasing.score_thresh=1.0",
+    ]  # fmt: skip
+    rows = {
+        name: _evaluate(tmp_path / name, *both, f"component={name}")
+        for name in ("baseline", "ibpp", "ibpp_ue")
+    }
+    assert rows["baseline"] == rows["ibpp"]  # here of one network
+    assert rows["ibpp"]["erased_segments"] == 0
+    assert rows["ibpp_ue"]["erased_segments"] > 0

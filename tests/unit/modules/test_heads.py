@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from refine.modules.blocks import group_norm
 from refine.modules.box_head import BoxHead
 from refine.modules.mask_head import MaskHead
 from refine.modules.semantic_head import SemanticPredictor, SemanticTrunk
@@ -41,3 +42,9 @@ def test_semantic_head_sums_levels_at_stride_4():
         sum(isinstance(m, torch.nn.Conv2d) for m in level.modules()) for level in trunk.levels
     ]
     assert blocks == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(32, 4), (64, 8), (96, 12), (128, 32), (256, 32)])
+def test_narrow_layers_keep_eight_channels_a_group(channels, groups):
+    norm = group_norm(channels)
+    assert (norm.num_groups, norm.num_channels) == (groups, channels)
