@@ -17,8 +17,8 @@ def from_checkpoint(
 ) -> dict[str, Any]:
     """Options of a command that runs a checkpoint.
 
-    A section (``model``, ``data``, ``fusion``) whose choice the command line names (``data=toy``)
-    is the composed one; any other is the checkpoint's, changed by the dotted overrides
+    A section (``model``, ``data``, ``fusion``) whose choice the command line names (``data=toy``;
+    for the fusion also ``component=``) is the composed one; any other is the checkpoint's, changed by the dotted overrides
     (``fusion.merge.score_thresh=0.6``).
 
     Args:
@@ -36,7 +36,7 @@ def from_checkpoint(
     keys = [o.key_or_group for o in parsed]
     result: dict[str, Any] = {}
     for section, options in SECTIONS.items():
-        if section in keys:
+        if section in keys or (section == "fusion" and "component" in keys):
             node = cfg[section]
         else:
             node = OmegaConf.create(dict(recorded[section]))
