@@ -18,8 +18,8 @@ def from_checkpoint(
     """Options of a command that runs a checkpoint.
 
     A section (``model``, ``data``, ``fusion``) whose choice the command line names (``data=toy``;
-    for the fusion also ``component=``) is the composed one; any other is the checkpoint's, changed by the dotted overrides
-    (``fusion.merge.score_thresh=0.6``).
+    for the fusion also ``component=``) is the composed one; any other is the checkpoint's, changed
+    by the dotted overrides (``fusion.merge.score_thresh=0.6``).
 
     Args:
         cfg: The composed configuration of the command, overrides included.

@@ -1,0 +1,84 @@
+"""Choose the best setting of a sweep on one half of the images and report it on the other.
+
+    python -m refine.evaluate -m sweep=unknown_erasing predictions=cache
+    python scripts/compare_sweep.py runs/sweep_unknown_erasing --reference runs/plain --key pq_stuff
+
+Prints every setting on both halves, and the difference of the chosen one to the reference on the
+half that did not choose, with its paired 95 % interval.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from refine.errors import RefineError
+from refine.reporting.bootstrap import NUM_RESAMPLES
+from refine.reporting.halves import choose_on_half
+from refine.reporting.runs import Run, read_run
+
+KEYS = ("pq", "pq_things", "pq_stuff")
+
+
+def read_sweep(folder: Path) -> list[Run]:
+    """The finished runs of a sweep, by name.
+
+    Raises:
+        RefineError: There are none.
+    """
+    folders = sorted(path.parent for path in folder.glob("*/DONE"))
+    if not folders:
+        raise RefineError(f"{folder}: no finished run in it; name the folder of a sweep")
+    return [read_run(path) for path in folders]
+
+
+def describe(args: argparse.Namespace) -> list[str]:
+    """The comparison as Markdown."""
+    runs, reference = read_sweep(args.sweep), read_run(args.reference)
+    choice = choose_on_half(
+        runs, reference, key=args.key, num_resamples=args.resamples, seed=args.seed
+    )
+    erased = any("erased_segments" in run.metrics for run in runs)
+    lines = [
+        f"{args.key} x 100; chosen on {(len(reference.image_ids) + 1) // 2} images, reported on "
+        f"{len(reference.image_ids) // 2} others",
+        "",
+        "| setting | choosing half | reporting half |" + (" erased, wrong |" if erased else ""),
+        "|---|---:|---:|" + ("---:|" if erased else ""),
+    ]
+    for run, choosing, reporting in zip(runs, choice.choosing, choice.reporting, strict=True):
+        name = f"**{run.folder.name}**" if run is choice.chosen else run.folder.name
+        cells = [name, f"{100 * choosing:.2f}", f"{100 * reporting:.2f}"]
+        if erased:
+            counts = [int(run.metrics[key]) for key in ("erased_segments", "erased_wrong")]
+            share = f" ({100 * counts[1] / counts[0]:.0f} %)" if counts[0] else ""
+            cells.append(f"{counts[0]}, {counts[1]}{share}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", f"chosen minus {args.reference.name}, on the reporting half:", ""]
+    for key, interval in choice.differences.items():
+        value, low, high = (100 * v for v in (interval.value, interval.low, interval.high))
+        verdict = "includes 0" if interval.includes_zero else "excludes 0"
+        lines.append(f"- {key}: {value:+.2f} [{low:+.2f}, {high:+.2f}], {verdict}")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("sweep", type=Path, help="folder with a run a setting")
+    parser.add_argument("--reference", type=Path, required=True, help="run to compare with")
+    parser.add_argument("--key", choices=KEYS, default="pq", help="what is chosen by")
+    parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES)
+    parser.add_argument("--seed", type=int, default=0, help="of the resamples")
+    try:
+        print("\n".join(describe(parser.parse_args(argv))))
+    except RefineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
