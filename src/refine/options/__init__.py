@@ -26,6 +26,7 @@ from refine.options.model import (
     RoIOptions,
     SemanticOptions,
 )
+from refine.options.occlusion import OcclusionOptions
 from refine.options.optimisation import OptimizerOptions, ScheduleOptions
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "LossWeights",
     "MergeOptions",
     "ModelOptions",
+    "OcclusionOptions",
     "OptimizerOptions",
     "ProposalOptions",
     "RelationsOptions",
