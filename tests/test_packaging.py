@@ -28,6 +28,7 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
         commands = content.read(entry_points).decode()
     assert "refine/py.typed" in names
     assert "refine/conf/experiment/toy.yaml" in names
+    assert "hydra_plugins/refine_launcher.py" in names
     for command in ("train", "evaluate", "predict", "score"):
         assert f"refine-{command} = refine.{command}:main" in commands
 
@@ -38,7 +39,8 @@ def test_installed_package_finds_its_configuration(wheel, tmp_path):
     code = (
         "from refine.config import compose; from refine.config.locate import conf_dir; "
         "assert 'site' in str(conf_dir()), conf_dir(); "
-        "assert compose('train', ['experiment=toy']).data.batch_size == 4"
+        "assert compose('train', ['experiment=toy']).data.batch_size == 4; "
+        "assert compose('evaluate').predictions is None"
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
