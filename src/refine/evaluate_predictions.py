@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from refine.categories import CategoryTable
 from refine.checkpoint import Checkpoint
 from refine.config.instantiate import to_plain
 from refine.config.overrides import from_checkpoint
@@ -34,7 +35,8 @@ from refine.training.cached_evaluation import Setting, evaluate_cached
 from refine.training.evaluation import EvaluationResult
 
 _LOGGER = logging.getLogger(__name__)
-_prepared: dict[str, EvaluationResult] = {}
+_prepared: dict[str, tuple[EvaluationResult, CategoryTable]] = {}
+"""Results of jobs that have not run yet, by their configuration."""
 
 
 def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int]:
@@ -51,10 +53,9 @@ def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
         RefineError: A bad cache, or one that these settings cannot use.
     """
     key = _key(cfg)
-    dataset = _open(cfg, overrides)[1]
     if key not in _prepared:
         _evaluate_jobs([(cfg, overrides)])
-    result = _prepared.pop(key)
+    result, categories = _prepared.pop(key)
     run_dir = Path(cfg.run_dir)
     metrics = result.metrics | {"seed": cfg.seed}
     write_config(run_dir, to_plain(cfg))
@@ -62,7 +63,7 @@ def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
         run_dir,
         metrics,
         to_csv(result.rows),
-        per_image_csv=records_to_csv(result.records, dataset.val_dataset.categories),
+        per_image_csv=records_to_csv(result.records, categories),
         config=to_plain(cfg),
     )
     print_table(QualityTable(result.groups), metrics)
@@ -107,9 +108,11 @@ def open_cache(
 def prepare_jobs(configs: Sequence[DictConfig]) -> None:
     """Evaluate the jobs of a sweep that read the same cache in one pass over it.
 
+    Jobs whose settings the cache cannot serve are left out, and so are all jobs of a pass that
+    fails: each then runs by itself and reports what is wrong, while the others go on.
+
     Args:
-        configs: Of every job, with their ``hydra`` section. Finished jobs are left out. A job with
-            bad settings is left to report them itself.
+        configs: Of every job, with their ``hydra`` section. Finished jobs are left out.
     """
     jobs: dict[str, list[tuple[DictConfig, list[str]]]] = {}
     for cfg in configs:
@@ -117,7 +120,8 @@ def prepare_jobs(configs: Sequence[DictConfig]) -> None:
             continue
         overrides = list(cfg.hydra.overrides.task)
         try:
-            options, _ = _read_options(cfg, overrides)
+            options, reader = _read_options(cfg, overrides)
+            reader.require_fusion(options["fusion"])
         except RefineError:
             continue
         data: DataOptions = options["data"]
@@ -126,7 +130,10 @@ def prepare_jobs(configs: Sequence[DictConfig]) -> None:
     for group_jobs in jobs.values():
         if len(group_jobs) > 1:
             _LOGGER.info("%d jobs share one pass over the predictions", len(group_jobs))
-            _evaluate_jobs(group_jobs)
+            try:
+                _evaluate_jobs(group_jobs)
+            except RefineError as error:
+                _LOGGER.warning("one pass for all failed, so every job runs alone: %s", error)
 
 
 def _evaluate_jobs(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> None:
@@ -143,7 +150,7 @@ def _evaluate_jobs(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> None:
         num_workers=min(datamodule.options.num_workers, os.cpu_count() or 1),
     )
     for (cfg, _), result in zip(jobs, results, strict=True):
-        _prepared[_key(cfg)] = result
+        _prepared[_key(cfg)] = (result, datamodule.categories)
 
 
 def _open(cfg: DictConfig, overrides: Sequence[str]) -> tuple[PredictionReader, PanopticDataModule]:

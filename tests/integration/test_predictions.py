@@ -94,6 +94,24 @@ def test_settings_in_one_pass_equal_settings_alone(cache, tmp_path, monkeypatch)
     assert len(passes) == 4 * 5  # alone, every setting reads every image
 
 
+def test_a_bad_job_does_not_stop_the_others(cache, tmp_path):
+    folder, _ = cache
+    overrides = [
+        "-m", f"predictions={folder}", "fusion.relations.kind=score,soft_occlusion,area",
+        "fusion.merge.score_thresh=0.5", f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "refine.evaluate", *overrides],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    finished = {p.parent.name for p in (tmp_path / "sweep").glob("*/DONE")}
+    assert {any(k in name for name in finished) for k in ("kind=score", "kind=area")} == {True}
+    assert len(finished) == 2
+    assert done.returncode == 1
+    assert "no occlusion head" in done.stderr
+
+
 def test_an_interrupted_write_goes_on(cache, checkpoint, tmp_path, monkeypatch):
     _, metrics = cache
     save = [f"save_predictions={tmp_path / 'cut'}", "predictions_form=full", *LOW]
