@@ -88,9 +88,10 @@ def _build_module(
         to_options(cfg.fusion, FusionOptions),
         categories=categories,
     )
-    load_backbone_weights(
-        pipeline.network.backbone, choose_weights(cfg, datamodule.options), options=model.backbone
-    )
+    weights = choose_weights(cfg, datamodule.options)
+    if weights == "none" and datamodule.options.toy is None:
+        say("random weights: training on photographs usually starts from published ones (weights=)")
+    load_backbone_weights(pipeline.network.backbone, weights, options=model.backbone)
     return PanopticModule(
         pipeline,
         categories,
@@ -134,6 +135,7 @@ def _build_all(group: Mapping[Any, Any] | None) -> list[Any]:
 
 
 def _task(cfg: DictConfig) -> float:
+    limit_validation(cfg)  # before the comparison with what a finished run has recorded
     run_dir = Path(cfg.run_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN and is_finished(run_dir, to_plain(cfg)):
         say(f"finished before: {run_dir}")
