@@ -29,6 +29,7 @@ STAGES = {
     "paste": "masks from their boxes to the image",
     "semantic_argmax": "best category of every pixel",
     "pair_overlaps": "pixels that every two masks share",
+    "soe": "order of overlapping instances, by the occlusion network",
     "postprocessing": "from the network's output to the panoptic map",
 }
 

@@ -29,7 +29,7 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
     assert "refine/py.typed" in names
     assert "refine/conf/experiment/toy.yaml" in names
     assert "hydra_plugins/refine_launcher.py" in names
-    for command in ("train", "evaluate", "predict", "score"):
+    for command in ("train", "evaluate", "predict", "score", "convert"):
         assert f"refine-{command} = refine.{command}:main" in commands
 
 

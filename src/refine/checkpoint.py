@@ -1,8 +1,9 @@
 """What a checkpoint says of itself, read without building anything."""
 
+import hashlib
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.errors import RefineError
+from refine.options import ModelOptions
 
+NETWORK_PREFIX = "network."
+HEADS_PREFIX = "heads."
 _PREFIX = "pipeline."
 
 
@@ -24,17 +28,46 @@ class Checkpoint:
         config: Resolved configuration of its training, plain containers.
         categories: What its heads predict.
         weights: State dict of the pipeline.
+        heads: Occlusion and ranking heads in it, by name, as
+            :func:`refine.models.order_heads.describe_head` describes them.
     """
 
     path: Path
     config: dict[str, Any]
     categories: CategoryTable
     weights: dict[str, Tensor]
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def network(self) -> dict[str, Tensor]:
+        """State dict of the network alone."""
+        return self._part(NETWORK_PREFIX)
+
+    def head(self, name: str) -> dict[str, Tensor]:
+        """State dict of one head."""
+        return self._part(f"{HEADS_PREFIX}{name}.")
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): t for k, t in self.weights.items() if k.startswith(prefix)}
 
 
 def make_record(config: dict[str, Any], categories: CategoryTable) -> dict[str, Any]:
-    """What :func:`read_checkpoint` needs besides the weights; plain containers."""
+    """What :func:`read_checkpoint` needs besides the weights; plain containers.
+
+    A checkpoint with heads adds ``heads``: their descriptions by name.
+    """
     return {"config": config, "categories": categories.to_json()}
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of a state dict."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(name.encode())
+        content.update(
+            weights[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return content.hexdigest()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -61,7 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if key.startswith(_PREFIX)
     }
     table = CategoryTable.from_json(record["categories"], source=str(path))
-    return Checkpoint(path, record["config"], table, weights)
+    return Checkpoint(path, record["config"], table, weights, record.get("heads", {}))
 
 
 def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
@@ -100,12 +133,14 @@ def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
     Raises:
         RefineError: They differ; the first difference is named.
     """
-    before, now = _flatten(checkpoint.config["model"]), _flatten(model)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+    # an option that is younger than the checkpoint had its default's meaning
+    before = _flatten(asdict(ModelOptions())) | _flatten(checkpoint.config["model"])
+    now = _flatten(model)
+    for key in sorted(now):
+        if before.get(key) != now[key]:
             raise RefineError(
                 f"ckpt_path={checkpoint.path} was trained with model.{key}={before.get(key)}, not "
-                f"{now.get(key)}; use the same model, or train another one without ckpt_path"
+                f"{now[key]}; use the same model, or train another one without ckpt_path"
             )
 
 

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from refine.assembly import restore_pipeline
+from refine.assembly import add_heads, restore_pipeline
 from refine.callbacks.pictures import Pictures
 from refine.callbacks.save_predictions import SavePredictions
 from refine.checkpoint import Checkpoint, check_categories, read_checkpoint
@@ -19,10 +19,16 @@ from refine.config.instantiate import build_trainer, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
-from refine.evaluate_predictions import evaluate_predictions, open_cache, prepare_jobs
+from refine.evaluate_predictions import (
+    as_used,
+    evaluate_predictions,
+    open_cache,
+    prepare_jobs,
+)
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
 from refine.options import DataOptions, OptimizerOptions, ScheduleOptions
+from refine.pipeline import Pipeline
 from refine.results import (
     is_finished,
     print_table,
@@ -55,15 +61,8 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
     options = from_checkpoint(cfg, checkpoint.config, overrides)
     datamodule = _open_data(options["data"], seed=cfg.seed)
     check_categories(checkpoint, datamodule.categories, root=options["data"].root)
-    module = PanopticModule(
-        restore_pipeline(checkpoint, options["model"], options["data"], options["fusion"]),
-        datamodule.categories,
-        optimizer=OptimizerOptions(),
-        schedule=ScheduleOptions(),
-        seed=cfg.seed,
-        record={},
-        compute_ap=cfg.compute_ap,
-    )
+    pipeline = restore_pipeline(checkpoint, options["model"], options["data"], options["fusion"])
+    add_heads(pipeline, checkpoint, {**(cfg.occlusion_ckpts or {}), **(cfg.ranking_ckpts or {})})
     if cfg.save_predictions is not None:
         return _evaluate_and_save(
             cfg,
@@ -71,13 +70,49 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
             checkpoint=checkpoint,
             options=options,
             datamodule=datamodule,
-            module=module,
+            module=_build_module(cfg, pipeline, datamodule),
         )
+    return evaluate_pipeline(cfg, pipeline, datamodule, options=options)
+
+
+def evaluate_pipeline(
+    cfg: DictConfig,
+    pipeline: Pipeline,
+    datamodule: PanopticDataModule,
+    *,
+    options: Mapping[str, Any],
+) -> dict[str, float | int]:
+    """Evaluate a pipeline on the evaluation split, and write the results.
+
+    Args:
+        cfg: Names ``run_dir``, ``trainer``, ``draw``, ``compute_ap`` and ``seed``.
+        pipeline: In eval mode.
+        datamodule: Set up.
+        options: ``model``, ``data`` and ``fusion`` as they are used, for ``config.yaml``.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    module = _build_module(cfg, pipeline, datamodule)
     trainer = build_trainer(cfg.trainer, callbacks=[build_pictures(cfg, datamodule)], loggers=[])
     if trainer.is_global_zero:
-        write_config(Path(cfg.run_dir), to_plain(cfg))
+        write_config(Path(cfg.run_dir), as_used(cfg, options))
     trainer.validate(module, datamodule=datamodule, verbose=False)
     return finish(trainer, module, datamodule, cfg=cfg)
+
+
+def _build_module(
+    cfg: DictConfig, pipeline: Pipeline, datamodule: PanopticDataModule
+) -> PanopticModule:
+    return PanopticModule(
+        pipeline,
+        datamodule.categories,
+        optimizer=OptimizerOptions(),
+        schedule=ScheduleOptions(),
+        seed=cfg.seed,
+        record={},
+        compute_ap=cfg.compute_ap,
+    )
 
 
 def _evaluate_and_save(
@@ -95,8 +130,9 @@ def _evaluate_and_save(
             "save_predictions needs all images: leave trainer.limit_val_batches alone, and choose "
             "images with data.val_image_ids"
         )
+    module.pipeline.asks_all_heads = True
     image_ids = datamodule.val_dataset.image_ids
-    writer = open_cache(cfg, checkpoint, options, datamodule.val_dataset)
+    writer = open_cache(cfg, checkpoint, options, datamodule.val_dataset, module.pipeline)
     missing = writer.missing(image_ids)
     callbacks = [SavePredictions(writer), build_pictures(cfg, datamodule)]
     trainer = build_trainer(cfg.trainer, callbacks=callbacks, loggers=[])
@@ -106,7 +142,7 @@ def _evaluate_and_save(
         trainer.strategy.barrier()
     if trainer.is_global_zero:
         writer.finish(image_ids)
-        write_config(Path(cfg.run_dir), to_plain(cfg))
+        write_config(Path(cfg.run_dir), as_used(cfg, options))
         say(f"predictions: {cfg.save_predictions}")
     if len(missing) == len(image_ids):
         return finish(trainer, module, datamodule, cfg=cfg)

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from refine.categories import CategoryTable
-from refine.checkpoint import Checkpoint
+from refine.checkpoint import Checkpoint, hash_weights
 from refine.config.instantiate import to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.coco_panoptic import CocoPanopticDataset
@@ -19,7 +19,9 @@ from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
+from refine.models.order_heads import is_ranking
 from refine.options import DataOptions, FusionOptions
+from refine.pipeline import Pipeline
 from refine.prediction_cache.header import CacheHeader, identify_dataset
 from refine.prediction_cache.reader import PredictionReader
 from refine.prediction_cache.writer import PredictionWriter
@@ -58,7 +60,7 @@ def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
     result, categories = _prepared.pop(key)
     run_dir = Path(cfg.run_dir)
     metrics = result.metrics | {"seed": cfg.seed}
-    write_config(run_dir, to_plain(cfg))
+    write_config(run_dir, as_used(cfg, _read_options(cfg, overrides)[0]))
     write_results(
         run_dir,
         metrics,
@@ -71,11 +73,23 @@ def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
     return metrics
 
 
+def as_used(cfg: DictConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``config.yaml`` records: the command's settings, with the checkpoint's own sections.
+
+    Args:
+        cfg: Composed configuration.
+        options: ``model``, ``data`` and ``fusion`` as the evaluation uses them.
+    """
+    plain: dict[str, Any] = to_plain(cfg)
+    return plain | {name: asdict(section) for name, section in options.items()}
+
+
 def open_cache(
     cfg: DictConfig,
     checkpoint: Checkpoint,
     options: Mapping[str, Any],
     dataset: CocoPanopticDataset,
+    pipeline: Pipeline,
 ) -> PredictionWriter:
     """A new cache for the predictions of a checkpoint, or an unfinished one to go on with.
 
@@ -84,6 +98,7 @@ def open_cache(
         checkpoint: What predicts.
         options: ``model``, ``data`` and ``fusion`` as the evaluation uses them.
         dataset: What is predicted.
+        pipeline: With the heads whose answers are kept.
 
     Raises:
         RefineError: The folder holds something else.
@@ -100,9 +115,15 @@ def open_cache(
         score_thresh=(
             fusion.merge.score_thresh if fusion.panoptic_only else options["model"].roi.score_thresh
         ),
-        checkpoint={"weights": weights, "config": config},
+        checkpoint={"weights": weights, "config": config, "heads": _hash_heads(pipeline)},
+        occlusion_heads=tuple(k for k, h in pipeline.heads.items() if not is_ranking(h)),
+        ranking_heads=tuple(k for k, h in pipeline.heads.items() if is_ranking(h)),
     )
     return PredictionWriter(Path(cfg.save_predictions), header)
+
+
+def _hash_heads(pipeline: Pipeline) -> dict[str, str]:
+    return {name: hash_weights(head.state_dict()) for name, head in pipeline.heads.items()}
 
 
 def prepare_jobs(configs: Sequence[DictConfig]) -> None:

@@ -1,5 +1,6 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import nn
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
+from refine.models.order_heads import ask_heads, needed_head
 from refine.models.refine_net import RefineNet
 from refine.options import FusionOptions
 from refine.types import Batch, GroundTruth, PanopticPrediction, RawPrediction
@@ -39,6 +41,11 @@ class Pipeline(nn.Module):
         num_things: Contiguous categories below this are things.
         fusion: Knobs of the fusion.
         stuff_area_limit_px: Stuff segments with fewer original pixels become void.
+        heads: Occlusion and ranking heads by name (:mod:`refine.models.order_heads`).
+
+    Attributes:
+        asks_all_heads: Every head answers for every image, as a prediction cache wants it, not
+            only the one that the fusion reads.
     """
 
     def __init__(
@@ -48,12 +55,15 @@ class Pipeline(nn.Module):
         num_things: int,
         fusion: FusionOptions,
         stuff_area_limit_px: int,
+        heads: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_things = num_things
         self.fusion = fusion
         self.stuff_area_limit_px = stuff_area_limit_px
+        self.heads = nn.ModuleDict(heads)
+        self.asks_all_heads = False
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> list[PipelineOutput]:
@@ -69,11 +79,14 @@ class Pipeline(nn.Module):
         """
         fusion = self.fusion
         min_score = fusion.merge.score_thresh if fusion.panoptic_only else 0.0
-        raws = self.network.predict(batch, min_score=min_score)
+        observations = self.network.observe(batch, min_score=min_score)
+        heads = self._asked_heads()
         outputs = []
-        for raw, sample in zip(raws, batch.samples, strict=True):
+        for observation, sample in zip(observations, batch.samples, strict=True):
             try:
-                outputs.append(self.fuse(_to_host(raw), sample.truth))
+                evidence = Evidence(_to_host(observation.raw), num_things=self.num_things)
+                ask_heads(heads, observation, evidence, merge=fusion.merge)
+                outputs.append(self._fuse(evidence, sample.truth))
             except RefineError as error:
                 raise RefineError(f"{sample.file_name}: {error}") from None
         return outputs
@@ -85,7 +98,13 @@ class Pipeline(nn.Module):
             raw: The network's output for one image, or what a cache kept of it.
             truth: Of the image; the oracles read it.
         """
-        evidence = Evidence(raw, num_things=self.num_things)
+        return self._fuse(Evidence(raw, num_things=self.num_things), truth)
+
+    def _asked_heads(self) -> dict[str, nn.Module]:
+        needed = needed_head(self.fusion.relations)
+        return {k: head for k, head in self.heads.items() if self.asks_all_heads or k == needed}
+
+    def _fuse(self, evidence: Evidence, truth: GroundTruth | None) -> PipelineOutput:
         panoptic = fuse(
             evidence, self.fusion, stuff_area_limit_px=self.stuff_area_limit_px, truth=truth
         )

@@ -46,9 +46,16 @@ def write_results(
         per_image_csv: Text of the file.
         config: Its hash goes into ``DONE``: a sweep skips finished jobs of the same configuration.
     """
-    write_text(run_dir / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
     write_text(run_dir / "per_category.csv", per_category_csv)
     write_text(run_dir / "per_image.csv", per_image_csv)
+    write_metrics(run_dir, metrics, config=config)
+
+
+def write_metrics(
+    run_dir: Path, metrics: Mapping[str, float | int], *, config: Mapping[str, Any]
+) -> None:
+    """``metrics.json`` and then ``DONE``, as :func:`write_results` ends."""
+    write_text(run_dir / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
     write_text(run_dir / "DONE", config_hash(config) + "\n")
 
 

@@ -1,4 +1,8 @@
-"""``python -m refine.train``: train, keep the best and last checkpoints, end with the PQ table."""
+"""``python -m refine.train``: train, keep the best and last checkpoints, end with the PQ table.
+
+``stage=`` says what: the detector (``panoptic``, the default), heads that order its instances
+(``occlusion``, ``ranking``), or the whole recipe one after the other (``all``).
+"""
 
 import math
 from collections.abc import Mapping
@@ -15,8 +19,9 @@ from refine.checkpoint import check_categories, check_model, make_record, read_c
 from refine.config.command import run_command
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
 from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
 from refine.evaluate import build_pictures, finish
-from refine.models.weights import load_backbone_weights
+from refine.models.weights import apply_pixel_stats, load_backbone_weights
 from refine.options import (
     DataOptions,
     FusionOptions,
@@ -24,7 +29,9 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
+from refine.recipe import require_no_head, train_all
 from refine.results import is_finished, read_metrics, say, write_config
+from refine.train_heads import HEAD_STAGES, train_heads
 from refine.training.panoptic import PanopticModule
 
 
@@ -35,20 +42,45 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
         cfg: Composed configuration; ``run_dir`` receives config, checkpoints and results.
 
     Returns:
-        The content of ``metrics.json``, of the best checkpoint.
+        The content of ``metrics.json``; of the best checkpoint, where a detector is trained.
 
     Raises:
         RefineError: Bad data, settings, weights or checkpoint.
     """
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     limit_validation(cfg)
+    resume = None if cfg.ckpt_path is None else Path(cfg.ckpt_path)
+    if cfg.stage == "all":
+        return train_all(cfg, train_stage)
+    return train_stage(cfg, resume)
+
+
+def train_stage(cfg: DictConfig, resume: Path | None) -> dict[str, float | int]:
+    """Train the one stage that a configuration names.
+
+    Args:
+        cfg: Composed configuration.
+        resume: A checkpoint of this stage to go on from.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    if cfg.stage in HEAD_STAGES:
+        return train_heads(cfg, resume=resume)
+    if cfg.stage != "panoptic":
+        raise RefineError(f"stage={cfg.stage}: expected panoptic, {', '.join(HEAD_STAGES)} or all")
+    return _train_panoptic(cfg, resume)
+
+
+def _train_panoptic(cfg: DictConfig, resume: Path | None) -> dict[str, float | int]:
+    require_no_head(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     data = to_options(cfg.data, DataOptions)
     datamodule = PanopticDataModule(data, seed=cfg.seed)
     datamodule.prepare_data()
     datamodule.setup("fit")
     module = _build_module(cfg, datamodule, to_plain(cfg))
-    if cfg.ckpt_path is not None:
-        checkpoint = read_checkpoint(Path(cfg.ckpt_path))
+    if resume is not None:
+        checkpoint = read_checkpoint(resume)
         check_categories(checkpoint, datamodule.categories, root=data.root)
         check_model(checkpoint, to_plain(cfg.model))
     trainer = build_trainer(
@@ -58,7 +90,7 @@ def train(cfg: DictConfig) -> dict[str, float | int]:
     )
     if trainer.is_global_zero:
         write_config(Path(cfg.run_dir), to_plain(cfg))
-    trainer.fit(module, datamodule=datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     if not _is_evaluated(trainer, module):
         trainer.validate(
@@ -91,11 +123,14 @@ def _build_module(
     weights = choose_weights(cfg, datamodule.options)
     if weights == "none" and datamodule.options.toy is None:
         say("random weights: training on photographs usually starts from published ones (weights=)")
-    load_backbone_weights(pipeline.network.backbone, weights, options=model.backbone)
+    stats = load_backbone_weights(pipeline.network.backbone, weights, options=model.backbone)
+    apply_pixel_stats(pipeline.network, stats)
     return PanopticModule(
         pipeline,
         categories,
-        optimizer=to_options(cfg.optimizer, OptimizerOptions),
+        optimizer=to_options(cfg.optimizer, OptimizerOptions).scaled_to(
+            datamodule.options.batch_size * cfg.trainer.accumulate_grad_batches
+        ),
         schedule=to_options(cfg.schedule, ScheduleOptions),
         seed=cfg.seed,
         record=make_record(config, categories),
@@ -139,8 +174,13 @@ def _task(cfg: DictConfig) -> float:
     run_dir = Path(cfg.run_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN and is_finished(run_dir, to_plain(cfg)):
         say(f"finished before: {run_dir}")
-        return float(read_metrics(run_dir)["pq"])
-    return float(train(cfg)["pq"])
+        return _objective(read_metrics(run_dir))
+    return _objective(train(cfg))
+
+
+def _objective(metrics: Mapping[str, float | int]) -> float:
+    """What a sweep compares: PQ, or the first figure of a stage that has none."""
+    return float(metrics.get("pq", next(iter(metrics.values()))))
 
 
 def main() -> None:

@@ -92,12 +92,15 @@ class TrainingTarget:
         boxes: ``[N, 4]`` float32 xyxy network pixels, tight around each instance (no crowds).
         labels: ``[N]`` int64 thing categories, ``0 .. num_things - 1``.
         masks: N full outlines (they may overlap) as crops in network pixels.
+        pairs: ``[K, 2]`` int64 positions in ``boxes``: the first lies on top of the second. None
+            if the batch is not for an occlusion head.
     """
 
     semantic: Tensor
     boxes: Tensor
     labels: Tensor
     masks: tuple[CodedMask, ...]
+    pairs: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The tensors on ``device``; masks stay on the host."""
@@ -106,6 +109,7 @@ class TrainingTarget:
             semantic=self.semantic.to(device, non_blocking=non_blocking),
             boxes=self.boxes.to(device, non_blocking=non_blocking),
             labels=self.labels.to(device, non_blocking=non_blocking),
+            pairs=None if self.pairs is None else self.pairs.to(device, non_blocking=non_blocking),
         )
 
 
@@ -267,6 +271,20 @@ class RawPrediction:
             occlusions={name: o.to(device) for name, o in self.occlusions.items()},
             rankings={name: r.to(device) for name, r in self.rankings.items()},
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What the network says of one image, and what it saw of its instances.
+
+    Attributes:
+        raw: The prediction.
+        features: ``[N, C, 14, 14]`` RoI features of the instances: those of the pyramid, with
+            IBPP plus those of F_sem (eq. 4).
+    """
+
+    raw: RawPrediction
+    features: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

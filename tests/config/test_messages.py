@@ -47,3 +47,8 @@ def test_a_configuration_cannot_build_anything():
     cfg = compose("train", ["++trainer._target_=os.system"])
     with pytest.raises(RefineError, match="not allowed"):
         build(cfg.trainer)
+
+
+def test_a_setting_below_null_is_one_line():
+    with pytest.raises(RefineError, match="choose the group that has it first"):
+        compose("evaluate", ["data.toy.num_val=3", "run_dir=x"])

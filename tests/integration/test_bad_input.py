@@ -162,6 +162,7 @@ def test_predict_nothing(run, tmp_path):
         ("predict", ["ckpt_path=absent.ckpt", "source=absent.jpg"], "absent.jpg"),
         ("score", ["gt_json=absent.json", "pred_json=absent.json"], "absent.json"),
         ("score", ["gt_jsn=a", "pred_json=b"], "did you mean gt_json"),
+        ("convert", ["source=absent.pkl", "out=o.safetensors"], "absent.pkl"),
     ],
 )
 def test_command_line_ends_with_one_line(tmp_path, command, arguments, expected):

@@ -55,3 +55,9 @@ def test_another_model_is_named(checkpoint):
     check_model(checkpoint, {"semantic": {"channels": 32}})
     with pytest.raises(RefineError, match=r"model\.semantic\.channels=32, not 64"):
         check_model(checkpoint, {"semantic": {"channels": 64}})
+
+
+def test_an_option_younger_than_the_checkpoint_had_its_default(checkpoint):
+    check_model(checkpoint, {"proposals": {"anchor_grid": "rounded"}})
+    with pytest.raises(RefineError, match=r"model\.proposals\.anchor_grid=rounded, not exact"):
+        check_model(checkpoint, {"proposals": {"anchor_grid": "exact"}})

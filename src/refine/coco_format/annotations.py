@@ -1,5 +1,6 @@
 """COCO-panoptic JSON files in, columns out."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,7 @@ class PanopticAnnotations:
 
     Attributes:
         source: Name of the file, for messages.
+        sha256: Of the file's content.
         categories: Its categories.
         image_ids: ``[N]`` int64.
         image_names: ``[N]`` str, the image files.
@@ -36,6 +38,7 @@ class PanopticAnnotations:
     """
 
     source: str
+    sha256: str
     categories: CategoryTable
     image_ids: np.ndarray
     image_names: np.ndarray
@@ -96,6 +99,7 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
     sizes = [images.integers(key, low=1, high=2**20) for key in ("height", "width")]
     return PanopticAnnotations(
         source=source,
+        sha256=hashlib.sha256(data).hexdigest(),
         categories=categories,
         image_ids=image_ids,
         image_names=images.file_names("file_name"),

@@ -1,5 +1,6 @@
 """COCO instances JSON files: full outlines, which overlap where the panoptic map cannot."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class InstanceAnnotation:
     """One instance with its full outline.
 
     Attributes:
+        id: As the file states it.
         category: Contiguous id of a thing.
         is_crowd: A crowd region.
         box: xyxy in original pixels, as the file states it.
@@ -32,6 +34,7 @@ class InstanceAnnotation:
             whole image.
     """
 
+    id: int
     category: int
     is_crowd: bool
     box: tuple[float, float, float, float]
@@ -44,6 +47,8 @@ class InstanceAnnotations:
 
     Attributes:
         source: Name of the file, for messages.
+        sha256: Of the file's content.
+        ids: ``[A]`` int64, as the file states them.
         image_ids: ``[A]`` int64, ascending: the image of each annotation.
         categories: ``[A]`` int64 contiguous thing ids.
         crowds: ``[A]`` bool.
@@ -59,6 +64,8 @@ class InstanceAnnotations:
     """
 
     source: str
+    sha256: str
+    ids: np.ndarray
     image_ids: np.ndarray
     categories: np.ndarray
     crowds: np.ndarray
@@ -82,6 +89,7 @@ class InstanceAnnotations:
     def _annotation(self, a: int) -> InstanceAnnotation:
         left, top, right, bottom = self.boxes[a].tolist()
         return InstanceAnnotation(
+            id=int(self.ids[a]),
             category=int(self.categories[a]),
             is_crowd=bool(self.crowds[a]),
             box=(left, top, right, bottom),
@@ -146,6 +154,8 @@ def parse_instances_json(
     outlines = entries.column("segmentation", list, dict)
     return InstanceAnnotations(
         source=source,
+        sha256=hashlib.sha256(data).hexdigest(),
+        ids=entries.integers("id", low=0, high=2**62),
         image_ids=image_ids[order],
         categories=contiguous,
         crowds=entries.integers("iscrowd", low=0, high=1).astype(bool),

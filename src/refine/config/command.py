@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from refine.config.composition import explain_error
+from refine.config.composition import explain_error, explain_null_section
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError
 from refine.config.schema import register_schemas
@@ -61,6 +61,11 @@ def run_command(
         if full_error:
             raise
         _exit(error, name)
+    except AssertionError as error:
+        explained = explain_null_section(error)
+        if explained is error or full_error:
+            raise
+        _exit(explained, name)
 
 
 def _remove_if_empty(run_dir: Path) -> None:

@@ -31,6 +31,18 @@ def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
         return _compose(command, overrides)
     except ConfigError as error:
         raise RefineError(explain_error(error, command)) from None
+    except AssertionError as error:
+        raise explain_null_section(error) from None
+
+
+def explain_null_section(error: AssertionError) -> Exception:
+    """What a setting below a section that is null raises in OmegaConf, as bad input."""
+    if "Unexpected type for root" not in str(error):
+        return error
+    return RefineError(
+        "a setting lies below one that is null (data.toy.* without data=toy, say): choose the group "
+        "that has it first"
+    )
 
 
 def explain_error(error: Exception, command: str) -> str:

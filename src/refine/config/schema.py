@@ -6,7 +6,9 @@ from refine.options import (
     DataOptions,
     FusionOptions,
     ModelOptions,
+    OcclusionStageOptions,
     OptimizerOptions,
+    RankingStageOptions,
     ScheduleOptions,
 )
 
@@ -16,6 +18,8 @@ _SCHEMAS = {
     "fusion": FusionOptions,
     "optimizer": OptimizerOptions,
     "schedule": ScheduleOptions,
+    "occlusion": OcclusionStageOptions,
+    "ranking": RankingStageOptions,
 }
 
 

@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from refine.categories import CategoryTable
-from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
+from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import DatasetFiles
-from refine.coco_format.png import decode_segment_png
 from refine.data.images import decode_image
-from refine.data.segment_runs import SegmentRuns, find_crops, find_runs
+from refine.data.occlusion_pairs import OcclusionPairs
+from refine.data.rows import check_size, instances_of_image, original_mask, read_runs
+from refine.data.segment_runs import SegmentRuns, find_crops
 from refine.data.transforms import (
     Geometry,
     draw_geometry,
@@ -41,7 +43,13 @@ from refine.types import (
     TrainingTarget,
 )
 
-_Outline = tuple[np.ndarray, ...] | RunLengths | MaskCrop
+
+class _Outlined(NamedTuple):
+    """An instance that is no crowd, in original pixels."""
+
+    category: int
+    outline: tuple[np.ndarray, ...] | RunLengths | MaskCrop
+    annotation_id: int | None = None
 
 
 class SampleKey(NamedTuple):
@@ -61,20 +69,24 @@ class CocoPanopticDataset(Dataset[Sample]):
 
     A training sample has a random geometry, a function of (``seed``, epoch, place) alone, and a
     :class:`~refine.types.TrainingTarget`: instances are the full outlines of the instances JSON if
-    there is one, else the visible regions of the panoptic map. An evaluation sample has the image
-    at evaluation size and its :class:`~refine.types.GroundTruth` at original size. An index from
-    ``len(dataset)`` on starts over, marked as padding.
+    there is one, else the visible regions of the panoptic map. With ``pairs``, the target holds
+    those of the image; an instance that a crop cuts off takes its pairs with it. An evaluation
+    sample has the image at evaluation size and its :class:`~refine.types.GroundTruth` at original
+    size. An index from ``len(dataset)`` on starts over, marked as padding.
 
     Args:
         files: The split.
         options: Sizes and augmentation.
         training: Give training targets, else the ground truth.
+        augment: Draw the geometry of training samples; else they have that of evaluation.
         seed: Of the augmentation.
         image_ids: Use these images only, in this order.
+        pairs: Of this split, for the training targets; without, they have none.
 
     Raises:
         RefineError: ``image_ids`` names an image that the split does not have, or one twice; or
             there are more categories than a byte can tell apart.
+        ValueError: There are ``pairs`` of a split without an instances JSON.
     """
 
     def __init__(
@@ -83,15 +95,21 @@ class CocoPanopticDataset(Dataset[Sample]):
         options: ImageOptions,
         *,
         training: bool,
+        augment: bool = True,
         seed: int = 0,
         image_ids: Sequence[int] | None = None,
+        pairs: OcclusionPairs | None = None,
     ) -> None:
         if len(files.annotations.categories) > IGNORE_INDEX:
             raise RefineError(f"{files.annotations.source}: more than {IGNORE_INDEX} categories")
+        if pairs is not None and files.instances is None:
+            raise ValueError("pairs are of instance annotations, and there are none")
         self.files = files
         self.options = options
         self.training = training
+        self.augment = augment
         self.seed = seed
+        self.pairs = pairs
         self._rows = _select(files, image_ids)
 
     @property
@@ -122,13 +140,15 @@ class CocoPanopticDataset(Dataset[Sample]):
         size = (image.shape[0], image.shape[1])
         segments = self.files.annotations.segments(row)
         runs = self._read_runs(row, segments)
+        geometry = eval_geometry(size, self.options)
+        target = truth = None
         if self.training:
-            rng = np.random.default_rng((self.seed, epoch, place))
-            geometry = draw_geometry(size, self.options, rng)
-            target, truth = self._make_target(row, segments, runs=runs, geometry=geometry), None
+            if self.augment:
+                rng = np.random.default_rng((self.seed, epoch, place))
+                geometry = draw_geometry(size, self.options, rng)
+            target = self._make_target(row, segments, runs=runs, geometry=geometry)
         else:
-            geometry = eval_geometry(size, self.options)
-            target, truth = None, self._make_truth(row, segments, runs=runs)
+            truth = self._make_truth(row, segments, runs=runs)
         return Sample(
             image=transform_image(image, geometry),
             image_id=int(self.files.annotations.image_ids[row]),
@@ -164,63 +184,70 @@ class CocoPanopticDataset(Dataset[Sample]):
         name = str(self.files.annotations.image_names[row])
         source = f"{self.files.images.label}/{name}"
         image = decode_image(self.files.images.read(name), source=source)
-        self._check_size(image, row, source=source)
+        annotations = self.files.annotations
+        check_size(image, self._size(row), source=source, json_name=annotations.source)
         return image
 
     def _read_runs(self, row: int, segments: Sequence[Segment]) -> SegmentRuns:
-        name = str(self.files.annotations.file_names[row])
-        source = f"{self.files.pngs.label}/{name}"
-        ids = decode_segment_png(self.files.pngs.read(name), source=source)
-        self._check_size(ids, row, source=source)
-        return find_runs(ids, segments, source=source)
+        annotations = self.files.annotations
+        return read_runs(
+            self.files.pngs,
+            str(annotations.file_names[row]),
+            segments=segments,
+            size=self._size(row),
+            json_name=annotations.source,
+        )
 
-    def _check_size(self, pixels: np.ndarray, row: int, *, source: str) -> None:
+    def _size(self, row: int) -> tuple[int, int]:
+        """As the JSON states it."""
         height, width = self.files.annotations.sizes[row].tolist()
-        if pixels.shape[:2] != (height, width):
-            raise RefineError(
-                f"{source}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but "
-                f"{self.files.annotations.source} says {width} x {height}; mend one of them"
-            )
+        return height, width
 
     def _make_target(
         self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns, geometry: Geometry
     ) -> TrainingTarget:
         semantic = runs.paint(_semantic_values(segments))
-        outlines = self._outlines(row, segments, runs=runs)
-        moved = [(label, _transform_outline(o, geometry)) for label, o in outlines]
-        kept = [(label, crop) for label, crop in moved if crop is not None]
+        kept = [
+            (instance, crop)
+            for instance in self._outlined(row, segments, runs=runs)
+            if (crop := _transform_outline(instance.outline, geometry)) is not None
+        ]
         boxes = np.array([_box(crop) for _, crop in kept], dtype=np.float32).reshape(-1, 4)
         return TrainingTarget(
             semantic=torch.from_numpy(transform_map(semantic, geometry)),
             boxes=torch.from_numpy(boxes),
-            labels=torch.tensor([label for label, _ in kept], dtype=torch.int64),
+            labels=torch.tensor([instance.category for instance, _ in kept], dtype=torch.int64),
             masks=tuple(encode_mask(crop) for _, crop in kept),
+            pairs=self._pairs(row, [instance.annotation_id for instance, _ in kept]),
         )
 
-    def _outlines(
+    def _outlined(
         self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns
-    ) -> list[tuple[int, _Outline]]:
-        """Category and outline of every instance that is no crowd, in original pixels."""
-        if self.files.instances is not None:
-            annotations = self._instances(self.files.instances, row)
-            return [(a.category, a.outline) for a in annotations if not a.is_crowd]
+    ) -> list[_Outlined]:
+        annotations = self._instances(row)
+        if annotations is not None:
+            return [_Outlined(a.category, a.outline, a.id) for a in annotations if not a.is_crowd]
         places = [k for k, s in enumerate(segments, start=1) if s.is_thing and not s.is_crowd]
         crops = find_crops(runs, places)
-        return [(segments[k - 1].category, crop) for k, crop in zip(places, crops, strict=True)]
+        return [
+            _Outlined(segments[k - 1].category, crop) for k, crop in zip(places, crops, strict=True)
+        ]
 
-    def _instances(
-        self, instances: InstanceAnnotations, row: int
-    ) -> tuple[InstanceAnnotation, ...]:
+    def _instances(self, row: int) -> tuple[InstanceAnnotation, ...] | None:
+        """None without an instances JSON."""
+        if self.files.instances is None:
+            return None
         image_id = int(self.files.annotations.image_ids[row])
-        size = tuple(self.files.annotations.sizes[row].tolist())
-        found = instances.of_image(image_id)
-        for outline in (a.outline for a in found):
-            if isinstance(outline, RunLengths) and (outline.height, outline.width) != size:
-                raise RefineError(
-                    f"{instances.source}: image {image_id}: a mask of {outline.width} x "
-                    f"{outline.height} pixels, the image has {size[1]} x {size[0]}; mend the mask"
-                )
-        return found
+        return instances_of_image(self.files.instances, image_id, self._size(row))
+
+    def _pairs(self, row: int, kept: Sequence[int | None]) -> Tensor | None:
+        """``[K, 2]`` positions of the pairs of which both are among the annotations ``kept``."""
+        if self.pairs is None:
+            return None
+        place = {annotation_id: k for k, annotation_id in enumerate(kept)}
+        pairs = self.pairs.of_image(int(self.files.annotations.image_ids[row])).tolist()
+        found = [(place[i], place[j]) for i, j in pairs if i in place and j in place]
+        return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
 
     def _make_truth(
         self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns
@@ -235,9 +262,8 @@ class CocoPanopticDataset(Dataset[Sample]):
             )
             for k, s in enumerate(segments, start=1)
         ]
-        instances = None
-        if self.files.instances is not None:
-            instances = _instance_truth(self._instances(self.files.instances, row), runs.shape)
+        annotations = self._instances(row)
+        instances = None if annotations is None else _instance_truth(annotations, runs.shape)
         return GroundTruth(
             segment_map=runs.paint(np.arange(len(segments) + 1, dtype=np.int32)),
             segments=tuple(compact),
@@ -264,7 +290,9 @@ def _semantic_values(segments: Sequence[Segment]) -> np.ndarray:
     return np.array([IGNORE_INDEX, *(s.category for s in segments)], dtype=np.uint8)
 
 
-def _transform_outline(outline: _Outline, geometry: Geometry) -> MaskCrop | None:
+def _transform_outline(
+    outline: tuple[np.ndarray, ...] | RunLengths | MaskCrop, geometry: Geometry
+) -> MaskCrop | None:
     """The tight mask of an outline in the result, or None if nothing of it is left."""
     if isinstance(outline, tuple):
         polygons = [transform_polygon(polygon, geometry) for polygon in outline]
@@ -283,18 +311,10 @@ def _instance_truth(
     annotations: Sequence[InstanceAnnotation], size: tuple[int, int]
 ) -> InstanceTruth:
     empty = MaskCrop(y=0, x=0, mask=np.zeros((0, 0), dtype=bool))
-    crops = [_original_mask(a.outline, size) or empty for a in annotations]
+    crops = [original_mask(a.outline, size) or empty for a in annotations]
     return InstanceTruth(
         boxes=np.array([a.box for a in annotations], dtype=np.float32).reshape(-1, 4),
         labels=np.array([a.category for a in annotations], dtype=np.int64),
         is_crowd=np.array([a.is_crowd for a in annotations], dtype=bool),
         masks=tuple(encode_mask(crop) for crop in crops),
     )
-
-
-def _original_mask(
-    outline: tuple[np.ndarray, ...] | RunLengths, size: tuple[int, int]
-) -> MaskCrop | None:
-    if isinstance(outline, RunLengths):
-        return tight_crop(decode_runs(outline))
-    return rasterize_polygons(outline, size)

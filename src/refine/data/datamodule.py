@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from refine.categories import CategoryTable
-from refine.coco_format.layout import open_dataset
+from refine.coco_format.layout import DatasetFiles, open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.collate import collate
 from refine.data.loader import BatchLoader, ResumableLoader
@@ -18,10 +18,10 @@ from refine.errors import RefineError
 from refine.options import DataOptions
 
 
-class PanopticDataModule(pl.LightningDataModule):
-    """A COCO-panoptic dataset.
+class ResumableDataModule(pl.LightningDataModule):
+    """Feeds a dataset to trainings that can be stopped and resumed anywhere.
 
-    Resuming: training goes on with the batch after the last one trained on, also within an epoch
+    Training goes on with the batch after the last one trained on, also within an epoch
     and on another number of devices. Lightning itself continues its counters but would start the
     epoch's data over, and its count of epochs is one ahead after a stop within an epoch. What it
     does keep exactly, in every kind of checkpoint, is the number of batches trained on in all
@@ -37,8 +37,6 @@ class PanopticDataModule(pl.LightningDataModule):
         super().__init__()
         self.options = options
         self.seed = seed
-        self._train: CocoPanopticDataset | None = None
-        self._val: CocoPanopticDataset | None = None
 
     def prepare_data(self) -> None:
         """Generate the toy dataset if that is what the options ask for.
@@ -50,6 +48,66 @@ class PanopticDataModule(pl.LightningDataModule):
             # one process: a second would import the caller's torch before it draws anything
             ensure_toy_dataset(Path(self.options.root), self.options.toy)
 
+    def _open(self, split: str) -> DatasetFiles:
+        cache_dir = self.options.cache_dir
+        return open_dataset(
+            Path(self.options.root), split, cache_dir=Path(cache_dir) if cache_dir else None
+        )
+
+    def _train_loader(self, dataset: CocoPanopticDataset, batch_size: int) -> ResumableLoader:
+        """Shuffled batches; this rank's share of ``batch_size`` images each."""
+        rank, world_size = self._rank()
+        sampler = TrainBatchSampler(
+            dataset.is_wide,
+            batch_size=batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+            position=lambda: self._position(len(sampler)),
+        )
+        return ResumableLoader(dataset, batch_sampler=sampler, **self._loading())
+
+    def _val_loader(self, dataset: CocoPanopticDataset, batch_size: int) -> BatchLoader:
+        """``batch_size`` images at a time in the dataset's order; ranks strided and padded."""
+        rank, world_size = self._rank()
+        sampler = EvalSampler(len(dataset), rank=rank, world_size=world_size)
+        return BatchLoader(dataset, batch_size=batch_size, sampler=sampler, **self._loading())
+
+    def _rank(self) -> tuple[int, int]:
+        trainer = self.trainer
+        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "collate_fn": collate,
+            "num_workers": self.options.num_workers,
+            "persistent_workers": self.options.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+    def _position(self, num_batches: int) -> tuple[int, int]:
+        """Epoch, and batches of it already trained on."""
+        if self.trainer is None:
+            return 0, 0
+        # the trainer counts its own limit (limit_train_batches) as an epoch, once it has set up
+        length = int(min(num_batches, self.trainer.num_training_batches))
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        return divmod(int(progress.total.state_dict()["processed"]), length)
+
+
+class PanopticDataModule(ResumableDataModule):
+    """A COCO-panoptic dataset, to train and evaluate a detector.
+
+    Args:
+        options: The dataset and how it is fed.
+        seed: Of the order of the images and of their augmentation.
+    """
+
+    def __init__(self, options: DataOptions, *, seed: int) -> None:
+        super().__init__(options, seed=seed)
+        self._train: CocoPanopticDataset | None = None
+        self._val: CocoPanopticDataset | None = None
+
     def setup(self, stage: str) -> None:
         """Read the annotations: of both splits to fit, else of the evaluation split alone.
 
@@ -59,22 +117,20 @@ class PanopticDataModule(pl.LightningDataModule):
         """
         options = self.options
         if self._val is None:
-            self._val = self._open(options.val_split, options.val_image_ids, training=False)
+            self._val = self._dataset(options.val_split, options.val_image_ids, training=False)
         if stage == "fit" and self._train is None:
-            self._train = self._open(options.train_split, options.train_image_ids, training=True)
-            if self._train.categories != self._val.categories:
-                train, val = (d.files.annotations.source for d in (self._train, self._val))
-                raise RefineError(f"{train} and {val} list different categories; make them equal")
+            self._train = self._dataset(options.train_split, options.train_image_ids, training=True)
+            require_same_categories(self._train.files, self._val.files)
 
-    def _open(
+    def _dataset(
         self, split: str, image_ids: Sequence[int] | None, *, training: bool
     ) -> CocoPanopticDataset:
-        cache_dir = self.options.cache_dir
-        files = open_dataset(
-            Path(self.options.root), split, cache_dir=Path(cache_dir) if cache_dir else None
-        )
         return CocoPanopticDataset(
-            files, self.options.image, training=training, seed=self.seed, image_ids=image_ids
+            self._open(split),
+            self.options.image,
+            training=training,
+            seed=self.seed,
+            image_ids=image_ids,
         )
 
     @property
@@ -106,40 +162,19 @@ class PanopticDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, augmented batches; this rank's share of ``batch_size`` images each."""
-        rank, world_size = self._rank()
-        sampler = TrainBatchSampler(
-            self.train_dataset.is_wide,
-            batch_size=self.options.batch_size,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-            position=lambda: self._position(len(sampler)),
-        )
-        return ResumableLoader(self.train_dataset, batch_sampler=sampler, **self._loading())
+        return self._train_loader(self.train_dataset, self.options.batch_size)
 
     def val_dataloader(self) -> BatchLoader:
         """Single images in the split's order; over several ranks, strided and padded."""
-        rank, world_size = self._rank()
-        sampler = EvalSampler(len(self.val_dataset), rank=rank, world_size=world_size)
-        return BatchLoader(self.val_dataset, batch_size=1, sampler=sampler, **self._loading())
+        return self._val_loader(self.val_dataset, batch_size=1)
 
-    def _rank(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "collate_fn": collate,
-            "num_workers": self.options.num_workers,
-            "persistent_workers": self.options.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-        }
+def require_same_categories(train: DatasetFiles, val: DatasetFiles) -> None:
+    """Compare the splits of a dataset.
 
-    def _position(self, num_batches: int) -> tuple[int, int]:
-        """Epoch, and batches of it already trained on."""
-        if self.trainer is None:
-            return 0, 0
-        # the trainer counts its own limit (limit_train_batches) as an epoch, once it has set up
-        length = int(min(num_batches, self.trainer.num_training_batches))
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return divmod(int(progress.total.state_dict()["processed"]), length)
+    Raises:
+        RefineError: Their categories differ.
+    """
+    if train.annotations.categories != val.annotations.categories:
+        names = f"{train.annotations.source} and {val.annotations.source}"
+        raise RefineError(f"{names} list different categories; make them equal")

@@ -32,7 +32,7 @@ class ResumableLoader(BatchLoader):
 
     Lightning warns that a run resumed within an epoch sees other data unless the loader can save
     and load a state. This one can, and the state is empty: the position is a function of the
-    trainer's count of batches (:class:`~refine.data.datamodule.PanopticDataModule`).
+    trainer's count of batches (:class:`~refine.data.datamodule.ResumableDataModule`).
     """
 
     def state_dict(self) -> dict[str, Any]:

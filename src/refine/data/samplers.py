@@ -51,7 +51,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
     ) -> None:
         if batch_size % world_size:
             raise RefineError(
-                f"data.batch_size={batch_size} cannot be shared by {world_size} devices; "
+                f"batch_size={batch_size} cannot be shared by {world_size} devices; "
                 "make it a multiple of their number"
             )
         self.is_wide = is_wide

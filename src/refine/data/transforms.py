@@ -62,7 +62,8 @@ def draw_geometry(
 
 def eval_geometry(size: tuple[int, int], options: ImageOptions) -> Geometry:
     """The geometry of evaluation and prediction: the resize alone."""
-    resized = resized_size(size, options.eval_short_side_px, options.max_long_side_px)
+    limit = options.eval_max_long_side_px or options.max_long_side_px
+    resized = resized_size(size, options.eval_short_side_px, limit)
     return Geometry(source=size, resized=resized, offset=(0, 0), size=resized, flip=False)
 
 

@@ -1,7 +1,6 @@
 """What the fusion of one image looks at: each piece computed once, however many settings ask."""
 
 from collections.abc import Callable, Hashable
-from functools import cached_property
 from typing import TypeVar, cast
 
 import numpy as np
@@ -37,11 +36,20 @@ class Evidence:
         self.num_things = num_things
         self._derived: dict[Hashable, object] = {}
 
-    @cached_property
+    @property
     def semantic(self) -> np.ndarray:
         """``[H, W]`` uint8 contiguous category at original size, nothing erased."""
+        return self.semantic_map("direct")
+
+    def semantic_map(self, resize: str) -> np.ndarray:
+        """The same by one of the ways of :class:`~refine.options.FusionOptions`."""
         raw = self.raw
-        return semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
+        return self._once(
+            ("semantic", resize),
+            lambda: semantic_map(
+                raw.semantic_logits, raw.image_size, raw.original_size, resize=resize
+            ),
+        )
 
     def instances(self, options: MergeOptions) -> list[Instance]:
         """Instances of sufficient score by descending score, pasted at original size.
@@ -57,18 +65,19 @@ class Evidence:
         key = ("overlaps", options.score_thresh, options.mask_thresh)
         return self._once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
 
-    def regions(self, options: UnknownErasingOptions) -> Regions:
+    def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
         """Regions of the semantic map that may be erased, with their scores.
 
         Args:
             options: All but ``mode`` and ``score_thresh`` are read.
+            resize: Of which semantic map.
         """
-        key = ("regions", options.at, options.dilation_frac, options.categories)
+        key = ("regions", options.at, options.dilation_frac, options.categories, resize)
         return self._once(
             key,
             lambda: erasable_regions(
                 self.raw.semantic_logits,
-                self.semantic,
+                self.semantic_map(resize),
                 image_size=self.raw.image_size,
                 num_things=self.num_things,
                 options=options,

@@ -54,9 +54,11 @@ def fuse(
             relations=relations,
         )
 
-    erasing, semantic = options.unknown_erasing, evidence.semantic
+    erasing, resize = options.unknown_erasing, options.semantic_resize
+    semantic = evidence.semantic_map(resize)
     if erasing.mode == "score":
-        return merge(erase(semantic, evidence.regions(erasing), erasing.score_thresh))
+        regions = evidence.regions(erasing, resize=resize)
+        return merge(erase(semantic, regions, erasing.score_thresh))
     prediction = merge(semantic)
     if erasing.mode == "off":
         return prediction

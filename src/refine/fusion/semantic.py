@@ -1,5 +1,7 @@
 """From semantic logits at stride 4 to the category of every original pixel."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,15 +13,21 @@ _PIXELS_A_PASS = 32_768
 
 
 def semantic_map(
-    semantic_logits: Tensor, image_size: tuple[int, int], original_size: tuple[int, int]
+    semantic_logits: Tensor,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+    *,
+    resize: str = "direct",
 ) -> np.ndarray:
-    """Interpolate the logits once, straight to the original size, and take the best category.
+    """Interpolate the logits to the original size and take the best category of every pixel.
 
-    An original pixel's centre ``X + .5`` lies at ``(X + .5) * w / W / 4 - .5`` on the logits' grid
-    (``w``, ``W``: width in network and original pixels). Cells of the padding count beside the last
-    row and column of the image, because the loss in training interpolates over them, too.
+    Directly, an original pixel's centre ``X + .5`` lies at ``(X + .5) * w / W / 4 - .5`` on the
+    logits' grid (``w``, ``W``: width in network and original pixels). Cells of the padding count
+    beside the last row and column of the image, because the loss in training interpolates over
+    them, too. In two steps the logits first go to every network pixel, and those of the image,
+    without the padding, to the original size; both steps are linear and become one.
 
-    Interpolated values are convex combinations of four cells, so where the four agree on the best
+    Interpolated values are convex combinations of a few cells, so where these agree on the best
     category nothing is computed. Only the remaining pixels are interpolated, some at a time; there
     is never a tensor of all categories at original size.
 
@@ -28,6 +36,7 @@ def semantic_map(
             categories, on any device.
         image_size: ``(height, width)`` in network pixels, without padding.
         original_size: ``(height, width)`` in original pixels.
+        resize: ``direct`` or ``two_steps`` (:class:`~refine.options.FusionOptions`).
 
     Returns:
         ``[H, W]`` uint8 contiguous category at original size.
@@ -39,47 +48,91 @@ def semantic_map(
     if num_categories > _CONTESTED:
         raise ValueError(f"{num_categories} categories: expected at most {_CONTESTED}")
     table = semantic_logits.detach().float().flatten(1).T.contiguous()  # [h * w, C]
-    agreed = _agreed_categories(table.argmax(dim=1).view(height, width))
+    find = _find_cells if resize == "direct" else _find_cells_in_two_steps
     rows, columns = (
-        [t.to(table.device) for t in _neighbours(cells, pixels=pixels, scale=network / pixels)]
+        find(cells, pixels=pixels, network=network).to(table.device)
         for cells, pixels, network in zip((height, width), original_size, image_size, strict=True)
     )
-    categories = agreed[rows[0]][:, columns[0]].flatten()
+    best = table.argmax(dim=1).byte().view(height, width)
+    agreed = _agree(_agree(best, rows.span, dim=0), columns.span, dim=1)
+    categories = agreed[rows.first][:, columns.first].flatten()
     for contested in torch.split((categories == _CONTESTED).nonzero()[:, 0], _PIXELS_A_PASS):
-        row = [t[contested // original_size[1]] for t in rows]
-        column = [t[contested % original_size[1]] for t in columns]
-        logits = _interpolate(table, row, column, width=width)
-        categories[contested] = logits.argmax(dim=1).byte()
+        row = rows.at(contested // original_size[1])
+        column = columns.at(contested % original_size[1])
+        categories[contested] = _interpolate(table, row, column).argmax(dim=1).byte()
     return categories.view(original_size).cpu().numpy()
 
 
-def _agreed_categories(best: Tensor) -> Tensor:
-    """``[h, w]`` uint8: what a cell and its neighbours right, below and diagonal all say."""
-    own = best.byte()
-    below = torch.cat([own[1:], own[-1:]])
-    right = torch.cat([own[:, 1:], own[:, -1:]], dim=1)
-    diagonal = torch.cat([right[1:], right[-1:]])
-    agree = (own == below) & (own == right) & (own == diagonal)
-    return torch.where(agree, own, _CONTESTED)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Along one axis: the neighbouring cells that every pixel is a mixture of.
+
+    Attributes:
+        first: ``[n]`` int64, the first of them.
+        weights: ``[n, span]`` float32, share of each.
+        count: Cells on the axis; those beyond the last are the last again.
+    """
+
+    first: Tensor
+    weights: Tensor
+    count: int
+
+    @property
+    def span(self) -> int:
+        """Cells a pixel."""
+        return self.weights.shape[1]
+
+    @property
+    def indices(self) -> Tensor:
+        """``[n, span]`` int64."""
+        steps = torch.arange(self.span, device=self.first.device)
+        return (self.first[:, None] + steps).clamp(max=self.count - 1)
+
+    def at(self, pixels: Tensor) -> "_Cells":
+        """Those of some pixels."""
+        return _Cells(self.first[pixels], self.weights[pixels], self.count)
+
+    def to(self, device: torch.device) -> "_Cells":
+        """The same on a device."""
+        return _Cells(self.first.to(device), self.weights.to(device), self.count)
 
 
-def _neighbours(cells: int, *, pixels: int, scale: float) -> list[Tensor]:
-    """Per pixel of an axis: cell before it, cell after it, weight of the latter."""
-    position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (scale / STRIDE) - 0.5
+def _find_cells(cells: int, *, pixels: int, network: int, stride: float = STRIDE) -> _Cells:
+    """Bilinear interpolation, half-pixel centres."""
+    scale = network / pixels / stride
+    position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * scale - 0.5
     position = position.clamp(0, cells - 1)
     before = position.long()
-    return [before, (before + 1).clamp(max=cells - 1), (position - before).float()]
+    after = (position - before).float()
+    return _Cells(before, torch.stack([1 - after, after], dim=1), cells)
 
 
-def _interpolate(table: Tensor, row: list[Tensor], column: list[Tensor], *, width: int) -> Tensor:
-    """``[n, C]`` logits at n pixels, each given by its two rows and columns and their weight."""
-    above, below, down = row
-    left, right, across = column
-    cells = torch.stack(
-        [above * width + left, above * width + right, below * width + left, below * width + right],
-        dim=1,
+def _find_cells_in_two_steps(cells: int, *, pixels: int, network: int) -> _Cells:
+    """Cells to network pixels, and those to original pixels: at most three cells each."""
+    inner = _find_cells(cells, pixels=network, network=network)
+    outer = _find_cells(network, pixels=pixels, network=network, stride=1)
+    before, after = (inner.at(index) for index in outer.indices.unbind(dim=1))
+    weights = torch.zeros(pixels, 3)
+    for step, share in zip((before, after), outer.weights.unbind(dim=1), strict=True):
+        place = (step.first - before.first)[:, None] + torch.arange(2)
+        weights.scatter_add_(1, place, share[:, None] * step.weights)
+    return _Cells(before.first, weights, cells)
+
+
+def _agree(labels: Tensor, span: int, *, dim: int) -> Tensor:
+    """What each cell and those after it along an axis all say; else contested."""
+    agreed = labels
+    index = torch.arange(labels.shape[dim], device=labels.device)
+    for step in range(1, span):
+        other = labels.index_select(dim, (index + step).clamp(max=len(index) - 1))
+        agreed = torch.where(agreed == other, agreed, _CONTESTED)
+    return agreed
+
+
+def _interpolate(table: Tensor, row: _Cells, column: _Cells) -> Tensor:
+    """``[n, C]`` logits at n pixels, each given by its cells along both axes."""
+    cells = row.indices[:, :, None] * column.count + column.indices[:, None, :]
+    weights = row.weights[:, :, None] * column.weights[:, None, :]
+    return F.embedding_bag(
+        cells.flatten(1), table, per_sample_weights=weights.flatten(1), mode="sum"
     )
-    weights = torch.stack(
-        [(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across], dim=1
-    )
-    return F.embedding_bag(cells, table, per_sample_weights=weights, mode="sum")

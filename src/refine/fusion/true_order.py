@@ -53,12 +53,22 @@ def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTr
             masks = first.outline, second.outline
         rows, columns, both = shared_window(*masks)
         owners = truth.segment_map[rows, columns][both]
-        order[n] = _lead(owners, first.segment_id, second.segment_id)
+        order[n] = lead(owners, first.segment_id, second.segment_id)
     return order
 
 
-def _lead(owners: np.ndarray, first: int, second: int) -> float:
-    """How much more of the pixels the first id has than the second; NaN if neither has most."""
+def lead(owners: np.ndarray, first: int, second: int) -> float:
+    """How much more of some pixels one segment owns than another.
+
+    Args:
+        owners: ``[n]`` segment ids of the pixels; void (0) has no say.
+        first: Id of the one.
+        second: Id of the other.
+
+    Returns:
+        The difference as a share of the pixels that are not void, in [-1, 1]; NaN if both own
+        equally many or a third segment owns more.
+    """
     ids, counts = np.unique(owners[owners > 0], return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     ours, theirs = pixels.get(first, 0), pixels.get(second, 0)
@@ -77,18 +87,45 @@ def _true_things(truth: GroundTruth) -> list[_Thing]:
 
 
 def _with_outlines(things: list[_Thing], truth: InstanceTruth) -> list[_Thing]:
-    """Each visible part with the outline that fits it best, every outline used once."""
+    """Each visible part with the outline that fits it best."""
     known = np.flatnonzero(~truth.is_crowd)
     outlines = [decode_mask(truth.masks[k]) for k in known.tolist()]
-    iou = _iou([t.outline for t in things], outlines)
-    iou *= np.equal.outer([t.category for t in things], truth.labels[known])
+    matches = match_outlines(
+        [t.outline for t in things],
+        [t.category for t in things],
+        outlines=outlines,
+        outline_categories=truth.labels[known].tolist(),
+    )
     completed = list(things)
-    while iou.any():
-        thing, outline = np.unravel_index(iou.argmax(), iou.shape)
+    for thing, outline in matches.items():
         part = things[thing]
         completed[thing] = _Thing(part.segment_id, part.category, outlines[outline])
-        iou[thing] = iou[:, outline] = 0
     return completed
+
+
+def match_outlines(
+    parts: Sequence[MaskCrop],
+    part_categories: Sequence[int],
+    *,
+    outlines: Sequence[MaskCrop],
+    outline_categories: Sequence[int],
+) -> dict[int, int]:
+    """Find the full outline of each part that a segment map shows.
+
+    An outline fits a part of its category with which it shares pixels; of all that fit, those with
+    the highest mask IoU are matched first, and every part and outline is used once.
+
+    Returns:
+        Positions in ``parts`` to positions in ``outlines``; parts without an outline are not there.
+    """
+    iou = _iou(parts, outlines)
+    iou *= np.equal.outer(part_categories, outline_categories)
+    matches: dict[int, int] = {}
+    while iou.any():
+        part, outline = divmod(int(iou.argmax()), iou.shape[1])
+        matches[part] = outline
+        iou[part] = iou[:, outline] = 0
+    return matches
 
 
 def _match(instances: Sequence[Instance], things: Sequence[_Thing]) -> list[_Thing | None]:

@@ -81,28 +81,45 @@ def match_segments(
     Raises:
         ValueError: Maps of different shapes, or segments that contradict their map.
     """
-    pred, true = _columns(pred_segments, "predicted"), _columns(true_segments, "true")
-    joint = _joint_areas(pred_map, pred.ids, true_map=true_map, true_ids=true.ids)
-    pred_areas = joint.sum(axis=0)
-    _check_prediction(pred.ids, pred_areas)
-
-    ious = _compute_ious(joint, pred_areas=pred_areas[1:], pred=pred, true=true)
-    is_match = ious > MATCH_IOU
-    rows, cols = np.nonzero(is_match)
-
-    missed = ~is_match.any(axis=1) & ~true.is_crowd
-    ignored = _ignored_areas(joint, pred=pred, true=true, segments=true_segments)
-    wrong = ~is_match.any(axis=0) & (ignored / pred_areas[1:] <= MATCH_IOU)
+    match = _match(pred_map, pred_segments, true_map=true_map, true_segments=true_segments)
 
     def count(categories: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(categories, weights, num_categories)
 
-    matched = true.categories[rows]
+    rows, cols = np.nonzero(match.ious > MATCH_IOU)
+    matched = match.true.categories[rows]
     return PanopticStats(
-        iou=count(matched, ious[rows, cols]),
+        iou=count(matched, match.ious[rows, cols]),
         tp=count(matched),
-        fp=count(pred.categories[wrong]),
-        fn=count(true.categories[missed]),
+        fp=count(match.pred.categories[match.is_wrong]),
+        fn=count(match.true.categories[match.is_missed]),
+    )
+
+
+class SegmentErrors(NamedTuple):
+    """Segments of one image that cost panoptic quality, by id.
+
+    Attributes:
+        wrong: Predicted ones that neither match nor are excused (false positives).
+        missed: True ones that nothing matches.
+    """
+
+    wrong: frozenset[int]
+    missed: frozenset[int]
+
+
+def find_segment_errors(
+    pred_map: np.ndarray,
+    pred_segments: Sequence[Segment],
+    *,
+    true_map: np.ndarray,
+    true_segments: Sequence[Segment],
+) -> SegmentErrors:
+    """Which segments :func:`match_segments` counts as ``fp`` and as ``fn``; same arguments."""
+    match = _match(pred_map, pred_segments, true_map=true_map, true_segments=true_segments)
+    return SegmentErrors(
+        frozenset(match.pred.ids[match.is_wrong].tolist()),
+        frozenset(match.true.ids[match.is_missed].tolist()),
     )
 
 
@@ -113,6 +130,42 @@ class _Columns(NamedTuple):
     categories: np.ndarray
     areas: np.ndarray
     is_crowd: np.ndarray
+
+
+class _Match(NamedTuple):
+    """How the segments of one image meet.
+
+    Attributes:
+        pred: P predicted segments.
+        true: G true ones.
+        ious: ``[G, P]`` float64; 0 for pairs that cannot match.
+        is_wrong: ``[P]`` bool, neither matched nor excused.
+        is_missed: ``[G]`` bool.
+    """
+
+    pred: _Columns
+    true: _Columns
+    ious: np.ndarray
+    is_wrong: np.ndarray
+    is_missed: np.ndarray
+
+
+def _match(
+    pred_map: np.ndarray,
+    pred_segments: Sequence[Segment],
+    *,
+    true_map: np.ndarray,
+    true_segments: Sequence[Segment],
+) -> _Match:
+    pred, true = _columns(pred_segments, "predicted"), _columns(true_segments, "true")
+    joint = _joint_areas(pred_map, pred.ids, true_map=true_map, true_ids=true.ids)
+    pred_areas = joint.sum(axis=0)
+    _check_prediction(pred.ids, pred_areas)
+    ious = _compute_ious(joint, pred_areas=pred_areas[1:], pred=pred, true=true)
+    is_match = ious > MATCH_IOU
+    ignored = _ignored_areas(joint, pred=pred, true=true, segments=true_segments)
+    is_wrong = ~is_match.any(axis=0) & (ignored / pred_areas[1:] <= MATCH_IOU)
+    return _Match(pred, true, ious, is_wrong, ~is_match.any(axis=1) & ~true.is_crowd)
 
 
 def _columns(segments: Sequence[Segment], kind: str) -> _Columns:

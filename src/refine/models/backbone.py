@@ -1,35 +1,46 @@
 """ResNet or ResNeXt with a feature pyramid."""
 
-import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Self
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from refine.modules.blocks import NUM_GROUPS, group_norm
+from refine.modules.deformable import OFFSETS, DeformableConv
 from refine.options import BackboneOptions
-
-_log = logging.getLogger(__name__)
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
     "frozen_bn": FrozenBatchNorm2d,
+    "bn": nn.BatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
+}
+_LAYERS = {"r18": (2, 2, 2, 2), "r50": (3, 4, 6, 3)}
+_DEEP = (3, 4, 23, 3)  # all with 101 layers
+_GROUPING = {
+    "x101_32x8d": {"groups": 32, "width_per_group": 8},
+    "x101_64x4d": {"groups": 64, "width_per_group": 4},
 }
 
 
 class Backbone(nn.Module):
     """Images to features at five strides.
 
+    A frozen stage stays as it is to the bit: its parameters take no gradient, and it stays in eval
+    mode, so that batch statistics do not move either.
+
     Args:
         body: ResNet whose ``fc`` is not used.
         body_channels: Channels of ``layer1`` to ``layer4``.
-        options: Width of the pyramid, normalisation, frozen stages.
+        options: Width of the pyramid, normalisation, frozen stages, checkpointing.
 
     Attributes:
         channels: Channels of every level.
@@ -53,7 +64,17 @@ class Backbone(nn.Module):
             extra_blocks=LastLevelMaxPool(),
             norm_layer=group_norm if options.norm == "gn" else None,
         )
-        self._freeze(options.frozen_stages)
+        self._frozen = [self.stem, *self.stages.values()][: options.frozen_stages]
+        for stage in self._frozen:
+            stage.requires_grad_(False).eval()
+        self._checkpoints = options.activation_checkpointing
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for frozen stages."""
+        super().train(mode)
+        for stage in self._frozen:
+            stage.eval()
+        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Features of P2 to P6.
@@ -67,21 +88,53 @@ class Backbone(nn.Module):
         x = self.stem(images)
         features = {}
         for name, stage in self.stages.items():
-            x = stage(x)
+            x = self._run(stage, x)
             features[name] = x
         return list(self.fpn(features).values())
 
-    def _freeze(self, num_stages: int) -> None:
-        for stage in [self.stem, *self.stages.values()][:num_stages]:
-            for parameter in stage.parameters():
-                parameter.requires_grad_(False)
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if not (self._checkpoints and stage.training and torch.is_grad_enabled()):
+            return stage(x)  # type: ignore[no-any-return]
+        for block in stage.children():
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return x
 
 
 def build_backbone(options: BackboneOptions) -> Backbone:
     """The backbone with random weights (:mod:`refine.models.weights` loads others)."""
     block = BasicBlock if options.name == "r18" else Bottleneck
-    layers = {"r18": [2, 2, 2, 2], "r50": [3, 4, 6, 3]}.get(options.name, [3, 4, 23, 3])
-    grouping = {"groups": 64, "width_per_group": 4} if options.name == "x101_64x4d" else {}
-    body = ResNet(block, layers, norm_layer=_NORMS[options.norm], **grouping)
+    body = ResNet(
+        block,
+        list(_LAYERS.get(options.name, _DEEP)),
+        norm_layer=_NORMS[options.norm],
+        **_GROUPING.get(options.name, {}),
+    )
+    if options.stride_in_1x1:
+        for part in body.modules():
+            if isinstance(part, Bottleneck):
+                part.conv1.stride, part.conv2.stride = part.conv2.stride, part.conv1.stride
+    for k in options.dcn_stages:
+        for part in getattr(body, f"layer{k}"):
+            part.conv2 = DeformableConv(
+                part.conv2, modulated=options.dcn_modulated, groups=options.dcn_groups
+            )
     channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
     return Backbone(body, channels, options=options)
+
+
+def published_keys(backbone: Backbone) -> dict[str, str]:
+    """Which tensors published weights have, and where they go.
+
+    A deformable convolution is named like the plain one and has its shape (``conv2.weight``), so it
+    takes the plain one's weights. The pyramid and the convolutions that predict offsets
+    (``conv2.offsets.*``) are in no published weights; they keep their start.
+
+    Returns:
+        torchvision's key to our own, as in ``layer1.0.conv2.weight`` to
+        ``stages.layer1.0.conv2.weight``.
+    """
+    return {
+        key.removeprefix("stem.").removeprefix("stages."): key
+        for key in backbone.state_dict()
+        if not key.startswith("fpn.") and f".{OFFSETS}." not in key
+    }

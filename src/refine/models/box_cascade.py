@@ -134,6 +134,41 @@ class BoxCascade(nn.Module):
             pool: RoI features.
             image_sizes: ``(height, width)`` without padding.
         """
+        boxes, scores, deltas = self._classify(proposals, pool, image_sizes)
+        last = self._stage(-1)
+        return [
+            last.detect(*parts) for parts in zip(boxes, scores, deltas, image_sizes, strict=True)
+        ]
+
+    def score(
+        self,
+        boxes: Sequence[Tensor],
+        labels: Sequence[Tensor],
+        *,
+        pool: Pool,
+        image_sizes: Sequence[tuple[int, int]],
+    ) -> list[Tensor]:
+        """The score that a detection in each of these boxes would have.
+
+        Args:
+            boxes: ``[N, 4]`` of each image.
+            labels: ``[N]`` thing category of each box.
+            pool: RoI features.
+            image_sizes: ``(height, width)`` without padding.
+
+        Returns:
+            ``[N]`` float32 in [0, 1] of each image.
+        """
+        _, scores, _ = self._classify(boxes, pool, image_sizes)
+        return [
+            of_image.gather(1, of_label[:, None])[:, 0]
+            for of_image, of_label in zip(scores, labels, strict=True)
+        ]
+
+    def _classify(
+        self, proposals: Sequence[Tensor], pool: Pool, image_sizes: Sequence[tuple[int, int]]
+    ) -> tuple[list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+        """Of each image: boxes the last stage is given, mean scores, that stage's deltas."""
         boxes, counts = list(proposals), [len(p) for p in proposals]
         scores: list[Tensor] = []
         deltas: Sequence[Tensor] = ()
@@ -147,9 +182,7 @@ class BoxCascade(nn.Module):
             logits, flat_deltas = self._stage(k).head(pool(boxes))
             scores.append(logits.float().softmax(dim=1)[:, 1:])
             deltas = torch.split(flat_deltas.float(), counts)
-        mean = torch.split(torch.stack(scores).mean(dim=0), counts)
-        last = self._stage(-1)
-        return [last.detect(*parts) for parts in zip(boxes, mean, deltas, image_sizes, strict=True)]
+        return boxes, torch.split(torch.stack(scores).mean(dim=0), counts), deltas
 
     def _stage(self, index: int) -> BoxStage:
         return cast(BoxStage, self.stages[index])

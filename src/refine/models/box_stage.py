@@ -173,12 +173,17 @@ class BoxStage(nn.Module):
             size: ``(height, width)`` without padding.
         """
         options = self.options
+        by_detectron2 = options.detection_rules == "detectron2"
+        is_scored = (
+            scores > options.score_thresh if by_detectron2 else scores >= options.score_thresh
+        )
         # only pairs (RoI, category) that can survive are decoded
-        roi, label = torch.nonzero(scores >= options.score_thresh, as_tuple=True)
+        roi, label = torch.nonzero(is_scored, as_tuple=True)
         boxes = self.refine(proposals[roi], label, deltas[roi], size)
-        proper = is_proper(boxes)
-        boxes, label, kept_scores = boxes[proper], label[proper], scores[roi, label][proper]
+        competes = torch.isfinite(boxes).all(dim=1) if by_detectron2 else is_proper(boxes)
+        boxes, label, kept_scores = boxes[competes], label[competes], scores[roi, label][competes]
         keep = batched_nms(boxes, kept_scores, label, options.nms_thresh)[: options.max_detections]
+        keep = keep[is_proper(boxes[keep])]
         return Detections(boxes[keep], kept_scores[keep], label[keep])
 
 

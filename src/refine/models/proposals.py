@@ -16,10 +16,14 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from refine.losses.box import objectness_loss, regression_loss
+from refine.ops.anchors import exact_anchors
 from refine.ops.boxes import is_proper, sample_labels
 from refine.options import AnchorOptions, ProposalOptions
 
 __all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Of P2 to P6, which the proposal network reads."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,12 +68,13 @@ class ProposalNetwork(nn.Module):
     Args:
         channels: Width of the pyramid.
         anchors: Sizes and aspect ratios.
-        options: Matching, sampling and NMS.
+        options: Anchor grid, matching, sampling and NMS.
     """
 
     def __init__(self, channels: int, *, anchors: AnchorOptions, options: ProposalOptions) -> None:
         super().__init__()
         self.options = options
+        self.anchors = anchors
         self.anchor_generator = AnchorGenerator(
             tuple((size,) for size in anchors.sizes_px),
             (tuple(anchors.aspect_ratios),) * len(anchors.sizes_px),
@@ -85,13 +90,24 @@ class ProposalNetwork(nn.Module):
             images: ``[B, 3, H, W]``; only its size is read.
         """
         objectness, deltas = self.head(list(features))
-        # the grid is the same for every image of a padded batch
-        one = ImageList(images[:1], [(images.shape[-2], images.shape[-1])])
-        grid = self.anchor_generator(one, [f.float() for f in features])[0]
         flat_objectness = [o.permute(0, 2, 3, 1).flatten(1).float() for o in objectness]
         flat_deltas = [d.permute(0, 2, 3, 1).reshape(len(d), -1, 4).float() for d in deltas]
-        sizes = [o.shape[1] for o in flat_objectness]
-        return ProposalOutput(flat_objectness, flat_deltas, list(grid.split(sizes)))
+        return ProposalOutput(flat_objectness, flat_deltas, self._lay_anchors(features, images))
+
+    def _lay_anchors(self, features: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """One ``[A_l, 4]`` a level; the grid is the same for every image of a padded batch."""
+        if self.options.anchor_grid == "exact":
+            return exact_anchors(
+                [(f.shape[-2], f.shape[-1]) for f in features],
+                strides=STRIDES,
+                sizes_px=self.anchors.sizes_px,
+                aspect_ratios=self.anchors.aspect_ratios,
+                device=images.device,
+            )
+        one = ImageList(images[:1], [(images.shape[-2], images.shape[-1])])
+        grid = self.anchor_generator(one, [f.float() for f in features])[0]
+        counts = [f[0, 0].numel() * len(self.anchors.aspect_ratios) for f in features]
+        return list(grid.split(counts))
 
     @torch.no_grad()
     def propose(

@@ -26,7 +26,7 @@ from refine.modules.mask_head import MASK_INPUT_SIDE
 from refine.modules.semantic_head import SemanticTrunk
 from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
-from refine.types import Batch, IterationTrace, RawPrediction
+from refine.types import Batch, IterationTrace, Observation, RawPrediction
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -89,7 +89,11 @@ class RefineNet(nn.Module):
             iou_thresh=options.box_iou_thresh,
         )
         self.semantic_trunk = SemanticTrunk(
-            width, semantic.channels, self.backbone.strides[:4], embedding=semantic.embedding
+            width,
+            semantic.channels,
+            self.backbone.strides[:4],
+            embedding=semantic.embedding,
+            dcn=semantic.dcn,
         )
         self.ibpp = IBPP(
             options.ibpp,
@@ -98,6 +102,7 @@ class RefineNet(nn.Module):
             semantic_channels=semantic.channels,
             num_things=num_things,
             num_categories=num_categories,
+            merge_things=semantic.merge_things,
         )
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
@@ -153,17 +158,33 @@ class RefineNet(nn.Module):
             batch: Images; targets and truths are not read.
             min_score: Detections below it get no mask, reach no canvas and are not returned.
         """
+        return [seen.raw for seen in self.observe(batch, min_score=min_score)]
+
+    def observe(self, batch: Batch, *, min_score: float = 0.0) -> list[Observation]:
+        """:meth:`predict`, with the features of the instances."""
         dense, detections = self._detect(batch, min_score)
-        if not self.num_iterations:
-            return self._to_raw(
-                batch, detections, self._plain_masks(dense, detections), dense.semantic_logits
-            )
-        outputs = self._iterate(dense, detections)
-        mask_logits = outputs[-1].mask_logits
-        if self.options.ibpp.mask_ensemble == "mean":
-            mean = torch.stack([o.mask_logits.float().sigmoid() for o in outputs]).mean(dim=0)
-            mask_logits = mean.logit(eps=1e-6)
-        return self._to_raw(batch, detections, mask_logits, outputs[-1].semantic_logits)
+        return self._observe(batch, dense, detections)
+
+    def observe_boxes(
+        self, batch: Batch, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[Observation]:
+        """:meth:`observe` with given instances instead of detected ones, to train heads on.
+
+        Args:
+            batch: Images.
+            boxes: ``[N, 4]`` xyxy network pixels of each image.
+            labels: ``[N]`` thing categories of each image.
+
+        Returns:
+            One of each image, instances in the order given; their scores are what the box heads
+            say of these categories in these boxes.
+        """
+        dense = self._dense(batch)
+        scores = self.box_cascade.score(
+            boxes, labels, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
+        )
+        given = [Detections(*parts) for parts in zip(boxes, scores, labels, strict=True)]
+        return self._observe(batch, dense, given)
 
     def trace(self, batch: Batch) -> list[list[IterationTrace]]:
         """What each iteration says of each image (eval mode and gradients as in ``predict``).
@@ -172,19 +193,16 @@ class RefineNet(nn.Module):
             For each image, iterations 0 to T.
         """
         dense, detections = self._detect(batch, 0.0)
+        features = self._features(dense, detections)
         size = (self.num_things, *dense.semantic_logits.shape[-2:])
+        first, masks = detections, dense.semantic_logits.new_zeros((0, 1, 1))
         if self.num_iterations:
-            none = [d.above(float("inf")) for d in detections]
-            no_masks = dense.semantic_logits.new_zeros((0, 1, 1))
-            raws = [self._to_raw(batch, none, no_masks, dense.semantic_logits)]
+            first = [d.above(float("inf")) for d in detections]
         else:
-            raws = [
-                self._to_raw(
-                    batch, detections, self._plain_masks(dense, detections), dense.semantic_logits
-                )
-            ]
+            masks = self._plain_masks(features, detections)
+        raws = [self._to_raw(batch, first, masks, dense.semantic_logits)]
         canvases = [dense.semantic_logits.new_zeros((len(detections), *size)).float()]
-        for output in self._iterate(dense, detections):
+        for output in self._iterate(dense, detections, features):
             raws.append(self._to_raw(batch, detections, output.mask_logits, output.semantic_logits))
             canvas = torch.zeros_like(canvases[0])
             canvas[:, output.canvas.planes] = output.canvas.values
@@ -226,22 +244,46 @@ class RefineNet(nn.Module):
         )
         return dense, [d.above(min_score) for d in detections]
 
-    def _iterate(self, dense: _Dense, detections: Sequence[Detections]) -> list[IterationOutput]:
-        """Iterations 1 to T on fixed boxes: what does not change is pooled once."""
+    def _observe(
+        self, batch: Batch, dense: _Dense, detections: Sequence[Detections]
+    ) -> list[Observation]:
+        features = self._features(dense, detections)
+        semantic_logits = dense.semantic_logits
+        if self.num_iterations:
+            outputs = self._iterate(dense, detections, features)
+            semantic_logits = outputs[-1].semantic_logits
+            mask_logits = outputs[-1].mask_logits
+            if self.options.ibpp.mask_ensemble == "mean":
+                mean = torch.stack([o.mask_logits.float().sigmoid() for o in outputs]).mean(dim=0)
+                mask_logits = mean.logit(eps=1e-6)
+        else:
+            mask_logits = self._plain_masks(features, detections)
+        raws = self._to_raw(batch, detections, mask_logits, semantic_logits)
+        parts = torch.split(features, [len(d.boxes) for d in detections])
+        return [Observation(raw, part) for raw, part in zip(raws, parts, strict=True)]
+
+    def _features(self, dense: _Dense, detections: Sequence[Detections]) -> Tensor:
+        boxes = [d.boxes for d in detections]
+        pooled = self._pool(dense, boxes, MASK_INPUT_SIDE)
+        if not self.num_iterations:
+            return pooled
+        return self.ibpp.join_features(pooled, dense.feature, boxes)
+
+    def _iterate(
+        self, dense: _Dense, detections: Sequence[Detections], features: Tensor
+    ) -> list[IterationOutput]:
+        """Iterations 1 to T on fixed boxes, whose features do not change."""
         rois = MaskRoIs(
             [d.boxes for d in detections],
             torch.cat([d.labels for d in detections]),
             torch.cat([d.scores for d in detections]),
         )
         outputs: list[IterationOutput] = []
-        if self.num_iterations:
-            pooled = self._pool(dense, rois.boxes, MASK_INPUT_SIDE)
-            joined = self.ibpp.join_features(pooled, dense.feature, rois.boxes)
         for t in range(1, self.num_iterations + 1):
             before = outputs[-1].semantic_logits if outputs else dense.semantic_logits
             outputs.append(
                 self.ibpp.iterate(
-                    t, joined, feature=dense.feature, semantic_logits=before, rois=rois
+                    t, features, feature=dense.feature, semantic_logits=before, rois=rois
                 )
             )
         return outputs
@@ -256,7 +298,9 @@ class RefineNet(nn.Module):
         """Mask and semantic losses of every iteration, or of the plain heads."""
         targets = batch.targets
         mask_targets = MaskTargets(targets)
-        semantic_targets = torch.stack([t.semantic for t in targets])
+        semantic_targets = self.ibpp.semantic_predictor.merge_targets(
+            torch.stack([t.semantic for t in targets])
+        )
         if not self.num_iterations:
             pooled = self._pool(dense, [p.boxes for p in positives[0]], MASK_INPUT_SIDE)
             logits = self.ibpp.predict_plain_masks(
@@ -299,9 +343,8 @@ class RefineNet(nn.Module):
             canvas_gain=canvas_gain,
         )
 
-    def _plain_masks(self, dense: _Dense, detections: Sequence[Detections]) -> Tensor:
-        pooled = self._pool(dense, [d.boxes for d in detections], MASK_INPUT_SIDE)
-        return self.ibpp.predict_plain_masks(pooled, torch.cat([d.labels for d in detections]))
+    def _plain_masks(self, features: Tensor, detections: Sequence[Detections]) -> Tensor:
+        return self.ibpp.predict_plain_masks(features, torch.cat([d.labels for d in detections]))
 
     def _pool_boxes(self, dense: _Dense, boxes: Sequence[Tensor]) -> Tensor:
         """RoI features of the box heads."""

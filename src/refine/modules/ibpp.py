@@ -75,6 +75,7 @@ class IBPP(nn.Module):
         semantic_channels: Width of F_sem.
         num_things: Thing categories.
         num_categories: Things and stuff.
+        merge_things: ``H_sem`` has one logit for all things.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class IBPP(nn.Module):
         semantic_channels: int,
         num_things: int,
         num_categories: int,
+        merge_things: bool = False,
     ) -> None:
         super().__init__()
         self.options = options
@@ -103,7 +105,9 @@ class IBPP(nn.Module):
             )
             for k in range(max(num_heads, 1))
         )
-        self.semantic_predictor = SemanticPredictor(semantic_channels, num_categories)
+        self.semantic_predictor = SemanticPredictor(
+            semantic_channels, num_categories, num_merged=num_things if merge_things else 0
+        )
         self.refined_heads = nn.ModuleList(
             RefinedSemanticHead(
                 semantic_channels,

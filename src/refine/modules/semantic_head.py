@@ -10,6 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refine.modules.blocks import conv_norm_act, init_he
+from refine.modules.deformable import DeformableConv
+
+NEVER = -1e4
+"""Logit of a category that is never predicted: a probability of 0, and float16 can hold it."""
 
 
 class SemanticTrunk(nn.Module):
@@ -23,13 +27,20 @@ class SemanticTrunk(nn.Module):
         channels: Width of the result, a multiple of 32.
         strides: Of the levels that are given, finest (4) first.
         embedding: Ends in a 1x1 convolution and ReLU.
+        dcn: Its 3x3 convolutions are deformable.
     """
 
     def __init__(
-        self, in_channels: int, channels: int, strides: Sequence[int], *, embedding: bool = False
+        self,
+        in_channels: int,
+        channels: int,
+        strides: Sequence[int],
+        *,
+        embedding: bool = False,
+        dcn: bool = False,
     ) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(_level(in_channels, channels, s) for s in strides)
+        self.levels = nn.ModuleList(_level(in_channels, channels, s, dcn=dcn) for s in strides)
         self.embedding = (
             conv_norm_act(channels, channels, kernel=1, norm="none") if embedding else nn.Identity()
         )
@@ -52,19 +63,34 @@ class SemanticTrunk(nn.Module):
 class SemanticPredictor(nn.Module):
     """1x1 convolution from the stride-4 feature to logits (``H_sem``, eq. 1 of the paper).
 
+    With ``num_merged`` all things share one logit (detectron2's head: things, then stuff). Callers
+    see ``num_categories`` logits all the same: the shared one as category 0, and for the other
+    things ``NEVER``.
+
     Args:
         channels: Width of the feature.
         num_categories: Things and stuff.
+        num_merged: Thing categories that share a logit; 0 if each has its own.
     """
 
-    def __init__(self, channels: int, num_categories: int) -> None:
+    def __init__(self, channels: int, num_categories: int, *, num_merged: int = 0) -> None:
         super().__init__()
-        self.predictor = nn.Conv2d(channels, num_categories, 1)
+        self.num_hidden = max(num_merged - 1, 0)
+        self.predictor = nn.Conv2d(channels, num_categories - self.num_hidden, 1)
         init_he(self.predictor)
 
     def forward(self, feature: Tensor) -> Tensor:
         """``[B, channels, h, w]`` to logits ``[B, num_categories, h, w]``."""
-        return self.predictor(feature)  # type: ignore[no-any-return]
+        logits: Tensor = self.predictor(feature)
+        if not self.num_hidden:
+            return logits
+        batch, _, height, width = logits.shape
+        hidden = logits.new_full((batch, self.num_hidden, height, width), NEVER)
+        return torch.cat([logits[:, :1], hidden, logits[:, 1:]], dim=1)
+
+    def merge_targets(self, targets: Tensor) -> Tensor:
+        """Labels for the loss: every thing that shares a logit becomes category 0."""
+        return torch.where(targets <= self.num_hidden, 0, targets) if self.num_hidden else targets
 
 
 class RefinedSemanticHead(nn.Module):
@@ -130,11 +156,14 @@ class _Upsample(nn.Module):
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _level(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+def _level(in_channels: int, channels: int, stride: int, *, dcn: bool) -> nn.Sequential:
     num_upsamplings = int(math.log2(stride // 4))
     layers: list[nn.Module] = []
     for k in range(max(1, num_upsamplings)):
-        layers.append(conv_norm_act(in_channels if k == 0 else channels, channels))
+        block = conv_norm_act(in_channels if k == 0 else channels, channels)
+        if dcn:
+            block[0] = DeformableConv(cast(nn.Conv2d, block[0]))
+        layers.append(block)
         if num_upsamplings:
             layers.append(_Upsample())
     return nn.Sequential(*layers)

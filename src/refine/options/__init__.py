@@ -8,13 +8,20 @@ Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end
 Ranges are checked on construction: a value outside raises ``ValueError`` naming the knob.
 """
 
-from refine.options.data import AnchorOptions, DataOptions, ImageOptions, ToyOptions
+from refine.options.data import (
+    AnchorOptions,
+    DataOptions,
+    ImageOptions,
+    OcclusionPairsOptions,
+    ToyOptions,
+)
 from refine.options.fusion import (
     FusionOptions,
     MergeOptions,
     RelationsOptions,
     UnknownErasingOptions,
 )
+from refine.options.heads import OcclusionStageOptions, RankingStageOptions
 from refine.options.ibpp import IBPPOptions
 from refine.options.model import (
     BACKBONES,
@@ -28,6 +35,7 @@ from refine.options.model import (
 )
 from refine.options.occlusion import OcclusionOptions
 from refine.options.optimisation import OptimizerOptions, ScheduleOptions
+from refine.options.ranking import RankingOptions
 
 __all__ = [
     "BACKBONES",
@@ -42,8 +50,12 @@ __all__ = [
     "MergeOptions",
     "ModelOptions",
     "OcclusionOptions",
+    "OcclusionPairsOptions",
+    "OcclusionStageOptions",
     "OptimizerOptions",
     "ProposalOptions",
+    "RankingOptions",
+    "RankingStageOptions",
     "RelationsOptions",
     "RoIOptions",
     "ScheduleOptions",

@@ -29,6 +29,7 @@ class ImageOptions:
         train_short_sides_px: Short side in training, drawn at random from this list.
         eval_short_side_px: Short side in evaluation and prediction.
         max_long_side_px: Upper limit of the long side; the short side shrinks to keep it.
+        eval_max_long_side_px: The same in evaluation and prediction, or None for the same value.
         flip_prob: Probability of a horizontal flip in training.
         crop_px: ``[height, width]`` of a random crop after the resize in training, or None.
     """
@@ -36,6 +37,7 @@ class ImageOptions:
     train_short_sides_px: list[int] = field(default_factory=lambda: [640, 672, 704, 736, 768, 800])
     eval_short_side_px: int = 800
     max_long_side_px: int = 1333
+    eval_max_long_side_px: int | None = None
     flip_prob: float = 0.5
     crop_px: list[int] | None = None
 
@@ -73,6 +75,23 @@ class ToyOptions:
 
 
 @dataclass(kw_only=True)
+class OcclusionPairsOptions:
+    """Which instance lies on top of which, from the annotations, to train occlusion heads on.
+
+    Attributes:
+        overlap_thresh: A pair counts if this share of either outline lies in the other (rho).
+        folder: Where the pairs of a split are kept once they are found
+            (``occlusion_pairs_{split}.json``); None is ``ROOT/annotations``.
+    """
+
+    overlap_thresh: float = 0.2
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fractions(self, "overlap_thresh")
+
+
+@dataclass(kw_only=True)
 class DataOptions:
     """A COCO-panoptic dataset and how it is fed.
 
@@ -88,6 +107,7 @@ class DataOptions:
         image: Size and augmentation.
         anchors: RPN anchors.
         stuff_area_limit_px: Stuff segments with fewer original pixels become void.
+        occlusion_pairs: Ordered pairs for the occlusion heads.
         toy: Generate the dataset into ``root`` if it is not there (``data=toy``).
     """
 
@@ -102,6 +122,7 @@ class DataOptions:
     image: ImageOptions = field(default_factory=ImageOptions)
     anchors: AnchorOptions = field(default_factory=AnchorOptions)
     stuff_area_limit_px: int = 4096
+    occlusion_pairs: OcclusionPairsOptions = field(default_factory=OcclusionPairsOptions)
     toy: ToyOptions | None = None
 
     def __post_init__(self) -> None:

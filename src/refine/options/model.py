@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from refine.options.checks import check, check_choice, check_fractions, check_positive
 from refine.options.ibpp import IBPPOptions
 
-BACKBONES = ("r18", "r50", "r101", "x101_64x4d")
-NORMS = ("gn", "frozen_bn", "sync_bn")
+BACKBONES = ("r18", "r50", "r101", "x101_32x8d", "x101_64x4d")
+ANCHOR_GRIDS = ("rounded", "exact")
+DETECTION_RULES = ("proper", "detectron2")
+NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
 
 
 @dataclass(kw_only=True)
@@ -14,17 +16,30 @@ class BackboneOptions:
     """ResNet or ResNeXt with a feature pyramid.
 
     Attributes:
-        name: ``r18``, ``r50``, ``r101`` or ``x101_64x4d``.
-        norm: ``gn`` (32 groups), ``frozen_bn`` (statistics and affine fixed) or ``sync_bn``.
+        name: ``r18``, ``r50``, ``r101``, ``x101_32x8d`` or ``x101_64x4d``.
+        norm: ``gn`` (32 groups), ``frozen_bn`` (statistics and affine fixed), ``bn`` (statistics of
+            the images on one device) or ``sync_bn`` (of those on all).
         fpn_channels: Width of P2 to P6.
-        frozen_stages: Stages without gradients from the stem on: 0 none, 1 stem, 2 stem and
-            layer1 (detectron2's FREEZE_AT 2). Only sensible with pretrained weights.
+        frozen_stages: Stages that never change from the stem on: 0 none, 1 stem, 2 stem and layer1
+            (detectron2's FREEZE_AT 2). Only sensible with pretrained weights.
+        stride_in_1x1: Blocks that shrink the image do so in their first 1x1 convolution (MSRA's and
+            most of Detectron's weights), not in the 3x3.
+        dcn_stages: Layers (1 to 4) whose blocks have a deformable second convolution.
+        dcn_modulated: With a factor for each tap ("v2").
+        dcn_groups: Groups of channels with offsets of their own.
+        activation_checkpointing: Keep only the input of each block and compute the block again in
+            the backward pass: less memory, about a third more time, the same gradients.
     """
 
     name: str = "r50"
     norm: str = "frozen_bn"
     fpn_channels: int = 256
     frozen_stages: int = 2
+    stride_in_1x1: bool = False
+    dcn_stages: list[int] = field(default_factory=list)
+    dcn_modulated: bool = False
+    dcn_groups: int = 1
+    activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         check_choice("backbone.name", self.name, BACKBONES)
@@ -32,6 +47,17 @@ class BackboneOptions:
         check(0 <= self.frozen_stages <= 5, "frozen_stages", self.frozen_stages, "0 to 5")
         width = self.fpn_channels
         check(width > 0 and width % 32 == 0, "fpn_channels", width, "a multiple of 32")
+        moves = self.stride_in_1x1
+        check(not moves or self.name != "r18", "stride_in_1x1", moves, "false: r18 has none")
+        check({*self.dcn_stages} <= {1, 2, 3, 4}, "dcn_stages", self.dcn_stages, "layers 1 to 4")
+        groups = self.dcn_groups
+        check(groups > 0 and 64 % groups == 0, "dcn_groups", groups, "a divisor of 64")
+        check(
+            self.norm not in ("bn", "sync_bn") or not self.activation_checkpointing,
+            "activation_checkpointing",
+            True,
+            "backbone.norm=gn or frozen_bn, because the statistics of the others would move twice",
+        )
 
 
 @dataclass(kw_only=True)
@@ -48,6 +74,8 @@ class ProposalOptions:
         post_nms_train: Proposals an image after NMS, in training.
         post_nms_eval: The same in evaluation.
         nms_thresh: IoU of the NMS.
+        anchor_grid: ``rounded``: torchvision's anchors, corners rounded to whole pixels, a level
+            spaced by the image's size over its cells; ``exact``: neither (detectron2's).
     """
 
     iou_positive: float = 0.7
@@ -59,8 +87,10 @@ class ProposalOptions:
     post_nms_train: int = 1000
     post_nms_eval: int = 1000
     nms_thresh: float = 0.7
+    anchor_grid: str = "rounded"
 
     def __post_init__(self) -> None:
+        check_choice("proposals.anchor_grid", self.anchor_grid, ANCHOR_GRIDS)
         check_fractions(self, "iou_positive", "iou_negative", "positive_fraction", "nms_thresh")
         check_positive(self, "samples_per_image", "pre_nms_train", "pre_nms_eval")
         check_positive(self, "post_nms_train", "post_nms_eval")
@@ -89,6 +119,9 @@ class RoIOptions:
         score_thresh: Detections below this score are dropped.
         nms_thresh: IoU of the class-wise NMS.
         max_detections: Detections kept an image.
+        detection_rules: ``proper``: detections of at least ``score_thresh`` whose box has an area
+            compete for ``max_detections`` places; ``detectron2``: those above ``score_thresh`` do,
+            and boxes without area go only afterwards.
     """
 
     samples_per_image: int = 512
@@ -107,8 +140,10 @@ class RoIOptions:
     score_thresh: float = 0.05
     nms_thresh: float = 0.5
     max_detections: int = 100
+    detection_rules: str = "proper"
 
     def __post_init__(self) -> None:
+        check_choice("roi.detection_rules", self.detection_rules, DETECTION_RULES)
         check_fractions(self, "positive_fraction", "iou_thresh", "score_thresh", "nms_thresh")
         stages = self.cascade_iou_thresh
         ok = bool(stages) and all(0 <= u <= 1 for u in stages)
@@ -128,10 +163,15 @@ class SemanticOptions:
         channels: Width of the stride-4 feature F_sem (detectron2: 128; IBPP needs the FPN's).
         embedding: A last 1x1 convolution and ReLU before F_sem is handed out (the authors' earlier
             code; off, because it cost 3 PQ on toy scenes, docs/results.md).
+        merge_things: All things share one logit, as in detectron2's head; the semantic map then
+            tells things from stuff, but not from each other. Without IBPP only, which reads them.
+        dcn: Deformable 3x3 convolutions (the authors' earlier code, in their largest model).
     """
 
     channels: int = 128
     embedding: bool = False
+    merge_things: bool = False
+    dcn: bool = False
 
     def __post_init__(self) -> None:
         width = self.channels
@@ -217,6 +257,13 @@ class ModelOptions:
 
     def _check_widths(self) -> None:
         ibpp, width = self.ibpp, self.backbone.fpn_channels
+        merged = self.semantic.merge_things
+        check(
+            not (merged and ibpp.num_iterations),
+            "semantic.merge_things",
+            merged,
+            "false with ibpp.num_iterations above 0: IBPP tells things apart by their logits",
+        )
         is_summed = ibpp.num_iterations and (ibpp.features_cross or ibpp.project_to_box)
         check(
             not is_summed or self.semantic.channels == width,

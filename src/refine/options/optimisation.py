@@ -1,6 +1,6 @@
 """Optimiser and learning rate."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refine.options.checks import check, check_choice, check_fractions, check_positive
 
@@ -11,7 +11,10 @@ class OptimizerOptions:
 
     Attributes:
         name: ``sgd`` or ``adamw``.
-        lr: Learning rate for the configured ``data.batch_size``.
+        lr: Learning rate, for batches of ``lr_reference_batch_size``.
+        lr_reference_batch_size: With other batches the learning rate grows or shrinks in
+            proportion (Goyal et al. 2017); null: ``lr`` whatever the batch. Steps and warm-up
+            stay as the schedule says.
         weight_decay: For every parameter but those of normalisation layers.
         norm_weight_decay: For the parameters of normalisation layers.
         momentum: SGD only.
@@ -19,6 +22,7 @@ class OptimizerOptions:
 
     name: str = "sgd"
     lr: float = 0.02
+    lr_reference_batch_size: int | None = None
     weight_decay: float = 1e-4
     norm_weight_decay: float = 0.0
     momentum: float = 0.9
@@ -26,6 +30,19 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         check_choice("optimizer.name", self.name, ("sgd", "adamw"))
         check_positive(self, "lr")
+        if self.lr_reference_batch_size is not None:
+            check_positive(self, "lr_reference_batch_size")
+
+    def scaled_to(self, batch_size: int) -> "OptimizerOptions":
+        """The same with the learning rate for this batch, which becomes the reference.
+
+        Args:
+            batch_size: Images an optimiser step, over all devices and accumulated batches.
+        """
+        if self.lr_reference_batch_size is None:
+            return self
+        lr = self.lr * batch_size / self.lr_reference_batch_size
+        return replace(self, lr=lr, lr_reference_batch_size=batch_size)
 
 
 @dataclass(kw_only=True)

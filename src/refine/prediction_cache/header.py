@@ -11,6 +11,7 @@ import numpy as np
 
 from refine import __version__
 from refine.coco_format.annotations import PanopticAnnotations
+from refine.models.order_heads import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
 from refine.options import FusionOptions
 from refine.options.checks import check, check_choice, check_fractions
 
@@ -20,11 +21,6 @@ FORMAT_VERSION = 1
 
 FORMS = ("compact", "half", "full")
 """Of mask and semantic logits (:mod:`refine.prediction_cache.forms`)."""
-
-PAIR_SCORE_THRESH = 0.3
-PAIR_OVERLAP_THRESH = 0.05
-"""Occlusion heads answer for every ordered pair of detections with scores of at least the first,
-where at least the second share of either mask lies in the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,9 @@ def draw_panoptic(
     _check_sizes(image, panoptic)
     colors = segment_colors(panoptic.segment_map, panoptic.segments, categories)
     drawn = blend(image, paint(panoptic.segment_map, colors), _TINT)
-    contours = _find_contours(panoptic.segment_map)
+    contours = find_contours(panoptic.segment_map)
     drawn[contours] = blend(drawn[contours], np.full(3, 255, np.uint8), 0.7)
-    return draw_labels(drawn, _segment_labels(panoptic, categories)) if labels else drawn
+    return draw_labels(drawn, segment_labels(panoptic, categories)) if labels else drawn
 
 
 def draw_triptych(
@@ -161,7 +161,7 @@ def _draw_errors(
     return drawn
 
 
-def _segment_labels(panoptic: Panoptic, categories: CategoryTable) -> list[Label]:
+def segment_labels(panoptic: Panoptic, categories: CategoryTable) -> list[Label]:
     """A label a segment, the large ones first."""
     labels = []
     for segment in panoptic.segments:
@@ -179,7 +179,7 @@ def _describe(segment: Segment, categories: CategoryTable) -> str:
     return f"{name} {segment.score:.2f}" if segment.score < 1 else name
 
 
-def _find_contours(segment_map: np.ndarray) -> np.ndarray:
+def find_contours(segment_map: np.ndarray) -> np.ndarray:
     """``[H, W]`` bool: pixels whose right or lower neighbour is of another segment."""
     contours = np.zeros(segment_map.shape, bool)
     contours[:, :-1] |= segment_map[:, :-1] != segment_map[:, 1:]

@@ -48,6 +48,29 @@ def enlarge_map(pixels: np.ndarray, factor: int) -> np.ndarray:
     return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
+def find_fit(height: int, width: int, *, max_side_px: int) -> tuple[int, int]:
+    """Height and width at which a panel is readable and no side longer than ``max_side_px``.
+
+    Small panels are enlarged by a whole number as by :func:`find_enlargement`, large ones shrink.
+    """
+    longest = max(height, width)
+    if longest <= max_side_px:
+        factor = min(find_enlargement(height, width), max_side_px // longest)
+        return height * factor, width * factor
+    scale = max_side_px / longest
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def resize_map(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``[H, W]`` map of ids at another ``(height, width)``: the id below each new centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * (old / new)).astype(int)
+        for old, new in zip(pixels.shape[:2], size, strict=True)
+    )
+    resized: np.ndarray = pixels[rows][:, columns]
+    return resized
+
+
 def add_caption(panel: np.ndarray, words: Mapping[str, Color]) -> np.ndarray:
     """The ``[H, W, 3]`` panel below a dark band with words in their colours."""
     band = Image.new("RGB", (panel.shape[1], _CAPTION_PX))
@@ -65,3 +88,10 @@ def join_panels(panels: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
     gap_shape[axis] = _GAP_PX
     parts = [part for panel in panels for part in (np.zeros(gap_shape, np.uint8), panel)]
     return np.concatenate(parts[1:], axis=axis)
+
+
+def pad_to_one_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """``[H, W, 3]`` pictures, each with dark margins right and below up to the largest of them."""
+    height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
+    margins = [((0, height - p.shape[0]), (0, width - p.shape[1]), (0, 0)) for p in pictures]
+    return [np.pad(p, margin) for p, margin in zip(pictures, margins, strict=True)]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 
@@ -29,6 +30,8 @@ def test_annotations_of_an_image(tmp_path):
     instances = _load(tmp_path, instances_json())
     assert len(instances) == 4
     car, cat, crowd = instances.of_image(1)
+    assert [a.id for a in (car, cat, crowd)] == [1, 2, 3]
+    assert instances.sha256 == hashlib.sha256(json.dumps(instances_json()).encode()).hexdigest()
     assert (car.category, car.is_crowd, car.box) == (CAR, False, (1, 2, 5, 6))
     assert (cat.category, cat.box) == (CAT, (3, 4, 8, 7))
     (polygon,) = car.outline
@@ -78,7 +81,8 @@ def test_compressed_run_lengths(tmp_path):
 
 def test_nothing_is_kept_as_python_objects(tmp_path):
     instances = _load(tmp_path, instances_json())
-    columns = [getattr(instances, name) for name in instances.__slots__ if name != "source"]
+    names = set(instances.__slots__) - {"source", "sha256"}
+    columns = [getattr(instances, name) for name in names]
     assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
 
 
@@ -101,6 +105,7 @@ BAD = {
     "short box": (lambda a: a[0].update(bbox=[1, 2, 3]), "'bbox' is .1, 2, 3."),
     "negative box": (lambda a: a[0].update(bbox=[1, 2, -3, 4]), "'bbox'"),
     "box of text": (lambda a: a[0].update(bbox=[1, 2, "3", 4]), "'bbox'"),
+    "no id": (lambda a: a[0].pop("id"), "'id' is missing"),
     "no iscrowd": (lambda a: a[0].pop("iscrowd"), "'iscrowd' is missing"),
     "image id of text": (lambda a: a[0].update(image_id="1"), "'image_id' is '1'"),
 }

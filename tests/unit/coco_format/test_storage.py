@@ -55,6 +55,14 @@ def test_files_are_read_by_name(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_sizes_are_those_of_the_content(kind, tmp_path):
+    storage = _make(kind, tmp_path)
+    assert {name: storage.size(name) for name in FILES} == {k: len(v) for k, v in FILES.items()}
+    with pytest.raises(RefineError, match=r"no file 'c.png'"):
+        storage.size("c.png")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_missing_file_is_named(kind, tmp_path):
     with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
         _make(kind, tmp_path).read("a_name_longer_than_any.png")

@@ -22,6 +22,7 @@ from panoptic_tree import (
 )
 from refine.coco_format.layout import open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset, SampleKey
+from refine.data.occlusion_pairs import OcclusionPairs, OrderedPair
 from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions
@@ -30,10 +31,16 @@ SPLIT = "train2017"
 SAME_SIZE = {"train_short_sides_px": [8], "max_long_side_px": 12, "flip_prob": 0.0}
 
 
-def _dataset(root, *, training=True, image_ids=None, seed=0, **options):
-    image = ImageOptions(**SAME_SIZE | options)
-    files = open_dataset(root, SPLIT)
-    return CocoPanopticDataset(files, image, training=training, seed=seed, image_ids=image_ids)
+def _dataset(root, *, training=True, augment=True, image_ids=None, seed=0, pairs=None, **options):
+    return CocoPanopticDataset(
+        open_dataset(root, SPLIT),
+        ImageOptions(**SAME_SIZE | options),
+        training=training,
+        augment=augment,
+        seed=seed,
+        image_ids=image_ids,
+        pairs=pairs,
+    )
 
 
 @pytest.fixture
@@ -311,3 +318,69 @@ def test_a_json_of_another_size_is_named(plain):
     path.write_text(json.dumps(content))
     with pytest.raises(RefineError, match=r"0001.jpg: 12 x 8 pixels, but .* says 12 x 9"):
         _dataset(plain)[0]
+
+
+PAIRS = OcclusionPairs.from_images({1: [OrderedPair(1, 2, 2)]})  # the cat lies on the car
+
+
+def test_pairs_are_places_among_the_instances(outlined):
+    target = _dataset(outlined, pairs=PAIRS)[0].target
+    assert target.pairs.dtype == torch.int64
+    assert target.pairs.tolist() == [[1, 0]]
+    assert target.labels[target.pairs[0]].tolist() == [CAT, CAR]
+
+
+def test_without_pairs_a_target_says_so(outlined):
+    assert _dataset(outlined)[0].target.pairs is None
+    for k in (1, 2):
+        assert _dataset(outlined, pairs=PAIRS)[k].target.pairs.shape == (0, 2)
+
+
+def test_crowds_are_not_counted_among_the_places(tmp_path):
+    content = instances_json()
+    content["annotations"] = [content["annotations"][k] for k in (2, 0, 1, 3)]
+    root = write_tree(tmp_path, SPLIT, instances=content)
+    assert _dataset(root, pairs=PAIRS)[0].target.pairs.tolist() == [[1, 0]]
+
+
+def test_flip_and_resize_leave_pairs_alone(outlined):
+    options = {"train_short_sides_px": [16], "max_long_side_px": 24}
+    for flip_prob in (0.0, 1.0):
+        target = _dataset(outlined, **options, flip_prob=flip_prob, pairs=PAIRS)[0].target
+        (upper, lower) = target.pairs[0].tolist()
+        cat, car = (_full(target.masks[k], (16, 24)) for k in (upper, lower))
+        # the map shows all of what lies on top
+        assert (target.semantic.numpy()[cat] == CAT).all()
+        assert (target.semantic.numpy()[car] == CAR).sum() < car.sum()
+
+
+def test_an_instance_that_is_cut_off_takes_its_pairs_along(outlined):
+    dataset = _dataset(outlined, crop_px=[3, 3], pairs=PAIRS)
+    seen = set()
+    for epoch in range(60):
+        target = dataset[SampleKey(epoch, 0)].target
+        labels = set(target.labels.tolist())
+        assert len(target.pairs) == (labels == {CAR, CAT})
+        if len(target.pairs):
+            assert target.labels[target.pairs[0]].tolist() == [CAT, CAR]
+        seen.add(len(labels))
+    assert seen == {0, 1, 2}
+
+
+def test_targets_without_augmentation_have_the_geometry_of_evaluation(outlined):
+    options = {"train_short_sides_px": [8], "flip_prob": 1.0, "eval_short_side_px": 16}
+    options |= {"max_long_side_px": 24, "crop_px": [4, 4]}
+    plain = _dataset(outlined, augment=False, pairs=PAIRS, **options)[0]
+    evaluated = _dataset(outlined, training=False, **options)[0]
+    assert torch.equal(plain.image, evaluated.image)
+    assert plain.truth is None
+    assert plain.target.boxes.tolist() == [[2, 4, 10, 12], [6, 8, 16, 14]]
+    assert plain.target.pairs.tolist() == [[1, 0]]
+    padding = _dataset(outlined, augment=False, pairs=PAIRS, **options)[3]
+    assert padding.is_padding
+    assert padding.target.boxes.tolist() == plain.target.boxes.tolist()
+
+
+def test_pairs_without_instances_make_no_sense(plain):
+    with pytest.raises(ValueError, match="instance annotations"):
+        _dataset(plain, pairs=PAIRS)

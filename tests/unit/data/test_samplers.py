@@ -100,7 +100,7 @@ def test_a_short_batch_gives_every_rank_equally_many():
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
-    with pytest.raises(RefineError, match=r"data.batch_size=4 cannot be shared by 3 devices"):
+    with pytest.raises(RefineError, match=r"batch_size=4 cannot be shared by 3 devices"):
         TrainBatchSampler(_wide(9, 9), batch_size=4, seed=1, world_size=3)
 
 

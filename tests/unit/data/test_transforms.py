@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -161,3 +163,9 @@ def test_flips_can_be_certain(probability, flips):
     options = ImageOptions(flip_prob=probability)
     rng = np.random.default_rng(0)
     assert {draw_geometry((30, 60), options, rng).flip for _ in range(50)} == flips
+
+
+def test_evaluation_may_have_its_own_limit_of_the_long_side():
+    options = ImageOptions(eval_short_side_px=50, max_long_side_px=160, eval_max_long_side_px=80)
+    assert eval_geometry((100, 200), options).size == (40, 80)
+    assert eval_geometry((100, 200), replace(options, eval_max_long_side_px=None)).size == (50, 100)

@@ -1,11 +1,29 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from fake_batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
+from fake_batches import (
+    NUM_CATEGORIES,
+    NUM_THINGS,
+    fake_batch,
+    fake_sample,
+    tiny_network,
+    tiny_options,
+)
 from oracles.panoptic_fpn import predict as plain_baseline
 from refine.losses.total import compute_loss_weights, total_loss
-from refine.options import IBPPOptions, LossWeights, ModelOptions, RoIOptions
+from refine.models.refine_net import RefineNet
+from refine.modules.deformable import DeformableConv
+from refine.options import (
+    AnchorOptions,
+    IBPPOptions,
+    LossWeights,
+    ModelOptions,
+    RoIOptions,
+    SemanticOptions,
+)
 
 LOSSES = {"rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic"}
 NETWORKS = {
@@ -284,3 +302,9 @@ def test_trace_ends_where_predict_ends(options):
 def test_options_that_do_not_fit_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_semantic_trunk_may_deform():
+    options = replace(tiny_options(), semantic=SemanticOptions(channels=32, dcn=True))
+    network = RefineNet(options, anchors=AnchorOptions(), num_things=3, num_categories=5)
+    assert any(isinstance(m, DeformableConv) for m in network.semantic_trunk.modules())

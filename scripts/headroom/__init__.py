@@ -1,0 +1,1 @@
+"""The measurements of scripts/toy_headroom.py."""

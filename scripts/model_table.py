@@ -1,0 +1,111 @@
+"""Print what the published networks cost and reach, as a table in Markdown.
+
+    python scripts/model_table.py > docs/models.md
+
+Counted on shapes alone (``refine.reporting.model_costs``), so it takes a minute and no memory. The
+paper's PQ and ours come from the opening comment of each experiment.
+"""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from refine.config import compose
+from refine.config.instantiate import to_options
+from refine.config.locate import conf_dir
+from refine.errors import RefineError
+from refine.models.refine_net import RefineNet
+from refine.options import DataOptions, ModelOptions
+from refine.reporting.model_costs import ModelCosts, count_costs
+
+NUM_THINGS, NUM_CATEGORIES = 80, 133
+SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
+IMAGES_A_DEVICE = 2
+ABOUT = """# Models
+
+`python scripts/model_table.py > docs/models.md` writes this file.
+
+| experiment | parameters | GFLOPs dense | GFLOPs RoIs | training memory | PQ, paper | PQ, ours |
+|---|---:|---:|---:|---:|---:|---|"""
+NOTES = """
+COCO, 133 categories. The network alone: heads that order instances are not counted.
+
+- **GFLOPs**: inference on one image of 800x1333 (padded to 800x1344), convolutions and matrix
+  products only, a multiply-add being two operations. *Dense*: backbone, pyramid, proposal head,
+  semantic trunk and predictor. *RoIs*: each box stage on 1000 proposals, each mask head on 100
+  detections, the semantic heads of the iterations with all 80 thing categories on the canvas (the
+  most there can be). Not counted: sampling (RoIAlign, ROI-Flatten, moving the taps of deformable
+  convolutions), NMS, fusion.
+- **Training memory**: an estimate of the least, not a measurement; float32, 2 images of 800x1333 a
+  device (batch 16 on 8). Parameters, gradients and momentum; what autograd keeps for the backward
+  pass, with 512 RoIs for each box stage and 128 masks for each mask head an image; three full-size
+  maps of logits for one semantic loss. Allocator and library workspace come on top.
+- **PQ, paper**: COCO val; of `x101_dcn_refine` test-dev.
+"""
+
+
+def build_network(experiment: str) -> RefineNet:
+    """The experiment's network for COCO, without values."""
+    cfg = compose("train", [f"experiment={experiment}"])
+    with torch.device("meta"):
+        return RefineNet(
+            to_options(cfg.model, ModelOptions),
+            anchors=to_options(cfg.data, DataOptions).anchors,
+            num_things=NUM_THINGS,
+            num_categories=NUM_CATEGORIES,
+        )
+
+
+def read_opening(path: Path) -> str:
+    """The comment that an experiment opens with, on one line."""
+    lines = path.read_text().splitlines()
+    comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    return " ".join(comments)
+
+
+def find_quality(opening: str) -> tuple[str, str]:
+    """PQ as the paper prints it, and ours."""
+    papers, ours = (
+        re.search(r"Paper.*?\bPQ (\d+\.\d)", opening),
+        re.search(r"Ours: ([^.]+)", opening),
+    )
+    return papers[1] if papers else "—", ours[1] if ours else "not run"
+
+
+def format_row(experiment: str, costs: ModelCosts, quality: tuple[str, str]) -> str:
+    """A row of the table."""
+    cells = [
+        f"`{experiment}`",
+        f"{costs.parameters / 1e6:.1f} M",
+        f"{costs.dense_flops / 1e9:.0f}",
+        f"{costs.roi_flops / 1e9:.0f}",
+        f"{costs.training_bytes(IMAGES_A_DEVICE) / 2**30:.1f} GiB",
+        *quality,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    openings = {p.stem: read_opening(p) for p in sorted((conf_dir() / "experiment").glob("*.yaml"))}
+    published = [name for name, text in openings.items() if "Paper" in text]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("experiments", nargs="*", default=published, help="all of the paper's")
+    args = parser.parse_args(argv)
+    print(ABOUT)
+    try:
+        for name in args.experiments:
+            costs = count_costs(build_network(name), SIZE)
+            print(format_row(name, costs, find_quality(openings[name])), flush=True)
+    except RefineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(NOTES, end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Which of two overlapping instances lies on top, as the annotations tell it.
+
+An instances JSON holds full outlines, which overlap; the panoptic map shows who is in front. Only
+together do they say what an occlusion head learns (Lazarow et al. 2020; algorithm: REFINE, section
+"Soft Occlusion Estimation").
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
+from refine.data.rows import original_mask
+from refine.data.segment_runs import SegmentRuns, find_crops
+from refine.fusion.overlaps import pair_overlaps, shared_window
+from refine.fusion.true_order import lead, match_outlines
+from refine.types import MaskCrop, Segment
+
+
+class OrderedPair(NamedTuple):
+    """Two instance annotations of one image.
+
+    Attributes:
+        first: Id of the one that comes first in the instances JSON.
+        second: Id of the other.
+        top: Id of the one on top.
+    """
+
+    first: int
+    second: int
+    top: int
+
+
+def find_pairs(
+    annotations: Sequence[InstanceAnnotation],
+    segments: Sequence[Segment],
+    *,
+    read_map: Callable[[], SegmentRuns],
+    size: tuple[int, int],
+    overlap_thresh: float,
+) -> list[OrderedPair]:
+    """Order the overlapping instances of one image.
+
+    1. Crowds, and annotations that cover no pixel, are left out.
+    2. Two instances are a pair if the pixels that both outlines cover are at least
+       ``overlap_thresh`` of either outline (and at least one).
+    3. Thing segments of the map that are no crowd are matched with outlines of their category, the
+       highest mask IoU first, each once. An instance without a segment has no order: that it cannot
+       be seen may mean that it is hidden, or that the map leaves it out.
+    4. Of the pixels that both outlines cover, void has no say; of the others, the instance whose
+       segment owns more is on top. The pair is discarded if a third segment (a thing, a crowd or
+       stuff) owns more than either, if both own equally many, or if all is void.
+
+    Args:
+        annotations: Of the image, in the file's order.
+        segments: Of the image.
+        read_map: Gives the segment map; called only if there are pairs to order.
+        size: ``(height, width)`` of the image.
+        overlap_thresh: A share in [0, 1] (rho).
+
+    Returns:
+        In the order of the annotations.
+    """
+    outlined = [
+        (annotation, crop)
+        for annotation in annotations
+        if not annotation.is_crowd and (crop := original_mask(annotation.outline, size)) is not None
+    ]
+    crops = [crop for _, crop in outlined]
+    overlaps = pair_overlaps(crops)
+    pairs = overlaps.pairs[(overlaps.shares >= overlap_thresh).any(axis=1)]
+    if not len(pairs):
+        return []
+    runs = read_map()
+    categories = [annotation.category for annotation, _ in outlined]
+    places = _match(crops, categories, segments=segments, runs=runs)
+    found = []
+    for i, j, margin in _margins(pairs, crops, places=places, runs=runs):
+        ids = [outlined[k][0].id for k in (i, j)]
+        found.append(OrderedPair(ids[0], ids[1], ids[int(margin < 0)]))
+    return found
+
+
+def _match(
+    crops: Sequence[MaskCrop],
+    categories: Sequence[int],
+    *,
+    segments: Sequence[Segment],
+    runs: SegmentRuns,
+) -> dict[int, int]:
+    """Positions of the instances to places (1 is the first segment) in the map."""
+    places = [k for k, s in enumerate(segments, start=1) if s.is_thing and not s.is_crowd]
+    matches = match_outlines(
+        find_crops(runs, places),
+        [segments[place - 1].category for place in places],
+        outlines=crops,
+        outline_categories=categories,
+    )
+    return {outline: places[part] for part, outline in matches.items()}
+
+
+def _margins(
+    pairs: np.ndarray, crops: Sequence[MaskCrop], *, places: Mapping[int, int], runs: SegmentRuns
+) -> list[tuple[int, int, float]]:
+    """The pairs that have an order, and by how much the first of them is on top."""
+    segment_map = runs.paint(np.arange(runs.places.max() + 1))
+    found = []
+    for i, j in pairs.tolist():
+        if i in places and j in places:
+            rows, columns, both = shared_window(crops[i], crops[j])
+            margin = lead(segment_map[rows, columns][both], places[i], places[j])
+            if not np.isnan(margin):
+                found.append((i, j, margin))
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OcclusionPairs:
+    """The ordered pairs of a split, as columns.
+
+    Attributes:
+        image_ids: ``[K]`` int64, ascending: the image of each pair.
+        triples: ``[K, 3]`` int64, an :class:`OrderedPair` of annotation ids each.
+    """
+
+    image_ids: np.ndarray
+    triples: np.ndarray
+
+    @classmethod
+    def from_images(cls, images: Mapping[int, Sequence[OrderedPair]]) -> "OcclusionPairs":
+        """The pairs of some images, by image id; images may have none."""
+        rows = [(image_id, *pair) for image_id in sorted(images) for pair in images[image_id]]
+        table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+        return cls(table[:, 0].copy(), table[:, 1:].copy())
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def ordered(self) -> np.ndarray:
+        """``[K, 2]`` int64 annotation ids: the first lies on top of the second."""
+        first, second, top = self.triples.T
+        return np.stack([top, np.where(top == first, second, first)], axis=1)
+
+    def of_image(self, image_id: int) -> np.ndarray:
+        """``[k, 2]`` int64 annotation ids of one image: the first lies on top of the second."""
+        first, last = np.searchsorted(self.image_ids, [image_id, image_id + 1])
+        return OcclusionPairs(self.image_ids[first:last], self.triples[first:last]).ordered
+
+    def of_images(self, image_ids: Collection[int]) -> "OcclusionPairs":
+        """The pairs of these images alone."""
+        kept = np.isin(self.image_ids, np.array(list(image_ids), dtype=np.int64))
+        return OcclusionPairs(self.image_ids[kept], self.triples[kept])
+
+    def count_categories(self, instances: InstanceAnnotations, num_things: int) -> np.ndarray:
+        """How often each category lies on each other one.
+
+        Args:
+            instances: Of the split.
+            num_things: Thing categories ``C``.
+
+        Returns:
+            ``[C, C]`` int64: pairs with the row's category on top of the column's.
+        """
+        order = np.argsort(instances.ids)
+        places = order[np.searchsorted(instances.ids, self.ordered, sorter=order)]
+        counts = np.zeros((num_things, num_things), np.int64)
+        np.add.at(counts, tuple(instances.categories[places].T), 1)
+        return counts

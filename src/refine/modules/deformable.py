@@ -1,0 +1,79 @@
+"""Deformable 3x3 convolution (Dai et al. 2017; modulated: Zhu et al. 2019, "v2").
+
+It takes the place of a plain convolution and starts as exactly that convolution: the offsets are
+predicted by a convolution whose weights and bias are zero.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import DeformConv2d
+
+OFFSETS = "offsets"
+"""Name of the child that predicts the offsets."""
+
+
+class DeformableConv(DeformConv2d):  # type: ignore[misc]
+    """A convolution whose taps move.
+
+    ``weight`` and ``bias`` are the parameters of the convolution that it replaces, under the same
+    names, so a state dict of the plain network loads; only the keys of :data:`OFFSETS` are new.
+
+    Args:
+        conv: The plain convolution; its parameters are taken over, not copied.
+        modulated: Each tap also gets a factor in (0, 2), 1 at the start. (The paper's factor is in
+            (0, 1) and starts at 1/2, which would halve what pretrained weights give.)
+        groups: The input channels are split into this many groups with offsets of their own.
+    """
+
+    def __init__(self, conv: nn.Conv2d, *, modulated: bool = False, groups: int = 1) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            _pair(conv.kernel_size),
+            stride=_pair(conv.stride),
+            padding=_pair(conv.padding),
+            dilation=_pair(conv.dilation),
+            groups=conv.groups,
+            bias=conv.bias is not None,
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        self.modulated = modulated
+        self.num_shifts = 2 * groups * conv.weight[0, 0].numel()
+        offsets = nn.Conv2d(
+            conv.in_channels,
+            self.num_shifts * 3 // 2 if modulated else self.num_shifts,
+            _pair(conv.kernel_size),
+            stride=_pair(conv.stride),
+            padding=_pair(conv.padding),
+            dilation=_pair(conv.dilation),
+        )
+        nn.init.zeros_(offsets.weight)
+        nn.init.zeros_(offsets.bias)  # type: ignore[arg-type]
+        self.offsets = offsets
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the plain convolution.
+
+        Args:
+            x: ``[B, in_channels, H, W]``.
+
+        Returns:
+            ``[B, out_channels, H', W']`` in the type of ``x``; half types are computed in
+            float32, for want of a bfloat16 kernel.
+        """
+        wide = torch.promote_types(x.dtype, torch.float32)
+        shifts, factors = self.offsets(x).to(wide), None
+        if self.modulated:
+            shifts, logits = shifts.tensor_split([self.num_shifts], dim=1)
+            factors = 2 * logits.sigmoid()
+        result: Tensor = super().forward(x.to(wide), shifts, factors)
+        return result.to(x.dtype)
+
+
+def _pair(value: Sequence[int] | str) -> tuple[int, int]:
+    """What ``nn.Conv2d`` keeps of a size."""
+    if isinstance(value, str):
+        raise ValueError(f"padding={value!r} is not a number of pixels")
+    return value[0], value[1]

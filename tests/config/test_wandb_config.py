@@ -1,0 +1,41 @@
+"""The W&B groups compose and build, beside metrics.csv."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from refine.config import compose
+from refine.config.instantiate import build
+from refine.config.locate import conf_dir
+
+SETTINGS = ("project", "entity", "group", "tags", "mode", "checkpoints")
+
+
+def test_logger_and_callback_are_built_beside_the_others(tmp_path):
+    cfg = compose("train", ["logger=wandb", f"run_dir={tmp_path}", "logger.wandb.project=p"])
+    built = {name: build(node) for name, node in (*cfg.logger.items(), *cfg.callbacks.items())}
+    logger = build(cfg.logger.wandb)
+    assert (logger.name, logger.save_dir) == ("p", str(tmp_path))
+    assert type(build(cfg.logger.csv)).__name__ == "CSVLogger"
+    assert {"best", "last", "wandb"} <= set(built)
+    assert type(build(cfg.callbacks.wandb)).__name__ == "WandbMedia"
+
+
+def test_an_experiment_may_choose_it():
+    assert set(compose("train", ["experiment=toy", "logger=wandb"]).logger) == {"csv", "wandb"}
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_upload_adds_nothing_to_the_configuration(command):
+    """Finished jobs stay finished: DONE is a hash of the configuration."""
+    plain, uploading = (
+        OmegaConf.to_container(compose(command, ["run_dir=x", *more]), resolve=True)
+        for more in ([], ["upload=wandb"])
+    )
+    assert plain == uploading
+
+
+def test_the_job_s_callback_has_the_logger_s_settings():
+    node = OmegaConf.load(conf_dir() / "logger" / "wandb.yaml")
+    assert set(SETTINGS) <= set(node.logger.wandb)
+    settings = OmegaConf.to_container(node.hydra.callbacks.wandb, resolve=False)
+    assert {k: f"${{logger.wandb.{k}}}" for k in SETTINGS} == {k: settings[k] for k in SETTINGS}

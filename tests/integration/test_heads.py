@@ -1,0 +1,193 @@
+"""Stage 2 and the whole recipe: heads learn on a detector that stays bit for bit as it was."""
+
+import shutil
+
+import pytest
+import torch
+
+from refine.checkpoint import read_checkpoint
+from refine.config import compose
+from refine.errors import RefineError
+from refine.evaluate import evaluate
+from refine.prediction_cache.reader import PredictionReader
+from refine.train import train
+from refine.training.occlusion import OcclusionModule
+from refine.training.panoptic import PanopticModule
+
+_STAGE = [
+    "occlusion.batch_size=4", "occlusion.schedule.max_steps=4", "ranking=toy",
+    "ranking.batch_size=4", "ranking.schedule.max_steps=3",
+]  # fmt: skip
+TABLE6 = ("strong", "ocfusion", "mask", "feature", "label")
+
+
+def _small(names):
+    sizes = {"channels": 8, "num_convs": 1, "fc_channels": 16}
+    return [f"occlusion.heads.{name}.{k}={v}" for name in names for k, v in sizes.items()]
+
+
+HEADS = ["occlusion=toy", *_small(["strong"]), *_STAGE]
+ALL_HEADS = ["occlusion=toy_table6", *_small(TABLE6), *_STAGE]
+RECIPE = ["stage=all", "fusion=soe", "trainer.max_steps=4", "trainer.val_check_interval=4", *HEADS]
+
+
+@pytest.fixture(scope="module")
+def detector(run):
+    return run / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def heads(start, detector, tmp_path_factory):
+    """Five occlusion heads, learned side by side."""
+    run_dir = tmp_path_factory.mktemp("heads") / "pair"
+    metrics = start(run_dir, *_on(detector), *ALL_HEADS)
+    return run_dir / "checkpoints" / "last.ckpt", metrics
+
+
+def _on(detector, stage="occlusion"):
+    return [f"stage={stage}", f"detector_ckpt_path={detector}"]
+
+
+def _evaluate(run_dir, *overrides):
+    settings = [f"run_dir={run_dir}", "data.num_workers=0", *overrides]
+    if not any(o.startswith("predictions=") for o in settings):
+        settings += ["trainer=cpu", "trainer.enable_progress_bar=false"]
+    return evaluate(compose("evaluate", settings), settings)
+
+
+def test_frozen_means_frozen(detector, heads):
+    before, after = read_checkpoint(detector), read_checkpoint(heads[0])
+    assert before.network.keys() == after.network.keys()
+    for name, tensor in before.network.items():
+        assert torch.equal(tensor, after.network[name]), name
+    assert set(after.heads) == {*TABLE6, "category"}
+
+
+def test_validation_compares_heads_with_baselines(heads):
+    _, metrics = heads
+    names = {k.removeprefix("pair_accuracy_") for k in metrics if k.startswith("pair_accuracy_")}
+    assert names == {*TABLE6, "score", "area", "category"}
+    assert metrics["num_pairs"] > 0
+    assert all(0 <= metrics[f"pair_accuracy_{name}"] <= 1 for name in names)
+
+
+def test_heads_side_by_side_learn_as_if_alone(start, detector, heads, tmp_path):
+    start(tmp_path / "alone", *_on(detector), *HEADS)
+    alone = read_checkpoint(tmp_path / "alone" / "checkpoints" / "last.ckpt")
+    together = read_checkpoint(heads[0])
+    for name, tensor in alone.head("strong").items():
+        assert torch.equal(tensor, together.head("strong")[name]), name
+
+
+def test_an_interrupted_stage_2_goes_on_bit_for_bit(start, detector, heads, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _stop_at(patch, OcclusionModule, step=2)
+        with pytest.raises(OSError, match="power cut"):
+            start(tmp_path / "cut", *_on(detector), *ALL_HEADS)
+    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
+    start(tmp_path / "rest", *_on(detector), *ALL_HEADS, f"ckpt_path={last}")
+    rest = read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")
+    whole = read_checkpoint(heads[0])
+    for name in TABLE6:
+        for key, tensor in whole.head(name).items():
+            assert torch.equal(tensor, rest.head(name)[key]), key
+
+
+def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, heads, tmp_path):
+    start(tmp_path / "srm", *_on(detector, "ranking"), *_STAGE)
+    srm = tmp_path / "srm" / "checkpoints" / "last.ckpt"
+    named = [
+        f"ckpt_path={detector}", f"occlusion_ckpts={{strong: {heads[0]}, mask: {heads[0]}}}",
+        f"ranking_ckpts={{srm: {srm}}}",
+    ]  # fmt: skip
+    cache = tmp_path / "cache"
+    _evaluate(tmp_path / "save", *named, f"save_predictions={cache}", "predictions_form=full")
+    header = PredictionReader(cache).header
+    assert set(header.occlusion_heads) == {"strong", "mask"}
+    assert header.ranking_heads == ("srm",)
+    for fusion in ("soe", "mask_only", "srm"):
+        chosen = [f"fusion={fusion}", "fusion.merge.score_thresh=0.3"]
+        direct = _evaluate(tmp_path / f"{fusion}_direct", *named, *chosen)
+        cached = _evaluate(tmp_path / f"{fusion}_cached", f"predictions={cache}", *chosen)
+        assert direct["pq"] == cached["pq"]
+        read = [(tmp_path / f"{fusion}_{n}" / "per_image.csv").read_text() for n in ("direct", "cached")]  # fmt: skip # noqa: E501
+        assert read[0] == read[1]
+
+
+def test_the_recipe_goes_on_where_it_was_interrupted(start, tmp_path, monkeypatch):
+    run_dir = tmp_path / "recipe"
+    with monkeypatch.context() as patch:
+        _stop_at(patch, OcclusionModule, step=2)
+        with pytest.raises(OSError, match="power cut"):
+            start(run_dir, *RECIPE)
+    assert (run_dir / "panoptic" / "DONE").is_file()
+    assert not (run_dir / "DONE").exists()
+    with monkeypatch.context() as patch:
+        _stop_at(patch, PanopticModule, step=0)  # the detector must not be trained again
+        first_steps = _count_steps(patch, OcclusionModule)
+        metrics = start(run_dir, *RECIPE)
+    assert len(first_steps) == 2  # of four
+    assert (run_dir / "DONE").is_file()
+    assert metrics["num_images"] == 4  # a trial of four steps validates four
+    assert start(run_dir, *RECIPE) == metrics
+    with pytest.raises(RefineError, match="another occlusion"):
+        start(run_dir, *RECIPE, "occlusion.max_pairs=3")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stage=occlusion"], "detector_ckpt_path"),
+        (["stage=relations"], "stage=relations: expected panoptic"),
+        (["fusion=soe"], "stage=panoptic does not train"),
+        ([*RECIPE, "ckpt_path=x.ckpt"], "resumes by itself"),
+        (["stage=occlusion", "occlusion.max_pairs=0", "detector_ckpt_path={it}"], "max_pairs"),
+        (["stage=occlusion", "detector_ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
+    ],
+    ids=str,
+)
+def test_bad_stages_are_one_line(start, detector, tmp_path, overrides, message):
+    with pytest.raises(RefineError, match=message) as error:
+        start(tmp_path, *(o.replace("{it}", str(detector)) for o in overrides))
+    assert "\n" not in str(error.value)
+
+
+def test_without_outlines_there_are_no_pairs(settings, toy_root, detector, tmp_path):
+    root = tmp_path / "toy"
+    shutil.copytree(toy_root, root)
+    for path in (root / "annotations").glob("instances_*.json"):
+        path.unlink()
+    overrides = [*settings, f"data.root={root}", "data.toy=null", f"run_dir={tmp_path / 'run'}"]
+    with pytest.raises(RefineError, match="instances"):
+        train(compose("train", [*overrides, *_on(detector)]))
+
+
+def test_a_head_of_another_detector_is_refused(start, heads, tmp_path):
+    start(tmp_path / "other", "trainer.max_steps=1", "seed=1")
+    other = tmp_path / "other" / "checkpoints" / "last.ckpt"
+    with pytest.raises(RefineError, match="another detector"):
+        _evaluate(tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{strong: {heads[0]}}}")
+    with pytest.raises(RefineError, match="has no head 'nobody'; its heads: strong, "):
+        _evaluate(tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{nobody: {heads[0]}}}")
+
+
+def _stop_at(patch, module, *, step):
+    original = module.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.global_step >= step:
+            raise OSError("power cut")
+        return original(self, batch, batch_idx)
+
+    patch.setattr(module, "training_step", training_step)
+
+
+def _count_steps(patch, module):
+    original, steps = module.training_step, []
+
+    def training_step(self, batch, batch_idx):
+        steps.append(self.global_step)
+        return original(self, batch, batch_idx)
+
+    patch.setattr(module, "training_step", training_step)
+    return steps

@@ -1,0 +1,16 @@
+"""Toy scenes that several files of tests look at."""
+
+import pytest
+
+from refine.data.synthetic import write_toy_dataset
+from refine.options import ToyOptions
+
+TOY = ToyOptions(num_train=70, num_val=30, height_px=96, width_px=144)
+
+
+@pytest.fixture(scope="session")
+def overlapping_toys(tmp_path_factory):
+    """Folder of a toy dataset and its options."""
+    root = tmp_path_factory.mktemp("overlapping") / "toy"
+    write_toy_dataset(root, TOY)
+    return root, TOY
