@@ -1,10 +1,11 @@
 """Panoptic quality and consensus gap of a checkpoint after each iteration of IBPP.
 
-python scripts/evaluate_iterations.py RUN/checkpoints/best.ckpt [--images N] [--data-root FOLDER]
+python scripts/evaluate_iterations.py RUN/checkpoints/best.ckpt [--images N] [--save]
 """
 
 import argparse
 import itertools
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from refine.config.instantiate import to_options
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.reporting.curves import ITERATIONS_NAME
+from refine.results import write_text
 from refine.training.iterations import IterationEvaluation
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
@@ -46,12 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--images", type=int, help="the first N; default: all")
     parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
+    parser.add_argument(
+        "--save", action="store_true", help=f"write RUN/{ITERATIONS_NAME}, for scripts/report.py"
+    )
     args = parser.parse_args(argv)
     try:
         rows = evaluate(args)
     except RefineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if args.save:
+        run_dir = args.checkpoint.parent.parent
+        write_text(run_dir / ITERATIONS_NAME, json.dumps(rows, indent=1) + "\n")
     print("| iteration | PQ | PQ things | PQ stuff | consensus gap | void in the band |")
     print("|---:|---:|---:|---:|---:|---:|")
     for number, row in enumerate(rows):

@@ -1,1 +1,4 @@
-"""What finished runs say, and how sure one can be of it. Nothing here needs torch."""
+"""What finished runs say, and how sure one can be of it.
+
+Only :mod:`model_costs` and what reads prediction caches need torch.
+"""

@@ -9,7 +9,7 @@ handful of images the interval can lie lopsided around the value. Differences su
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,33 +44,43 @@ class Interval:
         return self.low <= 0 <= self.high
 
 
-def bootstrap_run(
-    run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Intervals of ``pq``, ``pq_things`` and ``pq_stuff`` of one run.
+@dataclass(frozen=True, slots=True, eq=False)
+class Resampled:
+    """A run on many resamples of its images.
+
+    Attributes:
+        run: The run.
+        values: ``pq``, ``pq_things`` and ``pq_stuff`` over the images as they are.
+        draws: ``[K]`` of each, over the resamples; entry k of any run on the same images is of the
+            same resample.
+    """
+
+    run: Run
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+
+
+def resample(run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Resampled:
+    """Draw resamples of a run's images.
 
     Args:
         run: With at least one image.
         num_resamples: At least 1.
-        seed: Of the resamples.
+        seed: Of the resamples; compare only what has the same.
     """
-    weights = draw_weights(len(run.image_ids), num_resamples=num_resamples, seed=seed)
-    return _bootstrap(lambda w: compute_pq(run, w), len(run.image_ids), weights=weights)
+    number = len(run.image_ids)
+    weights = draw_weights(number, num_resamples=num_resamples, seed=seed)
+    chunks = [compute_pq(run, chunk) for chunk in weights]
+    values = {key: float(value[0]) for key, value in compute_pq(run, np.ones((1, number))).items()}
+    draws = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in values}
+    return Resampled(run, values, draws)
 
 
-def bootstrap_difference(
-    first: Run, second: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Intervals of the differences ``second - first``, both on the same resamples.
-
-    Drawing the images in pairs leaves out what both runs find hard, so the interval is narrower
-    than those of the single runs would suggest.
+def mean_intervals(runs: Sequence[Resampled]) -> dict[str, Interval]:
+    """Intervals of the mean over runs, such as seeds, all on the same resamples.
 
     Args:
-        first: A run.
-        second: Another run, on the same images.
-        num_resamples: At least 1.
-        seed: Of the resamples.
+        runs: At least one, on the same images.
 
     Returns:
         By ``pq``, ``pq_things`` and ``pq_stuff``.
@@ -78,14 +88,54 @@ def bootstrap_difference(
     Raises:
         RefineError: The runs have other images or categories.
     """
+    values, draws = _average(runs, runs[0].run)
+    return {key: _to_interval(values[key], draws[key]) for key in values}
+
+
+def difference_intervals(
+    first: Sequence[Resampled], second: Sequence[Resampled]
+) -> dict[str, Interval]:
+    """Intervals of the difference of two means, ``second - first``.
+
+    Drawing the images in pairs leaves out what both find hard, so the interval is narrower than
+    those of the means would suggest.
+
+    Args:
+        first: At least one run.
+        second: At least one run; all of both on the same images.
+
+    Returns:
+        By ``pq``, ``pq_things`` and ``pq_stuff``.
+
+    Raises:
+        RefineError: The runs have other images or categories.
+    """
+    before, draws_before = _average(first, first[0].run)
+    after, draws_after = _average(second, first[0].run)
+    return {
+        key: _to_interval(after[key] - before[key], draws_after[key] - draws_before[key])
+        for key in before
+    }
+
+
+def bootstrap_run(
+    run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals of one run, as :func:`mean_intervals`."""
+    return mean_intervals([resample(run, num_resamples=num_resamples, seed=seed)])
+
+
+def bootstrap_difference(
+    first: Run, second: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals of ``second - first``, as :func:`difference_intervals`.
+
+    Raises:
+        RefineError: The runs have other images or categories.
+    """
     check_comparable(first, second)
-
-    def compute_difference(weights: np.ndarray) -> dict[str, np.ndarray]:
-        before, after = compute_pq(first, weights), compute_pq(second, weights)
-        return {key: after[key] - before[key] for key in before}
-
-    weights = draw_weights(len(first.image_ids), num_resamples=num_resamples, seed=seed)
-    return _bootstrap(compute_difference, len(first.image_ids), weights=weights)
+    before, after = (resample(r, num_resamples=num_resamples, seed=seed) for r in (first, second))
+    return difference_intervals([before], [after])
 
 
 def compute_pq(run: Run, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -138,18 +188,20 @@ def draw_weights(num_images: int, *, num_resamples: int, seed: int) -> Iterator[
         yield counts.reshape(number, num_images).astype(np.float64)
 
 
-def _bootstrap(
-    compute: Callable[[np.ndarray], dict[str, np.ndarray]],
-    num_images: int,
-    *,
-    weights: Iterator[np.ndarray],
-) -> dict[str, Interval]:
-    chunks = [compute(chunk) for chunk in weights]
-    intervals = {}
-    for key, value in compute(np.ones((1, num_images))).items():
-        low, high = np.percentile(np.concatenate([chunk[key] for chunk in chunks]), _PERCENTILES)
-        intervals[key] = Interval(value=float(value[0]), low=float(low), high=float(high))
-    return intervals
+def _average(
+    runs: Sequence[Resampled], other: Run
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Means over the runs, which must be comparable to the other one."""
+    for resampled in runs:
+        check_comparable(other, resampled.run)
+    keys = runs[0].values
+    values = {key: math.fsum(r.values[key] for r in runs) / len(runs) for key in keys}
+    return values, {key: np.mean([r.draws[key] for r in runs], axis=0) for key in keys}
+
+
+def _to_interval(value: float, draws: np.ndarray) -> Interval:
+    low, high = np.percentile(draws, _PERCENTILES)
+    return Interval(value=value, low=float(low), high=float(high))
 
 
 def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float]:

@@ -1,10 +1,14 @@
 """Which images a change of settings helps, and which it harms."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from refine.reporting.runs import Run, check_comparable
+
+ImageSource = Callable[[int], dict[str, np.ndarray]]
+"""From an image id to ``[H, W, 3]`` uint8 pictures by caption."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

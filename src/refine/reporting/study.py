@@ -258,7 +258,7 @@ def _check_configuration(job: Job) -> None:
         return
     recorded = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(recorded, dict)
-    there, here = dict(_flatten(recorded)), dict(_flatten(job.config))
+    there, here = _without_place(recorded), _without_place(job.config)
     different = sorted(k for k in there | here if there.get(k, ...) != here.get(k, ...))
     if different:
         key = different[0]
@@ -269,15 +269,24 @@ def _check_configuration(job: Job) -> None:
         )
 
 
-def _flatten(config: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values, without the place of the run."""
-    place = str(config.get("run_dir"))
+def flatten(node: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested containers; lists and empty containers are values."""
 
     def walk(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(node, Mapping) and node:
             for key, value in node.items():
                 yield from walk(value, f"{prefix}.{key}" if prefix else str(key))
         else:
-            yield prefix, node.replace(place, "RUN_DIR") if isinstance(node, str) else node
+            yield prefix, node
 
-    return walk({k: v for k, v in config.items() if k not in _PLACE_KEYS}, "")
+    return walk(node, "")
+
+
+def _without_place(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """The configuration by dotted key, whatever the folder of the run is."""
+    place = str(config.get("run_dir"))
+    content = {key: value for key, value in config.items() if key not in _PLACE_KEYS}
+    return {
+        key: value.replace(place, "RUN_DIR") if isinstance(value, str) else value
+        for key, value in flatten(content)
+    }

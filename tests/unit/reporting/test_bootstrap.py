@@ -13,8 +13,11 @@ from refine.reporting.bootstrap import (
     bootstrap_difference,
     bootstrap_run,
     compute_pq,
+    difference_intervals,
     draw_weights,
     mean_and_standard_error,
+    mean_intervals,
+    resample,
 )
 from refine.reporting.runs import read_run
 
@@ -174,3 +177,30 @@ def test_mean_and_standard_error():
     assert (mean, math.isnan(error)) == (4.0, True)
     with pytest.raises(ValueError, match="no values"):
         mean_and_standard_error([])
+
+
+def test_means_over_seeds_are_drawn_together(tmp_path):
+    """The obvious way: PQ of every run on every resample, then means, then percentiles."""
+    counts = [make_images(6, 5, seed=s, share=0.6) for s in range(4)]
+    runs = [make_run(tmp_path / str(k), images) for k, images in enumerate(counts)]
+    drawn = [resample(run, num_resamples=200, seed=3) for run in runs]
+    weights = np.concatenate([*draw_weights(6, num_resamples=200, seed=3)])
+    table = [[pq_by_loops(images, row) for row in weights] for images in counts]
+    key = "pq_things"
+    means = [(table[0][k][key] + table[1][k][key]) / 2 for k in range(200)]
+    interval = mean_intervals(drawn[:2])[key]
+    assert interval.value == pytest.approx((drawn[0].values[key] + drawn[1].values[key]) / 2)
+    assert interval.low == pytest.approx(percentile_by_sorting(means, 2.5), abs=1e-12)
+    others = [(table[2][k][key] + table[3][k][key]) / 2 for k in range(200)]
+    differences = [b - a for a, b in zip(means, others, strict=True)]
+    interval = difference_intervals(drawn[:2], drawn[2:])[key]
+    assert interval.high == pytest.approx(percentile_by_sorting(differences, 97.5), abs=1e-12)
+
+
+def test_means_over_other_images_are_refused(tmp_path):
+    runs = [make_run(tmp_path / str(k), make_images(3 + k, 5, seed=0)) for k in range(2)]
+    drawn = [resample(run, num_resamples=5) for run in runs]
+    with pytest.raises(RefineError, match="different images"):
+        mean_intervals(drawn)
+    with pytest.raises(RefineError, match="different images"):
+        difference_intervals(drawn[:1], drawn[1:])

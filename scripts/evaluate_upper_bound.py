@@ -1,0 +1,118 @@
+"""What IBPP could gain: PQ of a checkpoint with ground truth in the place of what the tasks tell.
+
+    python scripts/evaluate_upper_bound.py RUN/checkpoints/best.ckpt [--images N] [--data-root DIR]
+
+The semantic heads read the true visible instances instead of the canvas, the mask heads the true
+semantic map instead of P_sem, or both. Nothing is trained anew: it shows what the trained heads
+make of a perfect partner.
+"""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from refine.assembly import restore_pipeline
+from refine.checkpoint import check_categories, read_checkpoint
+from refine.config.instantiate import to_options
+from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.modules.ibpp import IBPP, STRIDE, Canvas
+from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.training.evaluation import Evaluation
+from refine.types import Batch
+
+ROWS = {"predicted": (False, False), "true canvas": (True, False)}
+ROWS |= {"true semantics": (False, True), "both true": (True, True)}
+_CONFIDENT = 8.0
+"""Logit of the true category; all others are 0."""
+
+
+def true_categories(batch: Batch, num_categories: int) -> Tensor:
+    """``[B, C, h, w]`` one-hot at stride 4 of the padded images; void is all zero."""
+    height, width = batch.images.shape[-2:]
+    maps = torch.zeros(len(batch.samples), num_categories, height // STRIDE, width // STRIDE)
+    for planes, sample, size in zip(maps, batch.samples, batch.image_sizes, strict=True):
+        assert sample.truth is not None
+        table = torch.full((len(sample.truth.segments) + 1,), num_categories)
+        for segment in sample.truth.segments:
+            table[segment.id] = segment.category
+        labels = table[torch.from_numpy(sample.truth.segment_map).long()]
+        shares = F.one_hot(labels, num_categories + 1)[..., :-1].permute(2, 0, 1)[None].float()
+        cells = (size[0] // STRIDE, size[1] // STRIDE)
+        planes[:, : cells[0], : cells[1]] = F.interpolate(shares, cells, mode="area")[0]
+    return maps
+
+
+def tell_truth(ibpp: IBPP, truth: Tensor, *, num_things: int, canvas: bool, maps: bool) -> None:
+    """Let the heads of one forward pass read the truth."""
+    if canvas:
+
+        def project_masks(_: IBPP, *__: Any, **___: Any) -> Canvas:
+            return Canvas(truth[:, :num_things], torch.arange(num_things))
+
+        ibpp.project_masks = MethodType(project_masks, ibpp)  # type: ignore[method-assign]
+    if maps:
+
+        def pool_semantics(self: IBPP, _: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
+            return IBPP.pool_semantics(self, _CONFIDENT * truth, boxes, side)
+
+        ibpp.pool_semantics = MethodType(pool_semantics, ibpp)  # type: ignore[method-assign]
+
+
+def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float | int]]:
+    """Metrics of every row."""
+    checkpoint = read_checkpoint(args.checkpoint)
+    data = to_options(checkpoint.config["data"], DataOptions)
+    if args.data_root is not None:
+        data = replace(data, root=str(args.data_root))
+    datamodule = PanopticDataModule(data, seed=0)
+    datamodule.prepare_data()
+    datamodule.setup("validate")
+    categories = datamodule.categories
+    check_categories(checkpoint, categories, root=data.root)
+    model = to_options(checkpoint.config["model"], ModelOptions)
+    fusion = to_options(checkpoint.config["fusion"], FusionOptions)
+    if not model.ibpp.num_iterations:
+        raise RefineError(f"{args.checkpoint}: a network without iterations; nothing crosses in it")
+    results = {}
+    for name, (canvas, maps) in ROWS.items():
+        pipeline = restore_pipeline(checkpoint, model, data, fusion)
+        evaluation = Evaluation(categories, fusion)
+        for batch in itertools.islice(datamodule.val_dataloader(), args.images):
+            truth, things = true_categories(batch, len(categories)), categories.num_things
+            ibpp = pipeline.network.ibpp
+            tell_truth(ibpp, truth, num_things=things, canvas=canvas, maps=maps)
+            evaluation.update(batch, pipeline.predict(batch), 1.0)
+        results[name] = evaluation.compute(lambda tensor: tensor).metrics
+    return results
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--images", type=int, help="the first N; default: all")
+    parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
+    try:
+        results = evaluate(parser.parse_args(argv))
+    except RefineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("| the heads read | PQ | PQ things | PQ stuff |\n|---|---:|---:|---:|")
+    for name, row in results.items():
+        cells = " | ".join(f"{100 * row[k]:.2f}" for k in ("pq", "pq_things", "pq_stuff"))
+        print(f"| {name} | {cells} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
