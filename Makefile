@@ -19,8 +19,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
 
-demo: $(STAMP) ## train on toy scenes, evaluate, draw (no download, no GPU)
-	$(BIN)/python -m refine.train experiment=toy draw=12 hydra.run.dir=runs/demo
+demo: $(STAMP) ## baseline, + IBPP, + SOE, + UE on toy scenes: train, evaluate, draw (no download, no GPU)
+	$(BIN)/python scripts/demo.py
 
 test: $(STAMP) ## the test suite without its slow part
 	$(BIN)/python -m pytest -m "not slow"

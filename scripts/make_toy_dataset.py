@@ -21,6 +21,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-val", type=int, default=defaults.num_val, help="scenes")
     parser.add_argument("--height-px", type=int, default=defaults.height_px)
     parser.add_argument("--width-px", type=int, default=defaults.width_px)
+    parser.add_argument("--crowded", action="store_true", help="things hide more of each other")
     parser.add_argument("--num-processes", type=int, default=1)
     return parser.parse_args(argv)
 
@@ -47,7 +48,7 @@ def describe(report: ToyReport) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parse_args(argv)
-    names = ("seed", "num_train", "num_val", "height_px", "width_px")
+    names = ("seed", "num_train", "num_val", "height_px", "width_px", "crowded")
     try:
         options = ToyOptions(**{name: getattr(args, name) for name in names})
         report = write_toy_dataset(args.root, options, num_processes=args.num_processes)

@@ -1,5 +1,6 @@
 """``stage=occlusion`` and ``stage=ranking``: heads that order instances, on a finished detector."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,9 @@ def train_heads(cfg: DictConfig, *, resume: Path | None = None) -> dict[str, flo
     )
     if trainer.is_global_zero:
         write_config(Path(cfg.run_dir), to_plain(cfg))
-    trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # the detector is frozen
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     if module.result_step != trainer.global_step:
         trainer.validate(module, datamodule=datamodule, verbose=False)
     return _finish(cfg, trainer, module)

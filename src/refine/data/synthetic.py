@@ -130,7 +130,10 @@ def _is_vacant(root: Path) -> bool:
 
 
 def _record_of(options: ToyOptions) -> dict[str, Any]:
-    return {"generator_version": _GENERATOR_VERSION, "options": asdict(options)}
+    known = asdict(options)
+    if not options.crowded:  # younger than the scenes that it does not change
+        del known["crowded"]
+    return {"generator_version": _GENERATOR_VERSION, "options": known}
 
 
 def _check_record(root: Path, options: ToyOptions) -> None:

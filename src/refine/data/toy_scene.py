@@ -51,11 +51,8 @@ _LOOKALIKES = ("beach", "desert")
 _NO_THINGS_SHARE = 0.06
 _CROWD_SHARE = 0.06
 _VOID_PATCH_SHARE = 0.2
-_NUM_THINGS_ODDS = (0.07, 0.20, 0.28, 0.23, 0.14, 0.08)  # of 1, 2, .. things
 _NUM_REGIONS_ODDS = (0.25, 0.45, 0.30)  # of 1, 2, 3 regions
 _SIDE_PX = (15.0, 40.0)
-_PARTNER_OVERLAP = 0.22  # a little more than PAIR_OVERLAP
-_MOST_HIDDEN = 0.65
 _LEAST_UNCOVERED_PX = 60
 _LEAST_INSIDE = 0.6
 _ATTEMPTS = 25
@@ -106,10 +103,46 @@ class ToyScene:
         return labels
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Crowding:
+    """How close things stand.
+
+    Attributes:
+        num_things_odds: Of 1, 2, ... things.
+        partner_odds: That a thing overlaps another one, before one does and afterwards.
+        partner_overlap: Least share of either of two partners in the other.
+        partner_distance: Least and most, of the mean of their sides.
+        most_hidden: Largest share of a thing that all the others together may hide.
+    """
+
+    num_things_odds: tuple[float, ...]
+    partner_odds: tuple[float, float]
+    partner_overlap: float
+    partner_distance: tuple[float, float]
+    most_hidden: float
+
+
+_LOOSE = _Crowding(
+    num_things_odds=(0.07, 0.20, 0.28, 0.23, 0.14, 0.08),
+    partner_odds=(0.7, 0.5),
+    partner_overlap=0.22,  # a little more than PAIR_OVERLAP
+    partner_distance=(0.3, 0.8),
+    most_hidden=0.65,
+)
+_CROWDED = _Crowding(
+    num_things_odds=(0.0, 0.10, 0.20, 0.30, 0.25, 0.15),
+    partner_odds=(0.95, 0.8),
+    partner_overlap=0.45,
+    partner_distance=(0.15, 0.5),
+    most_hidden=0.8,
+)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Stage:
     """A scene in the making."""
 
+    crowding: _Crowding
     rng: np.random.Generator
     size: tuple[int, int]
     unit: float
@@ -132,10 +165,13 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     if split not in SPLITS or index < 0:
         raise ValueError(f"split={split!r}, index={index}: expected one of {SPLITS} and 0 or more")
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
+    crowding = _CROWDED if options.crowded else _LOOSE
     num_things = 0
     if rng.random() >= _NO_THINGS_SHARE:
-        num_things = 1 + int(rng.choice(len(_NUM_THINGS_ODDS), p=_NUM_THINGS_ODDS))
-    stage = _lay_background(rng, (options.height_px, options.width_px), bare=num_things == 0)
+        odds = crowding.num_things_odds
+        num_things = 1 + int(rng.choice(len(odds), p=odds))
+    size = (options.height_px, options.width_px)
+    stage = _lay_background(rng, size, bare=num_things == 0, crowding=crowding)
     if num_things:
         _place_things(stage, num_things)
     objects = _stack(stage, balanced_order(rng, stage.placed, index=index))
@@ -147,7 +183,9 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     return ToyScene(image=image, objects=objects, background=stage.background)
 
 
-def _lay_background(rng: np.random.Generator, size: tuple[int, int], *, bare: bool) -> _Stage:
+def _lay_background(
+    rng: np.random.Generator, size: tuple[int, int], *, bare: bool, crowding: _Crowding
+) -> _Stage:
     """Paint one to three regions of stuff, and sometimes a patch of no category."""
     unit = float(np.sqrt(size[0] * size[1] / (128 * 192)))
     names = _choose_stuff(rng, bare=bare)
@@ -160,7 +198,9 @@ def _lay_background(rng: np.random.Generator, size: tuple[int, int], *, bare: bo
         alpha = np.clip(levels - cut + 0.5, 0, 1).astype(np.float32)[..., None]
         canvas += alpha * (paint_texture(name, size, unit=unit, rng=rng) - canvas)
         background[levels >= cut] = _ID[name]
-    stage = _Stage(rng=rng, size=size, unit=unit, canvas=canvas, background=background)
+    stage = _Stage(
+        crowding=crowding, rng=rng, size=size, unit=unit, canvas=canvas, background=background
+    )
     if rng.random() < _VOID_PATCH_SHARE:
         _lay_void_patch(stage)
     return stage
@@ -208,14 +248,14 @@ def _place_things(stage: _Stage, count: int) -> None:
     for ground in lookalikes:
         tellers = [name for name, never in NEVER_ON.items() if never != ground]
         _place(stage, tellers, ground=ground)
-    partner_odds = 0.7
+    partner_odds, later_odds = stage.crowding.partner_odds
     for _ in range(len(stage.placed), count):
         singles = [k for k, other in enumerate(stage.placed) if not other.is_crowd]
         partner = None
         if singles and rng.random() < partner_odds:
             partner = stage.placed[int(rng.choice(singles))]
         if _place(stage, _THINGS, partner=partner) and partner:
-            partner_odds = 0.5
+            partner_odds = later_odds
     if rng.random() < _CROWD_SHARE:
         _place(stage, _THINGS, crowd=True)
 
@@ -240,14 +280,14 @@ def _place(
     Returns:
         Whether a place was found.
     """
-    make = _cluster if crowd else _single
+    make, least = _cluster if crowd else _single, stage.crowding.partner_overlap
     for _ in range(_ATTEMPTS):
         candidate = make(stage, str(stage.rng.choice(names)), partner=partner)
         if not candidate.mask.any() or not _stands_well(stage, candidate, ground=ground):
             continue
-        if partner and overlap(candidate.mask, partner.mask) < _PARTNER_OVERLAP:
+        if partner and overlap(candidate.mask, partner.mask) < least:
             continue
-        if _leaves_all_visible([*stage.placed, candidate], unit=stage.unit):
+        if _leaves_all_visible(stage, [*stage.placed, candidate]):
             stage.placed.append(candidate)
             return True
     return False
@@ -258,7 +298,7 @@ def _single(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
     side = float(np.exp(rng.uniform(*np.log(_SIDE_PX)))) * stage.unit
     centre = _anywhere(stage)
     if partner:
-        distance = rng.uniform(0.3, 0.8) * (side + partner.side) / 2
+        distance = rng.uniform(*stage.crowding.partner_distance) * (side + partner.side) / 2
         angle = rng.uniform(0, 2 * np.pi)
         centre = (
             partner.centre[0] + distance * np.cos(angle),
@@ -320,7 +360,7 @@ def _stands_well(stage: _Stage, candidate: Placed, *, ground: str | None) -> boo
     return ground is None or bool(counts[_ID[ground]] >= 0.7 * area)
 
 
-def _leaves_all_visible(placed: Sequence[Placed], *, unit: float) -> bool:
+def _leaves_all_visible(stage: _Stage, placed: Sequence[Placed]) -> bool:
     """Whether each would still be seen with all the others in front of it.
 
     Asking this of every order keeps the order that is drawn later independent of the places.
@@ -330,7 +370,8 @@ def _leaves_all_visible(placed: Sequence[Placed], *, unit: float) -> bool:
         cover += thing.mask
     for thing in placed:
         area, alone = thing.mask.sum(), (cover[thing.mask] == 1).sum()
-        if alone < max((1 - _MOST_HIDDEN) * area, _LEAST_UNCOVERED_PX * unit**2):
+        least = max((1 - stage.crowding.most_hidden) * area, _LEAST_UNCOVERED_PX * stage.unit**2)
+        if alone < least:
             return False
     return True
 

@@ -61,6 +61,7 @@ class ToyOptions:
         num_val: Validation scenes.
         height_px: Height of a scene.
         width_px: Width of a scene.
+        crowded: More things that hide more of each other: what their order is worth shows.
     """
 
     seed: int = 0
@@ -68,6 +69,7 @@ class ToyOptions:
     num_val: int = 100
     height_px: int = 128
     width_px: int = 192
+    crowded: bool = False
 
     def __post_init__(self) -> None:
         check(self.seed >= 0, "toy.seed", self.seed, "0 or more")

@@ -41,7 +41,10 @@ class Interval:
     @property
     def includes_zero(self) -> bool:
         """Of a difference: the two runs cannot be told apart by these images."""
-        return self.low <= 0 <= self.high
+        return self.low <= _ROUNDING and self.high >= -_ROUNDING
+
+
+_ROUNDING = 1e-12  # two sums of the same numbers may differ by as much
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,6 +10,7 @@ from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
 from refine.reporting.bootstrap import (
     Interval,
+    Interval,
     bootstrap_difference,
     bootstrap_run,
     compute_pq,
@@ -204,3 +205,8 @@ def test_means_over_other_images_are_refused(tmp_path):
         mean_intervals(drawn)
     with pytest.raises(RefineError, match="different images"):
         difference_intervals(drawn[:1], drawn[1:])
+
+
+def test_rounding_is_no_difference():
+    assert Interval(value=-1e-17, low=-2e-17, high=-1e-17).includes_zero
+    assert not Interval(value=-2e-6, low=-3e-6, high=-1e-6).includes_zero
