@@ -153,7 +153,7 @@ class _Builder:
     def _build_row(self, table: PaperTable, paper: PaperRow) -> Row:
         if paper.rule is None:
             return Row(paper=paper)
-        chosen, notes = self._choose(paper)
+        chosen, notes = self._choose(paper, is_of_fusion=table.is_of_fusion)
         figures = {
             key: _to_figure([entry.metrics[key] for entry in chosen])
             for key in table.columns
@@ -171,7 +171,7 @@ class _Builder:
                 }
         return Row(paper=paper, entries=chosen, figures=figures, notes=notes)
 
-    def _choose(self, paper: PaperRow) -> tuple[list[Entry], list[str]]:
+    def _choose(self, paper: PaperRow, *, is_of_fusion: bool) -> tuple[list[Entry], list[str]]:
         """The finished runs of one configuration, and why the others are not among them."""
         rule = paper.rule
         assert rule is not None
@@ -187,7 +187,8 @@ class _Builder:
         groups = group_by(finished, lambda e: json.dumps(e.fingerprint, sort_keys=True))
         if not groups:
             return [], notes
-        chosen, *others = sorted(groups.values(), key=_rank)
+        rank = _rank_evaluations if is_of_fusion else _rank
+        chosen, *others = sorted(groups.values(), key=rank)
         notes += _explain_groups(others, chosen)
         seeds = group_by(chosen, lambda e: e.seed)
         notes += [
@@ -268,6 +269,11 @@ def _rank(group: Sequence[Entry]) -> tuple[int, bool, int]:
     given = group[0].fingerprint
     num_changed = sum(given.get(key, value) != value for key, value in _FUSION_DEFAULTS.items())
     return -len({e.seed for e in group}), group[0].is_evaluation, num_changed
+
+
+def _rank_evaluations(group: Sequence[Entry]) -> tuple[bool, int, bool, int]:
+    """As :func:`_rank`, but evaluations come first."""
+    return not group[0].is_evaluation, *_rank(group)
 
 
 def _explain_groups(groups: Sequence[Sequence[Entry]], chosen: Sequence[Entry]) -> list[str]:

@@ -60,6 +60,8 @@ class PaperTable:
         rows: In the paper's order.
         reference: Index of the row that differences are to.
         main_backbone: Of the rows that other datasets than COCO have, too; None: no such rows.
+        is_of_fusion: The rows differ in the fusion alone, so they are to be of one network's
+            predictions: evaluations count before trainings.
     """
 
     number: int
@@ -68,6 +70,7 @@ class PaperTable:
     rows: tuple[PaperRow, ...]
     reference: int = 0
     main_backbone: str | None = None
+    is_of_fusion: bool = False
 
 
 def _row(
@@ -259,6 +262,7 @@ def _things_table(
         columns=_THINGS,
         rows=tuple(row(*parts) for parts in rows),
         main_backbone="x101-dcn",
+        is_of_fusion=True,
     )
 
 

@@ -107,6 +107,14 @@ def test_a_training_and_the_evaluation_of_its_cache_are_not_two_seeds(tmp_path):
     assert row.notes == ["1 run left out: kind of run is evaluation, not training"]
 
 
+def test_orders_are_compared_on_the_predictions_of_one_network(tmp_path):
+    for seed in (0, 1):
+        write_entry(tmp_path / f"trained{seed}", make_config(seed=seed))
+    write_entry(tmp_path / "cached", make_evaluation(tmp_path / "gone"))
+    row = find_row(make_table(tmp_path, 5), "heuristic (score)")
+    assert [e.folder.name for e in row.entries] == ["cached"]
+
+
 def test_the_same_seed_twice_counts_once(tmp_path):
     for name in ("a", "b"):
         write_entry(tmp_path / name, make_config(seed=4))
