@@ -10,7 +10,6 @@ from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
 from refine.reporting.bootstrap import (
     Interval,
-    Interval,
     bootstrap_difference,
     bootstrap_run,
     compute_pq,
