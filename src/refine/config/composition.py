@@ -40,8 +40,8 @@ def explain_null_section(error: AssertionError) -> Exception:
     if "Unexpected type for root" not in str(error):
         return error
     return RefineError(
-        "a setting lies below one that is null (data.toy.* without data=toy, say): choose the group "
-        "that has it first"
+        "a setting lies below one that is null (data.toy.* without data=toy, say): choose the "
+        "group that has it first"
     )
 
 
