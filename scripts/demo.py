@@ -2,9 +2,8 @@
 
     python scripts/demo.py
 
-Trains Panoptic-FPN and REFINE side by side on the same scenes for the same number of steps, caches
-what both predict, evaluates every part from the cache and draws pictures. No download, no GPU.
-Interrupted, the same command goes on.
+Trains Panoptic-FPN and REFINE side by side on the same scenes for as many steps, caches what both
+predict, evaluates each part from the cache, draws. Interrupted, the same command goes on.
 """
 
 import argparse
@@ -53,8 +52,9 @@ def demonstrate(args: argparse.Namespace) -> None:
     caches = [args.out / "predictions" / job.experiment for job in jobs]
     for job, cache in zip(jobs, caches, strict=True):
         save = [f"ckpt_path={quote(find_checkpoint(job))}", f"save_predictions={quote(cache)}"]
-        if not (cache / "index.json").is_file():  # a finished one
-            evaluate(*save, "trainer=cpu", "compute_ap=false", f"hydra.run.dir={quote(cache)}_run")
+        if not (cache / "index.json").is_file():
+            run_dir = f"hydra.run.dir={quote(args.out / 'saving' / job.experiment)}"
+            evaluate(*save, run_dir, "trainer=cpu", "compute_ap=false")
     folder = args.out / "parts"
     evaluate(
         *("-m", "sweep=components", f"predictions={quote(caches[1])}"),
