@@ -1,7 +1,7 @@
 import json
 from collections import Counter
-from dataclasses import asdict, replace
-from itertools import pairwise
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from refine.data.synthetic import (
     generate_scene,
     write_toy_dataset,
 )
+from refine.data.toy_depth import overlap
 from refine.data.toy_report import ToyReport, count_scene
 from refine.errors import RefineError
 from refine.options import ToyOptions
@@ -224,10 +225,38 @@ def test_ensure_writes_once(tmp_path):
     root = tmp_path / "data" / "toy"
     ensure_toy_dataset(root, TINY)
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    assert json.loads((root / "toy.json").read_text())["options"] == asdict(TINY)
+    recorded = json.loads((root / "toy.json").read_text())["options"]
+    assert ToyOptions(**recorded) == TINY
+    assert "crowded" not in recorded  # scenes of before the option stay valid
     ensure_toy_dataset(root, TINY)
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     assert [p.name for p in root.parent.iterdir()] == ["toy"]  # no draft is left behind
+
+
+def test_crowded_scenes_are_another_dataset(tmp_path):
+    ensure_toy_dataset(tmp_path / "toy", TINY)
+    with pytest.raises(RefineError, match='"crowded": true'):
+        ensure_toy_dataset(tmp_path / "toy", replace(TINY, crowded=True))
+
+
+def test_crowded_scenes_hide_more():
+    shares = {
+        crowded: [
+            overlap(one.mask, other.mask)
+            for index in range(12)
+            for one, other in combinations(
+                [
+                    thing
+                    for thing in generate_scene(ToyOptions(crowded=crowded), "val", index).objects
+                    if not thing.is_crowd
+                ],
+                2,
+            )
+        ]
+        for crowded in (False, True)
+    }
+    many = {crowded: sum(share >= 0.45 for share in found) for crowded, found in shares.items()}
+    assert many[True] > 2 * many[False]
 
 
 def test_ensure_fills_an_empty_folder(tmp_path):
