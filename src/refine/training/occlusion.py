@@ -113,7 +113,8 @@ class OcclusionModule(HeadModule):
 
         Args:
             batch: With targets and their pairs.
-            generator: Draws ``max_pairs`` an image; None takes all.
+            generator: Draws ``max_pairs`` an image; None takes all, but none of images that only
+                fill up a distributed sampler.
         """
         targets, network = batch.targets, self.pipeline.network
         if self.options.pairs == "predicted":
@@ -126,6 +127,9 @@ class OcclusionModule(HeadModule):
             pairs = [_pairs_of(t) for t in targets]
         if generator is not None:
             pairs = [_draw(p, self.options.max_pairs, generator) for p in pairs]
+        else:
+            is_padding = [sample.is_padding for sample in batch.samples]
+            pairs = [p[:0] if skip else p for p, skip in zip(pairs, is_padding, strict=True)]
         return _join(observations, pairs)
 
 

@@ -40,8 +40,11 @@ class RankingModule(HeadModule):
             batch, [t.boxes for t in targets], [t.labels for t in targets]
         )
         size = (batch.images.shape[-2] // CELL_PX, batch.images.shape[-1] // CELL_PX)
-        for observation, target in zip(observations, targets, strict=True):
+        images = zip(observations, targets, batch.samples, strict=True)
+        for observation, target, sample in images:
             assert target.pairs is not None
+            if sample.is_padding:  # only fills up a distributed sampler
+                continue
             raw = observation.raw
             masks = raw.mask_logits.float().sigmoid()
             scores = {

@@ -1,10 +1,24 @@
 """Pairs of a batch: true ones, predicted ones, both orders of each."""
 
+import numpy as np
 import pytest
 import torch
 
+from fake_batches import NUM_THINGS, fake_batch, fake_sample, tiny_network
 from refine.losses.occlusion import occlusion_loss, order_pairs
-from refine.training.occlusion import _join, find_predicted_pairs
+from refine.modules.occlusion import OcclusionHead
+from refine.modules.ranking import RankingHead
+from refine.options import (
+    FusionOptions,
+    OcclusionOptions,
+    OcclusionStageOptions,
+    OptimizerOptions,
+    RankingOptions,
+    ScheduleOptions,
+)
+from refine.pipeline import Pipeline
+from refine.training.occlusion import OcclusionModule, _join, find_predicted_pairs
+from refine.training.ranking import RankingModule
 from refine.types import Observation, RawPrediction, TrainingTarget
 
 
@@ -90,3 +104,36 @@ def test_images_are_joined_with_only_what_pairs_need():
     none = _join([_observation([A], [0])], [torch.zeros((0, 2), dtype=torch.int64)])
     assert none.pairs.shape == (0, 2)
     assert none.features.shape == (0, 2, 14, 14)
+
+
+@pytest.mark.parametrize("stage", ["occlusion", "ranking"])
+def test_repeats_that_fill_up_a_sampler_are_not_counted(stage):
+    rng = np.random.default_rng(0)
+    samples = [fake_sample(rng, num_instances=2) for _ in range(3)]
+    for sample in samples:
+        sample.target.pairs = torch.tensor([[1, 0]])
+    samples[2].is_padding = True
+    module = _module(stage)
+    module.validation_step(fake_batch(samples))
+    assert int(module.accuracy.num_pairs) == 2
+
+
+def _module(stage):
+    pipeline = Pipeline(
+        tiny_network().eval(),
+        num_things=NUM_THINGS,
+        fusion=FusionOptions(),
+        stuff_area_limit_px=0,
+        heads={
+            "strong": OcclusionHead(32, NUM_THINGS, options=OcclusionOptions(channels=8)),
+            "srm": RankingHead(NUM_THINGS, options=RankingOptions()),
+        },
+    )
+    common = {
+        "optimizer": OptimizerOptions(), "schedule": ScheduleOptions(), "seed": 0, "record": {},
+    }  # fmt: skip
+    if stage == "ranking":
+        return RankingModule(pipeline, ["srm"], **common)
+    counts = torch.zeros(NUM_THINGS, NUM_THINGS, dtype=torch.int64)
+    options = OcclusionStageOptions()
+    return OcclusionModule(pipeline, ["strong"], options=options, category_pairs=counts, **common)
