@@ -15,6 +15,7 @@ from refine.evaluate import evaluate_pipeline
 from refine.models.order_heads import needed_head
 from refine.options import DataOptions, FusionOptions, ModelOptions, RelationsOptions
 from refine.results import is_finished, read_metrics, say
+from refine.train_heads import last_checkpoint
 
 TrainStage = Callable[[DictConfig, Path | None], dict[str, float | int]]
 
@@ -40,6 +41,11 @@ def train_all(cfg: DictConfig, train_stage: TrainStage) -> dict[str, float | int
     """
     if cfg.ckpt_path is not None:
         raise RefineError("stage=all resumes by itself: give hydra.run.dir=FOLDER, not ckpt_path=")
+    if not cfg.all_stages or cfg.all_stages[0] != "panoptic":
+        raise RefineError(
+            f"all_stages={list(cfg.all_stages)}: the detector comes first; the paper's recipe is "
+            "[panoptic, occlusion]"
+        )
     run_dir = Path(cfg.run_dir)
     if is_finished(run_dir, to_plain(cfg)):
         say(f"finished before: {run_dir}")
@@ -79,9 +85,8 @@ def require_no_head(cfg: DictConfig) -> None:
 
 def find_checkpoint(run_dir: Path) -> Path:
     """The checkpoint that a finished stage hands on: its best, or else its last one."""
-    folder = run_dir / "checkpoints"
-    best = folder / "best.ckpt"
-    return best if best.is_file() else folder / "last.ckpt"
+    best = run_dir / "checkpoints" / "best.ckpt"
+    return best if best.is_file() else last_checkpoint(run_dir)
 
 
 def _configure_stage(cfg: DictConfig, stage: str, detector: Path | None) -> DictConfig:
@@ -102,7 +107,7 @@ def _run_stage(cfg: DictConfig, train_stage: TrainStage) -> None:
         say(f"stage {cfg.stage}: finished before")
         return
     _require_same_run(run_dir, to_plain(cfg))
-    last = run_dir / "checkpoints" / "last.ckpt"
+    last = last_checkpoint(run_dir)
     say(f"stage {cfg.stage}: {'goes on' if last.is_file() else 'starts'}")
     train_stage(cfg, last if last.is_file() else None)
 

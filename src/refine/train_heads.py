@@ -86,7 +86,7 @@ def last_checkpoint(run_dir: Path) -> Path:
 
 
 def _data_options(cfg: DictConfig, detector: Checkpoint) -> DataOptions:
-    """The composed data, at the image size that the detector was trained for."""
+    """The composed data; image sizes may differ from the detector's, its anchors may not."""
     data = to_options(cfg.data, DataOptions)
     recorded = to_options(OmegaConf.create(detector.config["data"]), DataOptions)
     if data.anchors != recorded.anchors:

@@ -141,6 +141,8 @@ def test_the_recipe_goes_on_where_it_was_interrupted(start, tmp_path, monkeypatc
         (["stage=relations"], "stage=relations: expected panoptic"),
         (["fusion=soe"], "stage=panoptic does not train"),
         ([*RECIPE, "ckpt_path=x.ckpt"], "resumes by itself"),
+        ([*RECIPE, "all_stages=[]"], "the detector comes first"),
+        ([*RECIPE, "all_stages=[occlusion]"], "the detector comes first"),
         (["stage=occlusion", "occlusion.max_pairs=0", "detector_ckpt_path={it}"], "max_pairs"),
         (["stage=occlusion", "detector_ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
     ],
