@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from refine.coco_format.annotations import load_panoptic_json
-from refine.errors import RefineError
+from refine.errors import run_script
 from refine.reporting.bootstrap import NUM_RESAMPLES, Interval, bootstrap_difference, bootstrap_run
 from refine.reporting.images import ImageChange, find_largest_changes
 from refine.reporting.runs import Run, read_run
@@ -96,12 +96,7 @@ def compare(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        print("\n".join(compare(parse_args(argv))))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_script(lambda: print("\n".join(compare(parse_args(argv)))))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from refine.errors import RefineError
+from refine.errors import RefineError, run_script
 from refine.reporting.bootstrap import NUM_RESAMPLES
 from refine.reporting.halves import choose_on_half
 from refine.reporting.runs import Run, read_run
@@ -72,12 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--key", choices=KEYS, default="pq", help="what is chosen by")
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES)
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
-    try:
-        print("\n".join(describe(parser.parse_args(argv))))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_script(lambda: print("\n".join(describe(parser.parse_args(argv)))))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from refine.config.instantiate import to_options
-from refine.errors import RefineError
+from refine.errors import run_script
 from refine.options import FusionOptions
 from refine.reporting.cached_images import CachedImages
 from refine.reporting.figure_panels import (
@@ -66,12 +66,7 @@ def draw(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        print("\n".join(draw(parse_args(argv))))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_script(lambda: print("\n".join(draw(parse_args(argv)))))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine.errors import RefineError
+from refine.errors import run_script
 from refine.options import FusionOptions
 from refine.reporting.ablation import choose_dataset
 from refine.reporting.bootstrap import NUM_RESAMPLES
@@ -95,12 +95,7 @@ def report(args: argparse.Namespace) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    try:
-        print("\n".join(report(parse_args(argv))))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_script(lambda: print("\n".join(report(parse_args(argv)))))
 
 
 if __name__ == "__main__":

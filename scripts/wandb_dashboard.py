@@ -14,7 +14,7 @@ import json
 import sys
 from typing import Any
 
-from refine.errors import RefineError
+from refine.errors import RefineError, run_script
 from refine.reporting.dashboard import STEP, Dashboard, Panel, describe_dashboard
 
 
@@ -99,19 +99,19 @@ def save(dashboard: Dashboard, *, url: str | None) -> str:
     return str(workspace.url)
 
 
+def show_or_save(args: argparse.Namespace) -> None:
+    """Print the specification, or write the dashboard and print its address."""
+    dashboard = describe_dashboard(args.project, name=args.name, group=args.group)
+    if args.dry_run:
+        print(json.dumps(dashboard.to_json(), indent=1))
+    else:
+        print(save(dashboard, url=args.update))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = parse_args(argv)
-    try:
-        dashboard = describe_dashboard(args.project, name=args.name, group=args.group)
-        if args.dry_run:
-            print(json.dumps(dashboard.to_json(), indent=1))
-        else:
-            print(save(dashboard, url=args.update))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_script(lambda: show_or_save(args))
 
 
 if __name__ == "__main__":
