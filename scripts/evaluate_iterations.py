@@ -7,15 +7,10 @@ import argparse
 import itertools
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-from refine.assembly import restore_pipeline
-from refine.checkpoint import check_categories, read_checkpoint
-from refine.config.instantiate import to_options
-from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
-from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.evaluate import open_checkpoint
 from refine.reporting.curves import ITERATIONS_NAME
 from refine.results import write_text
 from refine.training.iterations import IterationEvaluation
@@ -25,20 +20,7 @@ _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
 
 def evaluate(args: argparse.Namespace) -> list[dict[str, float]]:
     """Metrics of iterations 0 to T."""
-    checkpoint = read_checkpoint(args.checkpoint)
-    data = to_options(checkpoint.config["data"], DataOptions)
-    if args.data_root is not None:
-        data = replace(data, root=str(args.data_root))
-    datamodule = PanopticDataModule(data, seed=0)
-    datamodule.prepare_data()
-    datamodule.setup("validate")
-    check_categories(checkpoint, datamodule.categories, root=data.root)
-    pipeline = restore_pipeline(
-        checkpoint,
-        to_options(checkpoint.config["model"], ModelOptions),
-        data,
-        to_options(checkpoint.config["fusion"], FusionOptions),
-    )
+    pipeline, datamodule = open_checkpoint(args.checkpoint, data_root=args.data_root)
     batches = itertools.islice(datamodule.val_dataloader(), args.images)
     return IterationEvaluation(pipeline, datamodule.categories).run(batches)
 

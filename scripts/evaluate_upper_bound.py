@@ -11,7 +11,6 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -20,13 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refine.assembly import restore_pipeline
-from refine.checkpoint import check_categories, read_checkpoint
-from refine.config.instantiate import to_options
-from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
+from refine.evaluate import open_checkpoint
 from refine.modules.ibpp import IBPP, STRIDE, Canvas
-from refine.options import DataOptions, FusionOptions, ModelOptions
 from refine.training.evaluation import Evaluation
 from refine.types import Batch
 
@@ -70,23 +65,13 @@ def tell_truth(ibpp: IBPP, truth: Tensor, *, num_things: int, canvas: bool, maps
 
 def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float | int]]:
     """Metrics of every row."""
-    checkpoint = read_checkpoint(args.checkpoint)
-    data = to_options(checkpoint.config["data"], DataOptions)
-    if args.data_root is not None:
-        data = replace(data, root=str(args.data_root))
-    datamodule = PanopticDataModule(data, seed=0)
-    datamodule.prepare_data()
-    datamodule.setup("validate")
-    categories = datamodule.categories
-    check_categories(checkpoint, categories, root=data.root)
-    model = to_options(checkpoint.config["model"], ModelOptions)
-    fusion = to_options(checkpoint.config["fusion"], FusionOptions)
-    if not model.ibpp.num_iterations:
-        raise RefineError(f"{args.checkpoint}: a network without iterations; nothing crosses in it")
     results = {}
     for name, (canvas, maps) in ROWS.items():
-        pipeline = restore_pipeline(checkpoint, model, data, fusion)
-        evaluation = Evaluation(categories, fusion)
+        pipeline, datamodule = open_checkpoint(args.checkpoint, data_root=args.data_root)
+        if not pipeline.network.num_iterations:
+            raise RefineError(f"{args.checkpoint}: a network without iterations; nothing crosses")
+        categories = datamodule.categories
+        evaluation = Evaluation(categories, pipeline.fusion)
         for batch in itertools.islice(datamodule.val_dataloader(), args.images):
             truth, things = true_categories(batch, len(categories)), categories.num_things
             ibpp = pipeline.network.ibpp

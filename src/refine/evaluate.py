@@ -15,7 +15,7 @@ from refine.callbacks.pictures import Pictures
 from refine.callbacks.save_predictions import SavePredictions
 from refine.checkpoint import Checkpoint, check_categories, read_checkpoint
 from refine.config.command import run_command
-from refine.config.instantiate import build_trainer, to_plain
+from refine.config.instantiate import build_trainer, to_options, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
@@ -27,7 +27,13 @@ from refine.evaluate_predictions import (
 )
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
-from refine.options import DataOptions, OptimizerOptions, ScheduleOptions
+from refine.options import (
+    DataOptions,
+    FusionOptions,
+    ModelOptions,
+    OptimizerOptions,
+    ScheduleOptions,
+)
 from refine.pipeline import Pipeline
 from refine.results import (
     is_finished,
@@ -149,6 +155,29 @@ def _evaluate_and_save(
     say(f"{len(image_ids) - len(missing)} predictions were there; results are those of the cache")
     cfg.predictions, cfg.ckpt_path = cfg.save_predictions, None
     return evaluate_predictions(cfg, overrides)
+
+
+def open_checkpoint(
+    path: Path, *, data_root: Path | None = None
+) -> tuple[Pipeline, PanopticDataModule]:
+    """A checkpoint's pipeline in eval mode, and the evaluation split of its own data.
+
+    Args:
+        path: Of ``refine.train``.
+        data_root: Where the data lie now; None is where they lay in training.
+
+    Raises:
+        RefineError: A bad checkpoint, or other data than it was trained on.
+    """
+    checkpoint = read_checkpoint(path)
+    data = to_options(checkpoint.config["data"], DataOptions)
+    if data_root is not None:
+        data = replace(data, root=str(data_root))
+    datamodule = _open_data(data, seed=0)
+    check_categories(checkpoint, datamodule.categories, root=data.root)
+    model = to_options(checkpoint.config["model"], ModelOptions)
+    fusion = to_options(checkpoint.config["fusion"], FusionOptions)
+    return restore_pipeline(checkpoint, model, data, fusion), datamodule
 
 
 def _open_data(options: DataOptions, *, seed: int) -> PanopticDataModule:
