@@ -2,10 +2,11 @@
 PY ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEEDS ?= 1
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types format arch check benchmark build clean
+.PHONY: help install demo ablation test test-all lint types format arch check benchmark build clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -21,6 +22,9 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP) ## baseline, + IBPP, + SOE, + UE on toy scenes: train, evaluate, draw (no download, no GPU)
 	$(BIN)/python scripts/demo.py
+
+ablation: $(STAMP) ## tables 3 to 6 and a report on toy scenes, in runs/ablation; SEEDS=3 for more
+	$(BIN)/python scripts/ablation.py --seeds $(SEEDS)
 
 test: $(STAMP) ## the test suite without its slow part
 	$(BIN)/python -m pytest -m "not slow"

@@ -15,6 +15,7 @@ from refine.errors import RefineError, run_script
 from refine.reporting.bootstrap import NUM_RESAMPLES
 from refine.reporting.halves import choose_on_half
 from refine.reporting.runs import Run, read_run
+from refine.results import write_text
 
 KEYS = ("pq", "pq_things", "pq_stuff")
 
@@ -61,6 +62,15 @@ def describe(args: argparse.Namespace) -> list[str]:
     return lines
 
 
+def write(args: argparse.Namespace) -> None:
+    """Print the comparison, or write it to a file."""
+    text = "\n".join(describe(args))
+    if args.out is None:
+        print(text)
+    else:
+        write_text(args.out, f"{text}\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -72,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--key", choices=KEYS, default="pq", help="what is chosen by")
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES)
     parser.add_argument("--seed", type=int, default=0, help="of the resamples")
-    return run_script(lambda: print("\n".join(describe(parser.parse_args(argv)))))
+    parser.add_argument("--out", type=Path, help="file; default: standard output")
+    return run_script(lambda: write(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

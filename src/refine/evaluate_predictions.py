@@ -115,7 +115,12 @@ def open_cache(
         score_thresh=(
             fusion.merge.score_thresh if fusion.panoptic_only else options["model"].roi.score_thresh
         ),
-        checkpoint={"weights": weights, "config": config, "heads": _hash_heads(pipeline)},
+        checkpoint={
+            "weights": weights,
+            "config": config,
+            "heads": _hash_heads(pipeline),
+            "seed": checkpoint.config.get("seed"),
+        },
         occlusion_heads=tuple(k for k, h in pipeline.heads.items() if not is_ranking(h)),
         ranking_heads=tuple(k for k, h in pipeline.heads.items() if is_ranking(h)),
     )

@@ -14,13 +14,10 @@ from refine.errors import RefineError
 from refine.evaluate import evaluate_pipeline
 from refine.models.order_heads import needed_head
 from refine.options import DataOptions, FusionOptions, ModelOptions, RelationsOptions
-from refine.results import is_finished, read_metrics, say
+from refine.results import changed_sections, is_finished, read_metrics, say
 from refine.train_heads import last_checkpoint
 
 TrainStage = Callable[[DictConfig, Path | None], dict[str, float | int]]
-
-_MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
-"""Sections that a stage may be resumed with other values of."""
 
 
 def train_all(cfg: DictConfig, train_stage: TrainStage) -> dict[str, float | int]:
@@ -116,14 +113,9 @@ def _require_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
     recorded = run_dir / "config.yaml"
     if not recorded.is_file():
         return
-    before: dict[str, Any] = to_plain(OmegaConf.load(recorded))
-    changed = [
-        key
-        for key in sorted(before.keys() | config.keys())
-        if key not in _MAY_CHANGE and before.get(key) != config.get(key)
-    ]
+    changed = changed_sections(to_plain(OmegaConf.load(recorded)), config)
     if changed:
         raise RefineError(
-            f"{run_dir} holds a run with another {', '.join(map(str, changed))}; choose another "
+            f"{run_dir} holds a run with another {', '.join(changed)}; choose another "
             "folder with hydra.run.dir=FOLDER"
         )

@@ -15,6 +15,9 @@ from refine.metrics.report import QualityTable
 
 _CONSOLE = Console()
 
+_MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
+"""Sections that a run may be resumed with other values of."""
+
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
@@ -63,6 +66,22 @@ def is_finished(run_dir: Path, config: Mapping[str, Any]) -> bool:
     """Whether a run of this very configuration has ended in this directory."""
     done = run_dir / "DONE"
     return done.is_file() and done.read_text().strip() == config_hash(config)
+
+
+def changed_sections(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Top-level keys in which two configurations are those of different runs.
+
+    What does not change what is learned may differ (trainer, logger, pictures).
+
+    Args:
+        before: Resolved configuration of a run, as plain containers.
+        config: Of the run that is to go on from it.
+    """
+    return [
+        str(key)
+        for key in sorted(before.keys() | config.keys())
+        if key not in _MAY_CHANGE and before.get(key) != config.get(key)
+    ]
 
 
 def read_metrics(run_dir: Path) -> dict[str, float | int]:

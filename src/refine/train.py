@@ -30,8 +30,8 @@ from refine.options import (
     ScheduleOptions,
 )
 from refine.recipe import require_no_head, train_all
-from refine.results import is_finished, read_metrics, say, write_config
-from refine.train_heads import HEAD_STAGES, train_heads
+from refine.results import changed_sections, is_finished, read_metrics, say, write_config
+from refine.train_heads import HEAD_STAGES, last_checkpoint, train_heads
 from refine.training.panoptic import PanopticModule
 
 
@@ -169,13 +169,29 @@ def _build_all(group: Mapping[Any, Any] | None) -> list[Any]:
     return [build(node) for node in (group or {}).values() if node is not None]
 
 
-def _task(cfg: DictConfig) -> float:
+def train_job(cfg: DictConfig) -> dict[str, float | int]:
+    """Train a job of a multirun: kept if it was finished before, resumed if it was interrupted.
+
+    A directory that holds a run of another configuration is trained anew.
+    """
     limit_validation(cfg)  # before the comparison with what a finished run has recorded
-    run_dir = Path(cfg.run_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and is_finished(run_dir, to_plain(cfg)):
+    run_dir, config = Path(cfg.run_dir), to_plain(cfg)
+    if is_finished(run_dir, config):
         say(f"finished before: {run_dir}")
-        return _objective(read_metrics(run_dir))
-    return _objective(train(cfg))
+        return read_metrics(run_dir)
+    last = last_checkpoint(run_dir)
+    if cfg.stage == "all" or not last.is_file():  # the recipe resumes its stages by itself
+        return train(cfg)
+    # config.yaml may be newer than the checkpoint, which knows what it is of
+    if changed_sections(read_checkpoint(last).config, config):
+        return train(cfg)
+    say(f"goes on: {run_dir}")
+    return train_stage(cfg, last)
+
+
+def _task(cfg: DictConfig) -> float:
+    is_multirun = HydraConfig.get().mode == RunMode.MULTIRUN
+    return _objective(train_job(cfg) if is_multirun else train(cfg))
 
 
 def _objective(metrics: Mapping[str, float | int]) -> float:

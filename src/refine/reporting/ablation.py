@@ -189,12 +189,12 @@ class _Builder:
             return [], notes
         rank = _rank_evaluations if is_of_fusion else _rank
         chosen, *others = sorted(groups.values(), key=rank)
-        notes += _explain_groups(others, chosen)
         seeds = group_by(chosen, lambda e: e.seed)
+        notes += _explain_groups(_leave_repeated(others, seeds), chosen)
         notes += [
             f"{len(same)} runs of {seed}: {same[0].name} counts"
             for seed, same in seeds.items()
-            if len(same) > 1
+            if len(same) > 1 and not _agree(same)
         ]
         return [same[0] for same in seeds.values()], notes
 
@@ -244,6 +244,35 @@ class _Builder:
 _HELD_EQUAL = ("schedule.", "optimizer.", "data.batch_size", "data.image.", "fusion.merge.")
 _FUSION_DEFAULTS = dict(flatten({"fusion": asdict(FusionOptions())}))
 _STATES = {"failed": "failed", "unfinished": "has not finished"}
+
+
+_SHARED = ("model.", "fusion.", "data.")  # what trainings and evaluations both record
+_CACHE_TOLERANCE = 5e-4
+"""Between the PQ of a compact prediction cache and that of its network (docs/results.md)."""
+
+
+def _agree(runs: Sequence[Entry]) -> bool:
+    """Whether they are one computation done several times, as sweeps that share a setting do."""
+    values = [run.metrics["pq"] for run in runs]
+    return max(values) - min(values) <= _CACHE_TOLERANCE
+
+
+def _leave_repeated(
+    groups: Sequence[Sequence[Entry]], chosen: Mapping[str, Sequence[Entry]]
+) -> list[list[Entry]]:
+    """Without evaluations that only repeat what a chosen training found itself, or the reverse."""
+    left = ([e for e in group if not _is_repeated(e, chosen.get(e.seed))] for group in groups)
+    return [group for group in left if group]
+
+
+def _is_repeated(entry: Entry, chosen: Sequence[Entry] | None) -> bool:
+    if not chosen or entry.is_evaluation == chosen[0].is_evaluation:
+        return False
+    theirs, ours = (
+        {k: v for k, v in e.fingerprint.items() if k.startswith(_SHARED)}
+        for e in (entry, chosen[0])
+    )
+    return theirs == ours and _agree([entry, chosen[0]])
 
 
 def _pair_seeds(

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from refine.errors import RefineError
+from refine.options import ToyOptions
 from refine.reporting.rows import Settings, read_settings
 from refine.reporting.runs import Run, read_metrics, read_run
 from refine.reporting.study import LOG_NAME, flatten
@@ -28,7 +29,7 @@ _NO_RUNS = ("checkpoints", "pictures", "images", ".hydra", "wandb")
 _HEAD_STAGES = ("occlusion", "ranking")  # they have no panoptic quality
 _DATA_PLACES = ("root", "num_workers", "cache_dir", "occlusion_pairs")
 _DATA_CONTENT = ("val_split", "val_image_ids")
-_TOY_CONTENT = ("seed", "num_val", "height_px", "width_px")
+_TOY_CONTENT = ("seed", "num_val", "height_px", "width_px", "crowded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ class Entry:
         metrics: As ``metrics.json``; empty unless it has finished.
         dataset: What it was evaluated on.
         folder: None if it is not on this disk.
+        network_seed: Seed of the training of the network that an evaluation read, if it is known.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Entry:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     folder: Path | None = None
+    network_seed: int | None = None
 
     @cached_property
     def settings(self) -> Settings | None:
@@ -112,7 +115,7 @@ class Entry:
         """What tells repetitions of one configuration apart."""
         if not self.is_evaluation:
             return f"seed {self.config.get('seed')}"
-        return str(self.source)
+        return str(self.source) if self.network_seed is None else f"seed {self.network_seed}"
 
     @cached_property
     def fingerprint(self) -> Mapping[str, Any]:
@@ -225,7 +228,7 @@ def _wandb_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def _read_entry(folder: Path) -> Entry | None:
     """None for a stage that trains heads: it has no panoptic quality."""
-    config = _read_config(folder)
+    config, network_seed = _read_config(folder)
     if config.get("stage") in _HEAD_STAGES:
         return None
     if not (folder / "DONE").is_file():
@@ -237,6 +240,7 @@ def _read_entry(folder: Path) -> Entry | None:
             reason=reason,
             dataset=_dataset(config, {}),
             folder=folder,
+            network_seed=network_seed,
         )
     metrics = read_metrics(folder)
     if not isinstance(metrics.get("pq"), int | float):
@@ -248,6 +252,7 @@ def _read_entry(folder: Path) -> Entry | None:
         metrics=metrics,
         dataset=_dataset(config, metrics, _read_categories(folder)),
         folder=folder,
+        network_seed=network_seed,
     )
 
 
@@ -264,12 +269,15 @@ def _explain(folder: Path) -> tuple[State, str]:
     return "failed", last[:200]
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    config = _load_yaml(path)
+def _read_config(folder: Path) -> tuple[dict[str, Any], int | None]:
+    """The configuration; ``model``, ``data`` and seed of the network that an evaluation read."""
+    config = _load_yaml(folder / "config.yaml")
     source = _source(config) if "predictions" in config else None
     recorded = None if source is None else _read_source(source)
-    return config if recorded is None else config | recorded
+    if recorded is None:
+        return config, None
+    network_seed = recorded.pop("seed")
+    return config | recorded, network_seed
 
 
 def _source(config: Mapping[str, Any]) -> Path | None:
@@ -280,16 +288,18 @@ def _source(config: Mapping[str, Any]) -> Path | None:
 
 
 def _read_source(source: Path) -> dict[str, Any] | None:
-    """``model`` and ``data`` of the network; None if its files are gone.
+    """``model``, ``data`` and ``seed`` of the network; None if its files are gone.
 
     A checkpoint lies in ``RUN/checkpoints/``, and that run's configuration tells the network.
     """
     try:
         if source.suffix == ".ckpt":
             content = _load_yaml(source.parent.parent / "config.yaml")
+            seed = content.get("seed")
         else:
-            content = json.loads((source / "header.json").read_text())["checkpoint"]["config"]
-        return {name: content[name] for name in ("model", "data")}
+            checkpoint = json.loads((source / "header.json").read_text())["checkpoint"]
+            content, seed = checkpoint["config"], checkpoint.get("seed")
+        return {"model": content["model"], "data": content["data"], "seed": seed}
     except (OSError, ValueError, KeyError, TypeError, RefineError):
         return None
 
@@ -315,7 +325,8 @@ def _dataset(
     data = config.get("data") or {}
     toy = data.get("toy")
     if toy:
-        name, content = "toy scenes", {key: toy.get(key) for key in _TOY_CONTENT}
+        known = asdict(ToyOptions()) | dict(toy)  # older runs lack the younger keys
+        name, content = "toy scenes", {key: known[key] for key in _TOY_CONTENT}
     else:
         name, content = str(data.get("val_split")), {key: data.get(key) for key in _DATA_CONTENT}
     number = metrics.get("num_images")

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -12,10 +13,16 @@ from made_up_ablation import (
 )
 from refine.errors import RefineError
 from refine.reporting.ablation import build_tables, choose_dataset
-from refine.reporting.bootstrap import bootstrap_difference, bootstrap_run
+from refine.reporting.bootstrap import (
+    bootstrap_difference,
+    bootstrap_run,
+    difference_intervals,
+    resample,
+)
 from refine.reporting.entries import read_entries
 from refine.reporting.paper import TABLES
 from refine.reporting.runs import read_run
+from refine.results import write_text
 
 
 def make_table(root, number=3, *, num_resamples=50):
@@ -116,11 +123,57 @@ def test_orders_are_compared_on_the_predictions_of_one_network(tmp_path):
 
 
 def test_the_same_seed_twice_counts_once(tmp_path):
+    for name, quality in (("a", 0.8), ("b", 0.9)):
+        write_entry(tmp_path / name, make_config(seed=4), quality=quality)
+    row = find_row(make_table(tmp_path), "+ IBPP")
+    assert [e.folder.name for e in row.entries] == ["a"]
+    assert row.notes == [f"2 runs of seed 4: {tmp_path / 'a'} counts"]
+
+
+def test_one_computation_done_twice_needs_no_note(tmp_path):
+    """As sweeps do that share a setting."""
     for name in ("a", "b"):
         write_entry(tmp_path / name, make_config(seed=4))
     row = find_row(make_table(tmp_path), "+ IBPP")
     assert [e.folder.name for e in row.entries] == ["a"]
-    assert row.notes == [f"2 runs of seed 4: {tmp_path / 'a'} counts"]
+    assert row.notes == []
+
+
+def test_evaluations_of_several_seeds_are_paired_with_their_trainings(tmp_path):
+    for seed in (0, 1, 2):
+        write_entry(
+            tmp_path / f"plain{seed}",
+            make_config(iterations=0, cascade=False, seed=seed),
+            seed=seed,
+        )
+        config = make_config(relations=SOE)
+        cache = tmp_path / f"cache{seed}"
+        checkpoint = {"config": config, "seed": seed}
+        write_text(cache / "header.json", json.dumps({"checkpoint": checkpoint}))
+        if seed:
+            write_entry(tmp_path / f"soe{seed}", make_evaluation(cache, relations=SOE), seed=seed)
+    table = make_table(tmp_path)
+    base, row = find_row(table, "Panoptic-FPN"), find_row(table, "+ IBPP + SOE")
+    assert [e.seed for e in row.entries] == ["seed 1", "seed 2"]
+    own = [read_run(e.folder) for e in row.entries]
+    reference = [read_run(e.folder) for e in base.entries if e.seed != "seed 0"]
+    both = ([resample(r, num_resamples=50) for r in runs] for runs in (reference, own))
+    assert row.difference == difference_intervals(*both)["pq"]
+
+
+def test_crowded_scenes_are_another_dataset(tmp_path):
+    write_entry(tmp_path / "a", make_config(seed=0))
+    crowded, older = make_config(seed=1), make_config(seed=2)
+    crowded["data"]["toy"]["crowded"] = True
+    del older["data"]["toy"]["crowded"]  # recorded before there was a choice
+    write_entry(tmp_path / "b", crowded)
+    row = find_row(make_table(tmp_path), "+ IBPP")
+    assert [e.folder.name for e in row.entries] == ["a"]
+    (note,) = row.notes
+    assert "another dataset" in note
+    write_entry(tmp_path / "c", older)
+    entries, _ = read_entries([tmp_path])
+    assert [e.dataset.contradicts(entries[0].dataset) for e in entries] == [False, True, False]
 
 
 def test_damaged_counts_cost_the_interval_only(tmp_path):
