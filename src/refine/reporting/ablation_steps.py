@@ -110,6 +110,7 @@ class AblationSteps:
             self._script("ablation_table", tables, str(self.out), "--tables", *"3456"),
             self._compare("sigma", sigma, reference="strong_baseline", key="pq_things"),
             self._compare("unknown_erasing", threshold, reference="heuristic", key="pq_stuff"),
+            self._script("figures", ("figures", self.out / "figures"), caches[0]),
             self._script(
                 "report",
                 ("report", self.report),
