@@ -8,7 +8,9 @@ half that did not choose, with its paired 95 % interval.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from refine.errors import RefineError, run_script
@@ -21,15 +23,30 @@ KEYS = ("pq", "pq_things", "pq_stuff")
 
 
 def read_sweep(folder: Path) -> list[Run]:
-    """The finished runs of a sweep, by name.
+    """The finished runs of a sweep, by name, numbers in their order.
 
     Raises:
         RefineError: There are none.
     """
-    folders = sorted(path.parent for path in folder.glob("*/DONE"))
+    folders = sorted((path.parent for path in folder.glob("*/DONE")), key=_natural_order)
     if not folders:
         raise RefineError(f"{folder}: no finished run in it; name the folder of a sweep")
     return [read_run(path) for path in folders]
+
+
+def _natural_order(folder: Path) -> list[tuple[bool, float, str]]:
+    parts = re.split(r"(\d+(?:\.\d+)?)", folder.name)  # text and numbers by turns
+    return [(k % 2 == 1, float(part) if k % 2 else 0.0, part) for k, part in enumerate(parts)]
+
+
+def name_settings(runs: Sequence[Run]) -> dict[Path, str]:
+    """What tells the runs of a sweep apart: of their overrides those that not all have."""
+    overrides = {run.folder: run.folder.name.split(",") for run in runs}
+    shared = set.intersection(*map(set, overrides.values())) if len(runs) > 1 else set()
+    return {
+        folder: ",".join(o for o in of_run if o not in shared)
+        for folder, of_run in overrides.items()
+    }
 
 
 def describe(args: argparse.Namespace) -> list[str]:
@@ -38,7 +55,8 @@ def describe(args: argparse.Namespace) -> list[str]:
     choice = choose_on_half(
         runs, reference, key=args.key, num_resamples=args.resamples, seed=args.seed
     )
-    erased = any("erased_segments" in run.metrics for run in runs)
+    erased = any(run.metrics.get("erased_segments") for run in runs)
+    names = name_settings(runs)
     lines = [
         f"{args.key} x 100; chosen on {(len(reference.image_ids) + 1) // 2} images, reported on "
         f"{len(reference.image_ids) // 2} others",
@@ -47,8 +65,12 @@ def describe(args: argparse.Namespace) -> list[str]:
         "|---|---:|---:|" + ("---:|" if erased else ""),
     ]
     for run, choosing, reporting in zip(runs, choice.choosing, choice.reporting, strict=True):
-        name = f"**{run.folder.name}**" if run is choice.chosen else run.folder.name
-        cells = [name, f"{100 * choosing:.2f}", f"{100 * reporting:.2f}"]
+        name = names[run.folder]
+        cells = [
+            f"**{name}**" if run is choice.chosen else name,
+            f"{100 * choosing:.2f}",
+            f"{100 * reporting:.2f}",
+        ]
         if erased:
             counts = [int(run.metrics[key]) for key in ("erased_segments", "erased_wrong")]
             share = f" ({100 * counts[1] / counts[0]:.0f} %)" if counts[0] else ""
