@@ -176,3 +176,17 @@ def test_command_line_ends_with_one_line(tmp_path, command, arguments, expected)
     assert lines[0].startswith("error: ")
     assert expected in lines[0]
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_an_interrupted_command_says_so_in_one_line(tmp_path):
+    code = (
+        "import sys, refine.train as command\n"
+        "def train(cfg): raise KeyboardInterrupt\n"
+        "command.train = train\n"
+        "sys.argv = ['train', 'experiment=toy']\n"
+        "command.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

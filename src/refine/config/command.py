@@ -19,6 +19,7 @@ from refine.config.schema import register_schemas
 from refine.errors import RefineError
 
 _BAD_INPUT = (RefineError, *ConfigError)
+_INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
 
 
 def run_command(
@@ -66,6 +67,11 @@ def run_command(
         if explained is error or full_error:
             raise
         _exit(explained, name)
+    except KeyboardInterrupt:
+        if full_error:
+            raise
+        sys.stderr.write("interrupted\n")
+        sys.exit(_INTERRUPTED)
 
 
 def _remove_if_empty(run_dir: Path) -> None:
