@@ -14,7 +14,7 @@ from refine.errors import RefineError
 from refine.evaluate import evaluate_pipeline
 from refine.models.order_heads import needed_head
 from refine.options import DataOptions, FusionOptions, ModelOptions, RelationsOptions
-from refine.results import changed_sections, is_finished, read_metrics, say
+from refine.results import changed_settings, is_finished, read_metrics, say
 from refine.train_heads import last_checkpoint
 
 TrainStage = Callable[[DictConfig, Path | None], dict[str, float | int]]
@@ -113,7 +113,7 @@ def _require_same_run(run_dir: Path, config: Mapping[str, Any]) -> None:
     recorded = run_dir / "config.yaml"
     if not recorded.is_file():
         return
-    changed = changed_sections(to_plain(OmegaConf.load(recorded)), config)
+    changed = changed_settings(to_plain(OmegaConf.load(recorded)), config)
     if changed:
         raise RefineError(
             f"{run_dir} holds a run with another {', '.join(changed)}; choose another "

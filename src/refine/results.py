@@ -16,7 +16,8 @@ from refine.metrics.report import QualityTable
 _CONSOLE = Console()
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
-"""Sections that a run may be resumed with other values of."""
+"""Sections that a run may be resumed with other values of, but for these keys of the trainer."""
+_TRAINER_LEARNS = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,19 +69,23 @@ def is_finished(run_dir: Path, config: Mapping[str, Any]) -> bool:
     return done.is_file() and done.read_text().strip() == config_hash(config)
 
 
-def changed_sections(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Top-level keys in which two configurations are those of different runs.
+def changed_settings(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """The keys in which two configurations are those of different runs, sections or of the trainer.
 
-    What does not change what is learned may differ (trainer, logger, pictures).
+    What does not change what is learned may differ: devices, logger, pictures.
 
     Args:
         before: Resolved configuration of a run, as plain containers.
         config: Of the run that is to go on from it.
     """
-    return [
+    sections = [
         str(key)
         for key in sorted(before.keys() | config.keys())
         if key not in _MAY_CHANGE and before.get(key) != config.get(key)
+    ]
+    trainers = [content.get("trainer") or {} for content in (before, config)]
+    return sections + [
+        f"trainer.{key}" for key in _TRAINER_LEARNS if trainers[0].get(key) != trainers[1].get(key)
     ]
 
 

@@ -30,7 +30,7 @@ from refine.options import (
     ScheduleOptions,
 )
 from refine.recipe import require_no_head, train_all
-from refine.results import changed_sections, is_finished, read_metrics, say, write_config
+from refine.results import changed_settings, is_finished, read_metrics, say, write_config
 from refine.train_heads import HEAD_STAGES, last_checkpoint, train_heads
 from refine.training.panoptic import PanopticModule
 
@@ -183,7 +183,7 @@ def train_job(cfg: DictConfig) -> dict[str, float | int]:
     if cfg.stage == "all" or not last.is_file():  # the recipe resumes its stages by itself
         return train(cfg)
     # config.yaml may be newer than the checkpoint, which knows what it is of
-    if changed_sections(read_checkpoint(last).config, config):
+    if changed_settings(read_checkpoint(last).config, config):
         return train(cfg)
     say(f"goes on: {run_dir}")
     return train_stage(cfg, last)

@@ -60,6 +60,12 @@ def test_a_checkpoint_of_another_configuration_is_not_gone_on_from(job, tmp_path
     assert job(tmp_path, "seed=1") == [0, 1, 2, 3]
 
 
+def test_a_trial_is_not_gone_on_from(job, tmp_path):
+    """Its learning rate has decayed over other steps."""
+    assert job(tmp_path, "trainer.max_steps=2") == [0, 1]
+    assert job(tmp_path) == [0, 1, 2, 3]
+
+
 @pytest.mark.slow
 def test_jobs_in_processes_of_their_own_equal_jobs_one_by_one(settings, tmp_path):
     pytest.importorskip(
