@@ -1,5 +1,7 @@
 """One half chooses, the other reports."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,20 @@ def test_script_names_the_chosen_setting(tmp_path, capsys):
     assert "excludes 0" in output
     assert script.main([str(tmp_path), "--reference", f"{sweep}/plain"]) == 1
     assert "no finished run" in capsys.readouterr().err
+
+
+def test_script_orders_settings_by_their_numbers_and_names_what_differs(tmp_path):
+    script = load_script("compare_sweep")
+    _runs(tmp_path, perfect_on=())
+    values = (10.0, 0.5, 2.0)
+    for value in values:
+        shutil.copytree(
+            tmp_path / "sweep" / "plain", tmp_path / "many" / f"fusion.sigma={value},seed=0"
+        )
+    runs = script.read_sweep(tmp_path / "many")
+    names = script.name_settings(runs)
+    assert [names[run.folder] for run in runs] == [f"fusion.sigma={v}" for v in sorted(values)]
+    arguments = [str(tmp_path / "many"), "--reference", str(tmp_path / "sweep" / "plain")]
+    out = tmp_path / "table.md"
+    assert script.main([*arguments, "--resamples", "10", "--out", str(out)]) == 0
+    assert "| fusion.sigma=2.0 |" in out.read_text()
