@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from refine.errors import RefineError, run_script
-from refine.reporting.ablation_steps import AblationSteps
+from refine.report.ablation_steps import AblationSteps
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

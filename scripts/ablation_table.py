@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from refine.errors import RefineError
-from refine.reporting.ablation import build_tables, choose_dataset
-from refine.reporting.bootstrap import NUM_RESAMPLES
-from refine.reporting.entries import Entry, from_wandb, read_entries
-from refine.reporting.table_text import FORMATS
-from refine.results import write_text
+from refine.report.ablation import build_tables, choose_dataset
+from refine.report.bootstrap import NUM_RESAMPLES
+from refine.report.entries import Entry, from_wandb, read_entries
+from refine.report.table_text import FORMATS
+from refine.runs.results import write_text
 
 NUMBERS = (1, 2, 3, 4, 5, 6)
 

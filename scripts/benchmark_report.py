@@ -18,10 +18,10 @@ from refine.metrics.functional import PanopticStats, average_quality, to_metric_
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.metrics.report import category_rows, to_csv
 from refine.options import DataOptions, FusionOptions, ModelOptions, ToyOptions
-from refine.reporting.ablation import choose_dataset
-from refine.reporting.entries import read_entries
-from refine.reporting.html.report import ReportOptions, build_report
-from refine.results import write_config, write_results
+from refine.report.ablation import choose_dataset
+from refine.report.entries import read_entries
+from refine.report.html.report import ReportOptions, build_report
+from refine.runs.results import write_config, write_results
 from refine.viz.files import write_png
 
 SIGMAS = (0.1, 0.5, 1.0, 2.0, 2.5, 4.0, 10.0)

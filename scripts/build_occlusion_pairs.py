@@ -3,7 +3,7 @@
     python scripts/build_occlusion_pairs.py data/coco --splits train2017 val2017 --jobs 8
 
 The pairs go to ROOT/annotations/occlusion_pairs_SPLIT.json, where the training of occlusion heads
-looks for them, unless they are there. The rule stands in refine/data/occlusion_pairs.py.
+looks for them, unless they are there. The rule stands in refine/data/pairs/occlusion_pairs.py.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from refine.coco_format.layout import DatasetFiles, open_dataset
-from refine.data.occlusion_pairs import OcclusionPairs
-from refine.data.pair_building import require_instances
-from refine.data.pair_cache import ensure_pairs, pairs_path
+from refine.data.pairs.occlusion_pairs import OcclusionPairs
+from refine.data.pairs.pair_building import require_instances
+from refine.data.pairs.pair_cache import ensure_pairs, pairs_path
 from refine.errors import RefineError
 from refine.options import OcclusionPairsOptions
 
@@ -79,7 +79,7 @@ def describe_rules(
 ) -> Iterator[str]:
     """Lines of text: how often simple rules are right."""
     # imported late: torch would start with every process that looks for pairs
-    from refine.data.pair_statistics import detection_scores, outline_areas
+    from refine.data.pairs.pair_statistics import detection_scores, outline_areas
     from refine.prediction_cache.header import identify_dataset
     from refine.prediction_cache.reader import PredictionReader
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from refine.coco_format.annotations import load_panoptic_json
 from refine.errors import run_script
-from refine.reporting.bootstrap import NUM_RESAMPLES, Interval, bootstrap_difference, bootstrap_run
-from refine.reporting.images import ImageChange, find_largest_changes
-from refine.reporting.runs import Run, read_run
+from refine.report.bootstrap import NUM_RESAMPLES, Interval, bootstrap_difference, bootstrap_run
+from refine.report.images import ImageChange, find_largest_changes
+from refine.report.runs import Run, read_run
 
 NAMES = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff"}
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refine.errors import RefineError, run_script
-from refine.reporting.bootstrap import NUM_RESAMPLES
-from refine.reporting.halves import choose_on_half
-from refine.reporting.runs import Run, read_run
-from refine.results import write_text
+from refine.report.bootstrap import NUM_RESAMPLES
+from refine.report.halves import choose_on_half
+from refine.report.runs import Run, read_run
+from refine.runs.results import write_text
 
 KEYS = ("pq", "pq_things", "pq_stuff")
 

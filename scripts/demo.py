@@ -17,13 +17,13 @@ from typing import Any
 
 from refine.config.composition import compose
 from refine.config.instantiate import to_options, to_plain
-from refine.data.synthetic import ensure_toy_dataset
 from refine.errors import RefineError
 from refine.options import ToyOptions
-from refine.reporting.parts import PARTS, to_table
-from refine.reporting.runs import read_run
-from refine.reporting.study import Job, TrainingProcesses, build_jobs, quote, run_study
-from refine.results import write_text
+from refine.report.parts import PARTS, to_table
+from refine.report.runs import read_run
+from refine.report.study import Job, TrainingProcesses, build_jobs, quote, run_study
+from refine.runs.results import write_text
+from refine.toy.dataset import ensure_toy_dataset
 
 BASELINE, REFINE = "toy_ibpp0", "toy_refine"
 

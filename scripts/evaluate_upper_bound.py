@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refine.detector.ibpp import IBPP, STRIDE, Canvas
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
-from refine.modules.ibpp import IBPP, STRIDE, Canvas
-from refine.training.evaluation import Evaluation
+from refine.evaluation.evaluator import Evaluation
 from refine.types import Batch
 
 ROWS = {"predicted": (False, False), "true canvas": (True, False)}

@@ -15,8 +15,8 @@ from pathlib import Path
 from refine.config.instantiate import to_options
 from refine.errors import run_script
 from refine.options import FusionOptions
-from refine.reporting.cached_images import CachedImages
-from refine.reporting.figure_panels import (
+from refine.report.cached_images import CachedImages
+from refine.report.figure_panels import (
     caption_panels,
     draw_figure,
     drop_unavailable,

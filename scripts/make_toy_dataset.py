@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from refine.data.synthetic import ToyReport, write_toy_dataset
 from refine.errors import RefineError
 from refine.options import ToyOptions
+from refine.toy.dataset import ToyReport, write_toy_dataset
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -2,7 +2,7 @@
 
     python scripts/model_table.py > docs/models.md
 
-Counted on shapes alone (``refine.reporting.model_costs``), so it takes a minute and no memory. The
+Counted on shapes alone (``refine.report.model_costs``), so it takes a minute and no memory. The
 paper's PQ and ours come from the opening comment of each experiment.
 """
 
@@ -16,10 +16,10 @@ import torch
 from refine.config import compose
 from refine.config.instantiate import to_options
 from refine.config.locate import conf_dir
+from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.models.refine_net import RefineNet
 from refine.options import DataOptions, ModelOptions
-from refine.reporting.model_costs import ModelCosts, count_costs
+from refine.report.model_costs import ModelCosts, count_costs
 
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from refine.errors import run_script
 from refine.options import FusionOptions
-from refine.reporting.ablation import choose_dataset
-from refine.reporting.bootstrap import NUM_RESAMPLES
-from refine.reporting.entries import Entry, read_entries
-from refine.reporting.html.report import ReportOptions, build_report
-from refine.reporting.images import ImageSource
-from refine.results import write_text
+from refine.report.ablation import choose_dataset
+from refine.report.bootstrap import NUM_RESAMPLES
+from refine.report.entries import Entry, read_entries
+from refine.report.html.report import ReportOptions, build_report
+from refine.report.images import ImageSource
+from refine.runs.results import write_text
 
 if TYPE_CHECKING:
-    from refine.reporting.pair_decisions import PairDecisions
+    from refine.report.pair_decisions import PairDecisions
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,8 +50,8 @@ def count_pairs(args: argparse.Namespace) -> "dict[str, PairDecisions]":
     if args.predictions is None:
         return {}
     # these import torch, which takes longer than a report without caches
-    from refine.reporting.cached_images import CachedImages
-    from refine.reporting.pair_decisions import count_decisions, list_rules
+    from refine.report.cached_images import CachedImages
+    from refine.report.pair_decisions import count_decisions, list_rules
 
     images = CachedImages(args.predictions, data_root=args.data_root)
     return count_decisions(images, list_rules(images.reader.header), fusion=FusionOptions())
@@ -67,7 +67,7 @@ def report(args: argparse.Namespace) -> list[str]:
         after = args.predictions or compared.cache
         if before is None or after is None:
             return None
-        from refine.reporting.cached_images import open_pictures
+        from refine.report.cached_images import open_pictures
 
         return open_pictures(
             {"baseline": baseline, "compared": compared},

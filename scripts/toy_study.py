@@ -18,12 +18,12 @@ from typing import Any
 
 from refine.config.composition import compose
 from refine.config.instantiate import to_options, to_plain
-from refine.data.synthetic import ensure_toy_dataset
 from refine.errors import RefineError
 from refine.options import ToyOptions
-from refine.reporting.study import Job, TrainingProcesses, build_jobs, quote, run_study
-from refine.reporting.study_table import to_markdown
-from refine.results import write_text
+from refine.report.study import Job, TrainingProcesses, build_jobs, quote, run_study
+from refine.report.study_table import to_markdown
+from refine.runs.results import write_text
+from refine.toy.dataset import ensure_toy_dataset
 
 EXPERIMENTS = ("toy_ibpp0", "toy_cascade", "toy_ibpp1", "toy_ibpp2", "toy_ibpp3")
 

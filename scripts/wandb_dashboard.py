@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 from refine.errors import RefineError, run_script
-from refine.reporting.dashboard import STEP, Dashboard, Panel, describe_dashboard
+from refine.report.dashboard import STEP, Dashboard, Panel, describe_dashboard
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

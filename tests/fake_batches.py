@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from refine.models.refine_net import RefineNet
+from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
 from refine.options import (
     AnchorOptions,

@@ -19,7 +19,7 @@ from refine.options import (
     UnknownErasingOptions,
 )
 from refine.options.model import BackboneOptions
-from refine.results import write_config, write_text
+from refine.runs.results import write_config, write_text
 
 CATEGORIES = make_categories(3, 2)
 NUM_IMAGES = 8

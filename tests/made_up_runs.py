@@ -8,7 +8,7 @@ from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality, to_metric_keys
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.metrics.report import category_rows, to_csv
-from refine.results import write_config, write_text
+from refine.runs.results import write_config, write_text
 
 
 def make_categories(num_things, num_stuff):

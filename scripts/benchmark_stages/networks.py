@@ -5,7 +5,7 @@ import torch
 
 from refine.config import compose
 from refine.config.instantiate import to_options
-from refine.models.refine_net import RefineNet
+from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
 from refine.options import DataOptions, ModelOptions
 from refine.types import Batch, MaskCrop, Sample, TrainingTarget

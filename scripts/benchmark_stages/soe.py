@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from benchmark_stages.case import Case
 from benchmark_stages.scenes import make_detections
 from refine.fusion.overlaps import pair_overlaps
-from refine.modules.occlusion import OcclusionHead
 from refine.ops.masks import paste_masks
 from refine.options import OcclusionOptions, RelationsOptions
+from refine.order.occlusion_network import OcclusionHead
 
 GOAL = 1.2
 MAX_GROWTH = 2.0

@@ -6,13 +6,13 @@ from typing import cast
 
 import numpy as np
 
-from refine.data.toy_scene import TOY_CATEGORIES, VOID, ToyScene
 from refine.fusion.merge import Instance, merge_segments
 from refine.fusion.overlaps import pair_overlaps
 from refine.fusion.relations import relate
 from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.outlines import encode_mask, tight_crop
 from refine.options import MergeOptions, RelationsOptions
+from refine.toy.scene import TOY_CATEGORIES, VOID, ToyScene
 from refine.types import GroundTruth, InstanceTruth, MaskCrop, RawPrediction, Segment
 
 NUM_THINGS = sum(category.is_thing for category in TOY_CATEGORIES)

@@ -5,10 +5,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from refine.config.command import run_command
-from refine.convert_detectron2 import convert_detectron2
 from refine.errors import RefineError
-from refine.models.weights import locate_weights, read_content, read_weights, save_weights
-from refine.results import say
+from refine.runs.results import say
+from refine.weights import locate_weights, read_content, read_weights, save_weights
+from refine.workflows.convert_detectron2 import convert_detectron2
 
 
 def convert(cfg: DictConfig) -> Path:

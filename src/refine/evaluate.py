@@ -10,21 +10,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from refine.assembly import add_heads, restore_pipeline
 from refine.callbacks.pictures import Pictures
 from refine.callbacks.save_predictions import SavePredictions
-from refine.checkpoint import Checkpoint, check_categories, read_checkpoint
 from refine.config.command import run_command
 from refine.config.instantiate import build_trainer, to_options, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
-from refine.evaluate_predictions import (
-    as_used,
-    evaluate_predictions,
-    open_cache,
-    prepare_jobs,
-)
 from refine.metrics.records import records_to_csv
 from refine.metrics.report import QualityTable, to_csv
 from refine.options import (
@@ -35,7 +27,9 @@ from refine.options import (
     ScheduleOptions,
 )
 from refine.pipeline import Pipeline
-from refine.results import (
+from refine.runs.assembly import add_heads, restore_pipeline
+from refine.runs.checkpoint import Checkpoint, check_categories, read_checkpoint
+from refine.runs.results import (
     is_finished,
     print_table,
     read_metrics,
@@ -44,6 +38,12 @@ from refine.results import (
     write_results,
 )
 from refine.training.panoptic import PanopticModule
+from refine.workflows.evaluate_cache import (
+    as_used,
+    evaluate_predictions,
+    open_cache,
+    prepare_jobs,
+)
 
 
 def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int]:

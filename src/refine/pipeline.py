@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
-from refine.models.order_heads import ask_heads, needed_head
-from refine.models.refine_net import RefineNet
 from refine.options import FusionOptions
+from refine.order.heads import ask_heads, needed_head
 from refine.types import Batch, GroundTruth, PanopticPrediction, RawPrediction
 
 
@@ -41,7 +41,7 @@ class Pipeline(nn.Module):
         num_things: Contiguous categories below this are things.
         fusion: Knobs of the fusion.
         stuff_area_limit_px: Stuff segments with fewer original pixels become void.
-        heads: Occlusion and ranking heads by name (:mod:`refine.models.order_heads`).
+        heads: Occlusion and ranking heads by name (:mod:`refine.order.heads`).
 
     Attributes:
         asks_all_heads: Every head answers for every image, as a prediction cache wants it, not

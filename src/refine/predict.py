@@ -10,8 +10,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.progress import track
 
-from refine.assembly import restore_pipeline
-from refine.checkpoint import read_checkpoint
 from refine.coco_format.writer import PanopticWriter
 from refine.config.command import run_command
 from refine.config.overrides import from_checkpoint
@@ -20,7 +18,9 @@ from refine.data.images import decode_image
 from refine.data.transforms import eval_geometry, transform_image
 from refine.errors import RefineError
 from refine.options import ImageOptions
-from refine.results import say
+from refine.runs.assembly import restore_pipeline
+from refine.runs.checkpoint import read_checkpoint
+from refine.runs.results import say
 from refine.types import Sample
 from refine.viz.files import write_png
 from refine.viz.overlay import draw_panoptic

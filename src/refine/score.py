@@ -23,7 +23,7 @@ from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.metrics.report import CategoryRow, QualityTable, category_rows, to_csv
-from refine.results import print_table, write_results
+from refine.runs.results import print_table, write_results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

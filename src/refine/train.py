@@ -14,14 +14,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from refine.assembly import build_pipeline
-from refine.checkpoint import check_categories, check_model, make_record, read_checkpoint
 from refine.config.command import run_command
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.evaluate import build_pictures, finish
-from refine.models.weights import apply_pixel_stats, load_backbone_weights
 from refine.options import (
     DataOptions,
     FusionOptions,
@@ -29,10 +26,13 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
-from refine.recipe import require_no_head, train_all
-from refine.results import changed_settings, is_finished, read_metrics, say, write_config
-from refine.train_heads import HEAD_STAGES, last_checkpoint, train_heads
+from refine.runs.assembly import build_pipeline
+from refine.runs.checkpoint import check_categories, check_model, make_record, read_checkpoint
+from refine.runs.results import changed_settings, is_finished, read_metrics, say, write_config
 from refine.training.panoptic import PanopticModule
+from refine.weights import apply_pixel_stats, load_backbone_weights
+from refine.workflows.recipe import require_no_head, train_all
+from refine.workflows.train_heads import HEAD_STAGES, last_checkpoint, train_heads
 
 
 def train(cfg: DictConfig) -> dict[str, float | int]:

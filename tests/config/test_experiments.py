@@ -6,7 +6,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from refine.assembly import build_pipeline
 from refine.categories import Category, CategoryTable
 from refine.config import compose
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
@@ -18,6 +17,7 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
+from refine.runs.assembly import build_pipeline
 from refine.train import choose_weights, limit_validation
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))

@@ -3,8 +3,8 @@
 import pytest
 
 from refine.config import compose
-from refine.data.synthetic import write_toy_dataset
 from refine.options import ToyOptions
+from refine.toy.dataset import write_toy_dataset
 from refine.train import train
 
 NUM_TRAIN, NUM_VAL = 8, 5

@@ -11,14 +11,14 @@ from PIL import Image
 
 from oracles import detectron2 as d2
 from oracles.detectron2_names import random_state
-from refine.assembly import restore_pipeline
-from refine.checkpoint import read_checkpoint
 from refine.config import compose
 from refine.config.overrides import from_checkpoint
 from refine.convert import convert
 from refine.data.collate import collate
 from refine.errors import RefineError
 from refine.predict import predict
+from refine.runs.assembly import restore_pipeline
+from refine.runs.checkpoint import read_checkpoint
 from refine.types import Sample
 
 SIZE, ORIGINAL = (90, 121), (131, 170)

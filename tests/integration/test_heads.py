@@ -5,11 +5,11 @@ import shutil
 import pytest
 import torch
 
-from refine.checkpoint import read_checkpoint
 from refine.config import compose
 from refine.errors import RefineError
 from refine.evaluate import evaluate
 from refine.prediction_cache.reader import PredictionReader
+from refine.runs.checkpoint import read_checkpoint
 from refine.train import train
 from refine.training.occlusion import OcclusionModule
 from refine.training.panoptic import PanopticModule

@@ -11,8 +11,8 @@ import pytest
 from refine.config import compose
 from refine.errors import RefineError
 from refine.evaluate import evaluate
+from refine.evaluation import cached
 from refine.prediction_cache.writer import PredictionWriter
-from refine.training import cached_evaluation
 
 LOW = ["fusion.merge.score_thresh=0.05", "data.stuff_area_limit_px=1"]
 PQ_KEYS = [f"{k}{s}" for k in ("pq", "sq", "rq") for s in ("", "_things", "_stuff")]
@@ -64,9 +64,9 @@ def test_lossless_predictions_give_the_network_s_own_pq(cache, checkpoint, tmp_p
 def test_settings_in_one_pass_equal_settings_alone(cache, tmp_path, monkeypatch):
     folder, _ = cache
     passes = []
-    original = cached_evaluation.PredictionReader.read
+    original = cached.PredictionReader.read
     monkeypatch.setattr(
-        cached_evaluation.PredictionReader,
+        cached.PredictionReader,
         "read",
         lambda self, image_id: passes.append(image_id) or original(self, image_id),
     )

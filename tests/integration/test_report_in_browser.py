@@ -10,9 +10,9 @@ from made_up_ablation import (
     write_sweeps,
     write_unfinished,
 )
-from refine.reporting.ablation import choose_dataset
-from refine.reporting.entries import read_entries
-from refine.reporting.html.report import ReportOptions, build_report
+from refine.report.ablation import choose_dataset
+from refine.report.entries import read_entries
+from refine.report.html.report import ReportOptions, build_report
 
 pytestmark = [
     pytest.mark.skipif(

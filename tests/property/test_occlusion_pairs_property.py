@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from oracles import occlusion_pairs as oracle
 from overlapping_scenes import GRASS, Thing, annotate, describe, rectangle, runs_of
-from refine.data.occlusion_pairs import find_pairs
+from refine.data.pairs.occlusion_pairs import find_pairs
 
 SIZE = (12, 14)
 

@@ -6,8 +6,8 @@ import pytest
 from oracles import occlusion_pairs as oracle
 from refine.coco_format.layout import open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset
-from refine.data.pair_building import build_pairs
-from refine.data.pair_statistics import outline_areas
+from refine.data.pairs.pair_building import build_pairs
+from refine.data.pairs.pair_statistics import outline_areas
 from refine.data.rows import original_mask
 from refine.errors import RefineError
 from refine.options import ImageOptions

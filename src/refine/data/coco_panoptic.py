@@ -12,7 +12,7 @@ from refine.categories import CategoryTable
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import DatasetFiles
 from refine.data.images import decode_image
-from refine.data.occlusion_pairs import OcclusionPairs
+from refine.data.pairs.occlusion_pairs import OcclusionPairs
 from refine.data.rows import check_size, instances_of_image, original_mask, read_runs
 from refine.data.segment_runs import SegmentRuns, find_crops
 from refine.data.transforms import (

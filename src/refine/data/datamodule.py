@@ -13,9 +13,9 @@ from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.collate import collate
 from refine.data.loader import BatchLoader, ResumableLoader
 from refine.data.samplers import EvalSampler, TrainBatchSampler
-from refine.data.synthetic import ensure_toy_dataset
 from refine.errors import RefineError
 from refine.options import DataOptions
+from refine.toy.dataset import ensure_toy_dataset
 
 
 class ResumableDataModule(pl.LightningDataModule):

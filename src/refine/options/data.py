@@ -53,7 +53,7 @@ class ImageOptions:
 
 @dataclass(kw_only=True)
 class ToyOptions:
-    """The generated toy dataset (see :mod:`refine.data.synthetic`).
+    """The generated toy dataset (see :mod:`refine.toy.dataset`).
 
     Attributes:
         seed: Scenes are a function of (seed, split, index).

@@ -11,9 +11,9 @@ import numpy as np
 
 from refine import __version__
 from refine.coco_format.annotations import PanopticAnnotations
-from refine.models.order_heads import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
 from refine.options import FusionOptions
 from refine.options.checks import check, check_choice, check_fractions
+from refine.order.heads import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
 
 FORMAT_NAME = "refine prediction cache"
 FORMAT_VERSION = 1

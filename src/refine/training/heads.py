@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from refine.errors import RefineError
-from refine.metrics.pair_accuracy import PairAccuracy
-from refine.models.order_heads import describe_head
 from refine.options import OptimizerOptions, ScheduleOptions
+from refine.order.heads import describe_head
+from refine.order.pair_accuracy import PairAccuracy
 from refine.pipeline import Pipeline
 from refine.training.optim import build_optimizer, build_schedule
 
@@ -27,7 +27,7 @@ class HeadModule(pl.LightningModule):
         optimizer: Optimiser.
         schedule: Learning rate over the steps.
         seed: Samples of a batch are drawn from (seed, position in the run, rank).
-        record: Plain containers that every checkpoint carries (:mod:`refine.checkpoint`).
+        record: Plain containers that every checkpoint carries (:mod:`refine.runs.checkpoint`).
 
     Attributes:
         result: Metrics of the last validation.

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from refine.losses.occlusion import occlusion_loss, order_pairs
-from refine.metrics.pair_accuracy import (
+from refine.options import OcclusionStageOptions
+from refine.order.category_pairs import CategoryPairHead
+from refine.order.occlusion_loss import occlusion_loss, order_pairs
+from refine.order.pair_accuracy import (
     PairAccuracy,
     compute_mask_areas,
     prefer_higher,
     prefer_more_probable,
     prefer_smaller,
 )
-from refine.modules.category_pairs import CategoryPairHead
-from refine.options import OcclusionStageOptions
 from refine.training.heads import HeadModule
 from refine.types import Batch, Observation, TrainingTarget
 

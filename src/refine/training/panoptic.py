@@ -9,12 +9,12 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from refine.categories import CategoryTable
+from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.errors import RefineError
-from refine.losses.total import compute_loss_weights, total_loss
+from refine.evaluation.evaluator import Evaluation, EvaluationResult
 from refine.metrics.average_precision import AveragePrecision
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline, PipelineOutput
-from refine.training.evaluation import Evaluation, EvaluationResult
 from refine.training.optim import build_optimizer, build_schedule
 from refine.types import Batch
 
@@ -28,7 +28,7 @@ class PanopticModule(pl.LightningModule):
         optimizer: Optimiser.
         schedule: Learning rate over the steps.
         seed: RoIs and anchors of a batch are drawn from (seed, position in the run, rank).
-        record: Plain containers that every checkpoint carries (:mod:`refine.checkpoint`).
+        record: Plain containers that every checkpoint carries (:mod:`refine.runs.checkpoint`).
         compute_ap: Box and mask AP in the final evaluation.
 
     Attributes:

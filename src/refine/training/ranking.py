@@ -5,10 +5,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from refine.losses.ranking import ranking_loss
-from refine.metrics.pair_accuracy import PairAccuracy, prefer_higher
-from refine.models.ranking_targets import compute_category_maps
-from refine.modules.ranking import CELL_PX, RankingHead
+from refine.order.pair_accuracy import PairAccuracy, prefer_higher
+from refine.order.ranking_loss import ranking_loss
+from refine.order.ranking_network import CELL_PX, RankingHead
+from refine.order.ranking_targets import compute_category_maps
 from refine.training.heads import HeadModule
 from refine.types import Batch
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from refine.data.synthetic import write_toy_dataset
 from refine.options import ToyOptions
+from refine.toy.dataset import write_toy_dataset
 
 TOY = ToyOptions(num_train=70, num_val=30, height_px=96, width_px=144)
 

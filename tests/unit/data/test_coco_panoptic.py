@@ -22,7 +22,7 @@ from panoptic_tree import (
 )
 from refine.coco_format.layout import open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset, SampleKey
-from refine.data.occlusion_pairs import OcclusionPairs, OrderedPair
+from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
 from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions

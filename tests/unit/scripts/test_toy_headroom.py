@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from refine.data.toy_scene import generate_scene
 from refine.options import ToyOptions
+from refine.toy.scene import generate_scene
 from script_loading import SCRIPTS, load_script
 
 OPTIONS = ToyOptions()

@@ -2,7 +2,7 @@ import pytest
 
 from made_up_runs import finish_run
 from refine.errors import RefineError
-from refine.results import write_config
+from refine.runs.results import write_config
 from script_loading import load_script
 
 

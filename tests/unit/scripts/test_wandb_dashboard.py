@@ -7,7 +7,7 @@ import pytest
 
 from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC_KEY
 from refine.callbacks.wandb_run import STEP_KEY, TABLE_KEY
-from refine.reporting.dashboard import KINDS, STEP, describe_dashboard
+from refine.report.dashboard import KINDS, STEP, describe_dashboard
 from script_loading import load_script
 
 script = load_script("wandb_dashboard")

@@ -5,9 +5,6 @@ import pytest
 import torch
 
 from fake_batches import NUM_THINGS, fake_batch, fake_sample, tiny_network
-from refine.losses.occlusion import occlusion_loss, order_pairs
-from refine.modules.occlusion import OcclusionHead
-from refine.modules.ranking import RankingHead
 from refine.options import (
     FusionOptions,
     OcclusionOptions,
@@ -16,6 +13,9 @@ from refine.options import (
     RankingOptions,
     ScheduleOptions,
 )
+from refine.order.occlusion_loss import occlusion_loss, order_pairs
+from refine.order.occlusion_network import OcclusionHead
+from refine.order.ranking_network import RankingHead
 from refine.pipeline import Pipeline
 from refine.training.occlusion import OcclusionModule, _join, find_predicted_pairs
 from refine.training.ranking import RankingModule

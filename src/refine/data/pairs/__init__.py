@@ -1,0 +1,1 @@
+"""Overlapping pairs of instances and which of them lies on top."""

@@ -1,0 +1,103 @@
+"""How often rules that need no occlusion head would order true pairs right."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from refine.coco_format.instances import InstanceAnnotation
+from refine.coco_format.layout import DatasetFiles
+from refine.data.pairs.occlusion_pairs import OcclusionPairs
+from refine.data.pairs.pair_building import require_instances
+from refine.data.rows import instances_of_image, original_mask
+from refine.fusion.evidence import to_original_boxes
+from refine.types import RawPrediction
+
+_MIN_IOU = 0.5
+
+
+def outline_areas(files: DatasetFiles, pairs: OcclusionPairs) -> np.ndarray:
+    """The sizes of the full outlines, for "the smaller is on top".
+
+    Args:
+        files: The split.
+        pairs: Of the split.
+
+    Returns:
+        ``[K, 2]`` float64 original pixels of the upper and of the lower instance of each pair.
+    """
+    sizes = _sizes(files)
+
+    def measure(image_id: int, known: Sequence[InstanceAnnotation]) -> list[float]:
+        crops = (original_mask(a.outline, sizes[image_id]) for a in known)
+        return [0.0 if crop is None else float(np.count_nonzero(crop.mask)) for crop in crops]
+
+    return _of_members(files, pairs, measure)
+
+
+def detection_scores(
+    files: DatasetFiles, pairs: OcclusionPairs, read: Callable[[int], RawPrediction]
+) -> np.ndarray:
+    """The scores of the detections that stand for the instances, for "the higher is on top".
+
+    By descending score, each detection stands for the instance of its category with the highest box
+    IoU that none stands for yet, if that is at least 1/2.
+
+    Args:
+        files: The split.
+        pairs: Of the split.
+        read: Image id to its prediction.
+
+    Returns:
+        ``[K, 2]`` float64 in [0, 1], of the upper and of the lower instance of each pair; NaN for
+        those that are not detected.
+    """
+
+    def match(image_id: int, known: Sequence[InstanceAnnotation]) -> list[float]:
+        return _match(read(image_id), known)
+
+    return _of_members(files, pairs, match)
+
+
+def _match(raw: RawPrediction, known: Sequence[InstanceAnnotation]) -> list[float]:
+    """The score of each instance's detection, or NaN."""
+    boxes = torch.tensor([a.box for a in known], dtype=torch.float32)
+    labels = torch.tensor([a.category for a in known])
+    order = torch.argsort(raw.scores, descending=True, stable=True)
+    iou = box_iou(to_original_boxes(raw)[order], boxes) * (raw.labels[order, None] == labels)
+    scores = [float("nan")] * len(known)
+    for row, score in zip(iou, raw.scores[order].tolist(), strict=True):
+        k = int(row.argmax())
+        if row[k] >= _MIN_IOU:
+            scores[k] = score
+            iou[:, k] = 0
+    return scores
+
+
+def _of_members(
+    files: DatasetFiles,
+    pairs: OcclusionPairs,
+    evaluate: Callable[[int, Sequence[InstanceAnnotation]], list[float]],
+) -> np.ndarray:
+    """``[K, 2]`` values of the upper and of the lower instance of each pair.
+
+    Args:
+        files: The split.
+        pairs: Of the split.
+        evaluate: Image id and its annotations that are no crowds, to a value each.
+    """
+    instances, sizes = require_instances(files), _sizes(files)
+    values: dict[int, float] = {}
+    for image_id in np.unique(pairs.image_ids).tolist():
+        annotations = instances_of_image(instances, image_id, sizes[image_id])
+        known = [a for a in annotations if not a.is_crowd]
+        values.update(zip((a.id for a in known), evaluate(image_id, known), strict=True))
+    members = [[values[upper], values[lower]] for upper, lower in pairs.ordered.tolist()]
+    return np.array(members).reshape(-1, 2)
+
+
+def _sizes(files: DatasetFiles) -> dict[int, tuple[int, int]]:
+    """``(height, width)`` by image id."""
+    ids, sizes = files.annotations.image_ids.tolist(), files.annotations.sizes.tolist()
+    return {k: (height, width) for k, (height, width) in zip(ids, sizes, strict=True)}

@@ -1,0 +1,1 @@
+"""The network: backbone, proposals, box cascade, heads, IBPP, and their losses."""

@@ -1,0 +1,140 @@
+"""ResNet or ResNeXt with a feature pyramid."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from refine.detector.blocks import NUM_GROUPS, group_norm
+from refine.detector.deformable import OFFSETS, DeformableConv
+from refine.options import BackboneOptions
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
+    "frozen_bn": FrozenBatchNorm2d,
+    "bn": nn.BatchNorm2d,
+    "sync_bn": nn.SyncBatchNorm,
+}
+_LAYERS = {"r18": (2, 2, 2, 2), "r50": (3, 4, 6, 3)}
+_DEEP = (3, 4, 23, 3)  # all with 101 layers
+_GROUPING = {
+    "x101_32x8d": {"groups": 32, "width_per_group": 8},
+    "x101_64x4d": {"groups": 64, "width_per_group": 4},
+}
+
+
+class Backbone(nn.Module):
+    """Images to features at five strides.
+
+    A frozen stage stays as it is to the bit: its parameters take no gradient, and it stays in eval
+    mode, so that batch statistics do not move either.
+
+    Args:
+        body: ResNet whose ``fc`` is not used.
+        body_channels: Channels of ``layer1`` to ``layer4``.
+        options: Width of the pyramid, normalisation, frozen stages, checkpointing.
+
+    Attributes:
+        channels: Channels of every level.
+        strides: Of P2 to P6.
+    """
+
+    strides = (4, 8, 16, 32, 64)
+
+    def __init__(
+        self, body: ResNet, body_channels: tuple[int, ...], *, options: BackboneOptions
+    ) -> None:
+        super().__init__()
+        self.channels = options.fpn_channels
+        self.stem = nn.Sequential()
+        for name in ("conv1", "bn1", "relu", "maxpool"):
+            self.stem.add_module(name, getattr(body, name))
+        self.stages = nn.ModuleDict({f"layer{k}": getattr(body, f"layer{k}") for k in range(1, 5)})
+        self.fpn = FeaturePyramidNetwork(
+            list(body_channels),
+            options.fpn_channels,
+            extra_blocks=LastLevelMaxPool(),
+            norm_layer=group_norm if options.norm == "gn" else None,
+        )
+        self._frozen = [self.stem, *self.stages.values()][: options.frozen_stages]
+        for stage in self._frozen:
+            stage.requires_grad_(False).eval()
+        self._checkpoints = options.activation_checkpointing
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode, but for frozen stages."""
+        super().train(mode)
+        for stage in self._frozen:
+            stage.eval()
+        return self
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features of P2 to P6.
+
+        Args:
+            images: ``[B, 3, H, W]`` normalised; H and W multiples of 32.
+
+        Returns:
+            Five tensors ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
+        """
+        x = self.stem(images)
+        features = {}
+        for name, stage in self.stages.items():
+            x = self._run(stage, x)
+            features[name] = x
+        return list(self.fpn(features).values())
+
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if not (self._checkpoints and stage.training and torch.is_grad_enabled()):
+            return stage(x)  # type: ignore[no-any-return]
+        for block in stage.children():
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+        return x
+
+
+def build_backbone(options: BackboneOptions) -> Backbone:
+    """The backbone with random weights (:mod:`refine.weights` loads others)."""
+    block = BasicBlock if options.name == "r18" else Bottleneck
+    body = ResNet(
+        block,
+        list(_LAYERS.get(options.name, _DEEP)),
+        norm_layer=_NORMS[options.norm],
+        **_GROUPING.get(options.name, {}),
+    )
+    if options.stride_in_1x1:
+        for part in body.modules():
+            if isinstance(part, Bottleneck):
+                part.conv1.stride, part.conv2.stride = part.conv2.stride, part.conv1.stride
+    for k in options.dcn_stages:
+        for part in getattr(body, f"layer{k}"):
+            part.conv2 = DeformableConv(
+                part.conv2, modulated=options.dcn_modulated, groups=options.dcn_groups
+            )
+    channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
+    return Backbone(body, channels, options=options)
+
+
+def published_keys(backbone: Backbone) -> dict[str, str]:
+    """Which tensors published weights have, and where they go.
+
+    A deformable convolution is named like the plain one and has its shape (``conv2.weight``), so it
+    takes the plain one's weights. The pyramid and the convolutions that predict offsets
+    (``conv2.offsets.*``) are in no published weights; they keep their start.
+
+    Returns:
+        torchvision's key to our own, as in ``layer1.0.conv2.weight`` to
+        ``stages.layer1.0.conv2.weight``.
+    """
+    return {
+        key.removeprefix("stem.").removeprefix("stages."): key
+        for key in backbone.state_dict()
+        if not key.startswith("fpn.") and f".{OFFSETS}." not in key
+    }

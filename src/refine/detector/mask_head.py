@@ -1,0 +1,80 @@
+"""Mask head (Mask R-CNN, He et al. 2017): a 14x14 RoI feature to a 28x28 mask."""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refine.detector.blocks import conv_norm_act, init_he
+
+MASK_INPUT_SIDE = 14
+"""Side of the RoI feature that the mask head reads."""
+MASK_SIDE = 28
+"""Side of the mask that it predicts."""
+
+
+class MaskHead(nn.Module):
+    """Convolutions, a x2 deconvolution, and one mask predictor for each thing category.
+
+    Only the masks that are asked for are computed: with the label's weights gathered first, the
+    1x1 predictor costs one channel instead of ``num_things``. The values are those of selecting
+    the label's channel afterwards.
+
+    Args:
+        in_channels: Width of the RoI feature.
+        num_masks: Thing categories, or 1 for a class-agnostic head.
+        channels: Width of the convolutions.
+        num_convs: Number of 3x3 convolutions.
+        norm: ``none`` or ``gn``, after each convolution.
+        reads_earlier: There is a 1x1 convolution for the features of an earlier head (HTC).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_masks: int,
+        *,
+        channels: int,
+        num_convs: int,
+        norm: str,
+        reads_earlier: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [channels] * num_convs
+        self.convs = nn.Sequential(
+            *(conv_norm_act(i, o, norm=norm) for i, o in itertools.pairwise(widths))
+        )
+        self.deconv = nn.ConvTranspose2d(widths[-1], channels, 2, stride=2)
+        init_he(self.deconv)
+        self.predictor_weight = nn.Parameter(torch.empty(num_masks, channels))
+        self.predictor_bias = nn.Parameter(torch.zeros(num_masks))
+        nn.init.normal_(self.predictor_weight, std=0.001)
+        self.earlier = nn.Conv2d(widths[-1], in_channels, 1) if reads_earlier else None
+        if self.earlier is not None:
+            init_he(self.earlier)
+
+    def forward(
+        self, roi_features: Tensor, labels: Tensor, earlier: Tensor | None = None
+    ) -> Tensor:
+        """Mask logits of each RoI for one category.
+
+        Args:
+            roi_features: ``[N, in_channels, 14, 14]``.
+            labels: ``[N]`` int64 thing categories.
+            earlier: :meth:`compute_features` of an earlier head on the same RoIs.
+
+        Returns:
+            ``[N, 28, 28]`` logits.
+        """
+        hidden = F.relu(self.deconv(self.compute_features(roi_features, earlier)))
+        channel = labels if len(self.predictor_bias) > 1 else torch.zeros_like(labels)
+        weight = self.predictor_weight[channel]  # [N, channels]
+        logits = torch.einsum("nchw,nc->nhw", hidden, weight)
+        return logits + self.predictor_bias[channel][:, None, None]
+
+    def compute_features(self, roi_features: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """``[N, channels, 14, 14]`` after the 3x3 convolutions."""
+        if self.earlier is not None and earlier is not None:
+            roi_features = roi_features + self.earlier(earlier)
+        return self.convs(roi_features)  # type: ignore[no-any-return]

@@ -1,0 +1,211 @@
+"""Region proposals, and RoI matching: the only file that touches torchvision's detection package.
+
+Single parts of it are used (anchors, RPN head, matcher, box coder), never ``FasterRCNN`` or
+``RoIHeads``: their return type follows ``self.training`` and a cascade does not fit them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+
+from refine.detector.box_loss import objectness_loss, regression_loss
+from refine.ops.anchors import exact_anchors
+from refine.ops.boxes import is_proper, sample_labels
+from refine.options import AnchorOptions, ProposalOptions
+
+__all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]
+
+STRIDES = (4, 8, 16, 32, 64)
+"""Of P2 to P6, which the proposal network reads."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProposalOutput:
+    """What the proposal head says of every anchor.
+
+    Attributes:
+        objectness: One ``[B, A_l]`` of logits a level.
+        deltas: One ``[B, A_l, 4]`` of box codes a level.
+        anchors: One ``[A_l, 4]`` a level, xyxy network pixels.
+    """
+
+    objectness: list[Tensor]
+    deltas: list[Tensor]
+    anchors: list[Tensor]
+
+
+def match_boxes(
+    truth: Tensor, candidates: Tensor, *, high: float, low: float, rescue: bool
+) -> Tensor:
+    """Assign candidates to ground-truth boxes by IoU.
+
+    Args:
+        truth: ``[G, 4]``.
+        candidates: ``[N, 4]``.
+        high: IoU from which a candidate is positive.
+        low: IoU under which it is negative.
+        rescue: Every ground-truth box also gets its best candidates, however low their IoU.
+
+    Returns:
+        ``[N]`` int64: index of the matched box, -1 negative, -2 neither.
+    """
+    if not len(truth):
+        return torch.full((len(candidates),), -1, dtype=torch.int64, device=candidates.device)
+    matched: Tensor = Matcher(high, low, rescue)(box_iou(truth, candidates))
+    return matched
+
+
+class ProposalNetwork(nn.Module):
+    """RPN (Ren et al. 2015) with one anchor size a level (FPN).
+
+    Args:
+        channels: Width of the pyramid.
+        anchors: Sizes and aspect ratios.
+        options: Anchor grid, matching, sampling and NMS.
+    """
+
+    def __init__(self, channels: int, *, anchors: AnchorOptions, options: ProposalOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.anchors = anchors
+        self.anchor_generator = AnchorGenerator(
+            tuple((size,) for size in anchors.sizes_px),
+            (tuple(anchors.aspect_ratios),) * len(anchors.sizes_px),
+        )
+        self.head = RPNHead(channels, len(anchors.aspect_ratios))
+        self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
+
+    def forward(self, features: Sequence[Tensor], images: Tensor) -> ProposalOutput:
+        """Score and regress every anchor.
+
+        Args:
+            features: P2 to P6, ``[B, C, h, w]`` each.
+            images: ``[B, 3, H, W]``; only its size is read.
+        """
+        objectness, deltas = self.head(list(features))
+        flat_objectness = [o.permute(0, 2, 3, 1).flatten(1).float() for o in objectness]
+        flat_deltas = [d.permute(0, 2, 3, 1).reshape(len(d), -1, 4).float() for d in deltas]
+        return ProposalOutput(flat_objectness, flat_deltas, self._lay_anchors(features, images))
+
+    def _lay_anchors(self, features: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """One ``[A_l, 4]`` a level; the grid is the same for every image of a padded batch."""
+        if self.options.anchor_grid == "exact":
+            return exact_anchors(
+                [(f.shape[-2], f.shape[-1]) for f in features],
+                strides=STRIDES,
+                sizes_px=self.anchors.sizes_px,
+                aspect_ratios=self.anchors.aspect_ratios,
+                device=images.device,
+            )
+        one = ImageList(images[:1], [(images.shape[-2], images.shape[-1])])
+        grid = self.anchor_generator(one, [f.float() for f in features])[0]
+        counts = [f[0, 0].numel() * len(self.anchors.aspect_ratios) for f in features]
+        return list(grid.split(counts))
+
+    @torch.no_grad()
+    def propose(
+        self,
+        output: ProposalOutput,
+        image_sizes: Sequence[tuple[int, int]],
+        *,
+        pre_nms: int,
+        post_nms: int,
+    ) -> list[Tensor]:
+        """Proposals of each image, best first.
+
+        Args:
+            output: Of :meth:`forward`.
+            image_sizes: ``(height, width)`` without padding; proposals are clipped to it.
+            pre_nms: Anchors kept a level before NMS.
+            post_nms: Proposals kept an image.
+
+        Returns:
+            B tensors ``[<= post_nms, 4]`` xyxy.
+        """
+        scores, boxes, levels = [], [], []
+        for k, (logits, deltas, anchors) in enumerate(
+            zip(output.objectness, output.deltas, output.anchors, strict=True)
+        ):
+            top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
+            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            decoded = self.box_coder.decode_single(
+                chosen.flatten(0, 1), anchors[index].flatten(0, 1)
+            )
+            scores.append(top)
+            boxes.append(decoded.unflatten(0, index.shape))
+            levels.append(torch.full_like(index, k))
+        all_scores, all_boxes = torch.cat(scores, 1), torch.cat(boxes, 1)
+        all_levels = torch.cat(levels, 1)
+        return [
+            self._suppress(b, s, level, size)[:post_nms]
+            for b, s, level, size in zip(
+                all_boxes, all_scores, all_levels, image_sizes, strict=True
+            )
+        ]
+
+    def _suppress(
+        self, boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        boxes = clip_boxes_to_image(boxes, size)
+        proper = is_proper(boxes)
+        boxes, scores, levels = boxes[proper], scores[proper], levels[proper]
+        return boxes[batched_nms(boxes, scores, levels, self.options.nms_thresh)]
+
+    def loss(
+        self, output: ProposalOutput, truth: Sequence[Tensor], *, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Losses over sampled anchors.
+
+        Args:
+            output: Of :meth:`forward`.
+            truth: B tensors ``[G, 4]`` of instance boxes.
+            generator: Draws the sample.
+
+        Returns:
+            ``rpn_objectness`` and ``rpn_box``.
+        """
+        anchors = torch.cat(output.anchors)
+        objectness = torch.cat(output.objectness, dim=1)
+        deltas = torch.cat(output.deltas, dim=1)
+        logits, labels, codes, code_targets = [], [], [], []
+        for k, boxes in enumerate(truth):
+            sampled, matched = self._sample(anchors, boxes, generator)
+            positive = matched >= 0
+            logits.append(objectness[k, sampled])
+            labels.append(positive)
+            codes.append(deltas[k, sampled[positive]])
+            code_targets.append(
+                self.box_coder.encode_single(boxes[matched[positive]], anchors[sampled[positive]])
+            )
+        flat_labels = torch.cat(labels)
+        return {
+            "rpn_objectness": objectness_loss(torch.cat(logits), flat_labels),
+            "rpn_box": regression_loss(
+                torch.cat(codes), torch.cat(code_targets), num_samples=len(flat_labels)
+            ),
+        }
+
+    @torch.no_grad()
+    def _sample(
+        self, anchors: Tensor, boxes: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Indices of sampled anchors, and the box each is matched to (-1: none)."""
+        options = self.options
+        matched = match_boxes(
+            boxes, anchors, high=options.iou_positive, low=options.iou_negative, rescue=True
+        )
+        labels = (matched >= 0).int() - (matched == -2).int()  # 1 positive, 0 negative, -1 ignored
+        sampled = sample_labels(
+            labels,
+            num_samples=options.samples_per_image,
+            positive_fraction=options.positive_fraction,
+            generator=generator,
+        )
+        return sampled, matched[sampled]

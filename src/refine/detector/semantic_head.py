@@ -1,0 +1,169 @@
+"""Panoptic-FPN's semantic head (Kirillov et al. 2019, section 3; figure 3)."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refine.detector.blocks import conv_norm_act, init_he
+from refine.detector.deformable import DeformableConv
+
+NEVER = -1e4
+"""Logit of a category that is never predicted: a probability of 0, and float16 can hold it."""
+
+
+class SemanticTrunk(nn.Module):
+    """P2 to P5 to one feature at stride 4.
+
+    Every level passes ``max(1, log2(stride / 4))`` blocks of 3x3 convolution, GN and ReLU, each
+    followed by a x2 bilinear upsampling until stride 4; the four results are summed.
+
+    Args:
+        in_channels: Width of the pyramid.
+        channels: Width of the result, a multiple of 32.
+        strides: Of the levels that are given, finest (4) first.
+        embedding: Ends in a 1x1 convolution and ReLU.
+        dcn: Its 3x3 convolutions are deformable.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        strides: Sequence[int],
+        *,
+        embedding: bool = False,
+        dcn: bool = False,
+    ) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_level(in_channels, channels, s, dcn=dcn) for s in strides)
+        self.embedding = (
+            conv_norm_act(channels, channels, kernel=1, norm="none") if embedding else nn.Identity()
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Fuse the levels.
+
+        Args:
+            features: One ``[B, C, h, w]`` a level, finest first; each level half the last.
+
+        Returns:
+            ``[B, channels, h, w]`` at the finest level's size.
+        """
+        fused = self.levels[0](features[0])
+        for level, feature in zip(self.levels[1:], features[1:], strict=True):
+            fused = fused + level(feature)
+        return self.embedding(fused)  # type: ignore[no-any-return]
+
+
+class SemanticPredictor(nn.Module):
+    """1x1 convolution from the stride-4 feature to logits (``H_sem``, eq. 1 of the paper).
+
+    With ``num_merged`` all things share one logit (detectron2's head: things, then stuff). Callers
+    see ``num_categories`` logits all the same: the shared one as category 0, and for the other
+    things ``NEVER``.
+
+    Args:
+        channels: Width of the feature.
+        num_categories: Things and stuff.
+        num_merged: Thing categories that share a logit; 0 if each has its own.
+    """
+
+    def __init__(self, channels: int, num_categories: int, *, num_merged: int = 0) -> None:
+        super().__init__()
+        self.num_hidden = max(num_merged - 1, 0)
+        self.predictor = nn.Conv2d(channels, num_categories - self.num_hidden, 1)
+        init_he(self.predictor)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """``[B, channels, h, w]`` to logits ``[B, num_categories, h, w]``."""
+        logits: Tensor = self.predictor(feature)
+        if not self.num_hidden:
+            return logits
+        batch, _, height, width = logits.shape
+        hidden = logits.new_full((batch, self.num_hidden, height, width), NEVER)
+        return torch.cat([logits[:, :1], hidden, logits[:, 1:]], dim=1)
+
+    def merge_targets(self, targets: Tensor) -> Tensor:
+        """Labels for the loss: every thing that shares a logit becomes category 0."""
+        return torch.where(targets <= self.num_hidden, 0, targets) if self.num_hidden else targets
+
+
+class RefinedSemanticHead(nn.Module):
+    """From F_sem and the canvas to refined logits (``H~_sem``, eq. 6 of the paper).
+
+    Planes of the canvas on which there is no instance are zero and add nothing to a convolution,
+    so callers hand in the other planes only, and the first layer uses its weights for these.
+
+    Args:
+        channels: Width of F_sem; a multiple of 32.
+        num_planes: Planes of a full canvas (thing categories); 0 if the head reads F_sem alone.
+        num_categories: Things and stuff.
+        num_convs: 3x3 convolutions before the 1x1 predictor.
+    """
+
+    def __init__(
+        self, channels: int, *, num_planes: int, num_categories: int, num_convs: int
+    ) -> None:
+        super().__init__()
+        self.num_planes = num_planes
+        widths = [num_planes + channels] + [channels] * num_convs
+        self.convs = nn.ModuleList(conv_norm_act(i, o) for i, o in itertools.pairwise(widths))
+        self.predictor = nn.Conv2d(widths[-1], num_categories, 1)
+        init_he(self.predictor)
+
+    def forward(self, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            feature: F_sem, ``[B, channels, h, w]``.
+            canvas: ``[B, K, h, w]``, the planes that are not empty; not read if
+                ``num_planes`` is 0.
+            planes: ``[K]`` int64, which planes of a full canvas these are.
+
+        Returns:
+            Logits ``[B, num_categories, h, w]``.
+        """
+        layers = [*self.convs, self.predictor]
+        x = self._first(layers[0], feature, canvas, planes)
+        for layer in layers[1:]:
+            x = layer(x)
+        return x
+
+    def _first(self, layer: nn.Module, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
+        if not self.num_planes:
+            return layer(feature)  # type: ignore[no-any-return]
+        first, *rest = layer if isinstance(layer, nn.Sequential) else [layer]
+        conv = cast(nn.Conv2d, first)
+        of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
+        weight = conv.weight[:, torch.cat([planes, of_feature])]
+        joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
+        # the weights' gather makes them contiguous; the features say the memory format
+        x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
+        for module in rest:
+            x = module(x)
+        return x
+
+
+class _Upsample(nn.Module):
+    """x2 bilinear, half-pixel centres."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _level(in_channels: int, channels: int, stride: int, *, dcn: bool) -> nn.Sequential:
+    num_upsamplings = int(math.log2(stride // 4))
+    layers: list[nn.Module] = []
+    for k in range(max(1, num_upsamplings)):
+        block = conv_norm_act(in_channels if k == 0 else channels, channels)
+        if dcn:
+            block[0] = DeformableConv(cast(nn.Conv2d, block[0]))
+        layers.append(block)
+        if num_upsamplings:
+            layers.append(_Upsample())
+    return nn.Sequential(*layers)

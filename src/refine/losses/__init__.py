@@ -1,1 +1,0 @@
-"""Losses, and the one place that weighs them."""

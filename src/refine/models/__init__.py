@@ -1,1 +1,0 @@
-"""Networks put together from the blocks."""

@@ -1,1 +1,0 @@
-"""Learned blocks: tensors in, tensors out."""

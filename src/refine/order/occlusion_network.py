@@ -1,0 +1,118 @@
+"""The occlusion network: does instance i lie on top of instance j?
+
+OCFusion's head (Lazarow et al. 2020) with the categories of both: the paper's "Strong Baseline",
+whose answer soft occlusion estimation (eq. 7) weighs.
+
+A pair's input is the RoI feature and mask of both, side by side; a stack of convolutions and two
+fully connected layers, to which the categories are added, give one logit. Convolution and the first
+fully connected layer are linear in their input, so each instance's part of it is computed once, in
+the role of the first and of the second, and a pair is a sum: 100 instances have 9900 ordered pairs.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from refine.detector.mask_head import MASK_INPUT_SIDE
+from refine.options import OcclusionOptions
+
+_SIDE = MASK_INPUT_SIDE // 2
+"""Of the feature after the convolution of stride 2."""
+
+
+class OcclusionHead(nn.Module):
+    """Ordered pairs of instances to the logit of "the first lies on top of the second".
+
+    Args:
+        in_channels: Width of the RoI features.
+        num_things: Thing categories.
+        options: What it reads, and its size.
+    """
+
+    def __init__(self, in_channels: int, num_things: int, *, options: OcclusionOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.num_things = num_things
+        depth = in_channels * options.use_feature + options.use_mask
+        channels, hidden = options.channels, options.fc_channels
+        self.first = nn.Conv2d(2 * depth, channels, 3, padding=1) if depth else None
+        self.trunk = _build_trunk(options) if depth else None
+        self.bias = nn.Parameter(torch.zeros(hidden))
+        self.labels = (
+            nn.Parameter(torch.zeros(2, num_things, hidden)) if options.use_label else None
+        )
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.predictor = nn.Linear(hidden, 1)
+        self._init()
+
+    def forward(self, features: Tensor, masks: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
+        """Logits of ordered pairs.
+
+        Args:
+            features: ``[N, in_channels, 14, 14]`` RoI features.
+            masks: ``[N, 28, 28]`` probabilities of each instance's mask in its box.
+            labels: ``[N]`` int64 thing categories.
+            pairs: ``[K, 2]`` int64 ``(i, j)``.
+
+        Returns:
+            ``[K]`` logits of O(i, j); part of the parameters' graph even if K is 0.
+        """
+        logits = self._chunks(features, masks, labels, pairs)
+        if not self.options.antisymmetric:
+            return logits
+        return (logits - self._chunks(features, masks, labels, pairs.flip(1))) / 2
+
+    def _chunks(self, features: Tensor, masks: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
+        parts = self._parts(features, masks)
+        size = max(len(pairs), 1) if torch.is_grad_enabled() else self.options.chunk_size
+        chunks = [self._pairs(parts, labels, chunk) for chunk in torch.split(pairs, size)]
+        return torch.cat(chunks)
+
+    def _parts(self, features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor] | None:
+        """An instance's share of the first convolution, as the first and the second of a pair.
+
+        Returns:
+            Twice ``[N, channels, 14, 14]``, or None if neither features nor masks are read.
+        """
+        if self.first is None:
+            return None
+        inputs = [features] if self.options.use_feature else []
+        if self.options.use_mask:
+            inputs.append(F.max_pool2d(masks[:, None], 2).to(features.dtype))
+        joined = torch.cat(inputs, dim=1)
+        as_first, as_second = self.first.weight.chunk(2, dim=1)
+        return (
+            F.conv2d(joined, as_first, self.first.bias, padding=1),
+            F.conv2d(joined, as_second, padding=1),
+        )
+
+    def _pairs(self, parts: tuple[Tensor, Tensor] | None, labels: Tensor, pairs: Tensor) -> Tensor:
+        first, second = pairs.unbind(dim=1)
+        hidden = self.bias.expand(len(pairs), -1)
+        if parts is not None and self.trunk is not None:
+            hidden = hidden + self.trunk(F.relu(parts[0][first] + parts[1][second]))
+        if self.labels is not None:
+            hidden = hidden + self.labels[0, labels[first]] + self.labels[1, labels[second]]
+        hidden = F.relu(self.fc2(F.relu(hidden)))
+        return self.predictor(hidden)[:, 0]  # type: ignore[no-any-return]
+
+    def _init(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.predictor.weight, std=0.01)
+        if self.labels is not None:
+            nn.init.normal_(self.labels, std=(2 / self.options.fc_channels) ** 0.5)
+
+
+def _build_trunk(options: OcclusionOptions) -> nn.Sequential:
+    """``[K, channels, 14, 14]`` to ``[K, fc_channels]``."""
+    channels = options.channels
+    layers: list[nn.Module] = []
+    for _ in range(options.num_convs - 1):
+        layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
+    layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
+    flat = channels * _SIDE**2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, options.fc_channels, bias=False))

@@ -1,0 +1,1 @@
+"""The folder of a run: results, checkpoints, console output."""

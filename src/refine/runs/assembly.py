@@ -1,0 +1,105 @@
+"""Puts options together into the objects that commands run."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from torch import nn
+
+from refine.categories import CategoryTable
+from refine.detector.refine_net import RefineNet
+from refine.errors import RefineError
+from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.order.heads import build_head
+from refine.pipeline import Pipeline
+from refine.runs.checkpoint import (
+    Checkpoint,
+    check_categories,
+    check_model,
+    hash_weights,
+    read_checkpoint,
+)
+
+
+def build_pipeline(
+    model: ModelOptions, data: DataOptions, fusion: FusionOptions, *, categories: CategoryTable
+) -> Pipeline:
+    """Network with random weights, and its fusion."""
+    network = RefineNet(
+        model,
+        anchors=data.anchors,
+        num_things=categories.num_things,
+        num_categories=len(categories),
+    )
+    return Pipeline(
+        network,
+        num_things=categories.num_things,
+        fusion=fusion,
+        stuff_area_limit_px=data.stuff_area_limit_px,
+    )
+
+
+def restore_pipeline(
+    checkpoint: Checkpoint, model: ModelOptions, data: DataOptions, fusion: FusionOptions
+) -> Pipeline:
+    """The pipeline of a checkpoint with its heads, in eval mode.
+
+    Raises:
+        RefineError: The weights do not fit the model options.
+    """
+    pipeline = build_pipeline(model, data, fusion, categories=checkpoint.categories)
+    try:
+        for name in checkpoint.heads:
+            pipeline.heads[name] = _build_head(pipeline, checkpoint, name)
+        pipeline.load_state_dict(checkpoint.weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        check_model(checkpoint, asdict(model))
+        reason = " ".join(str(error).split())[:300]
+        raise RefineError(
+            f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"
+        ) from None
+    return pipeline.eval()
+
+
+def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]) -> None:
+    """Put heads of other checkpoints beside a pipeline's own.
+
+    Args:
+        pipeline: Changed in place.
+        detector: The checkpoint that the pipeline was restored from.
+        paths: Checkpoints of ``stage=occlusion`` or ``stage=ranking`` by the name that their head
+            is to have here. A file with several heads gives the one of that name.
+
+    Raises:
+        RefineError: A file without such a head, or one trained on another detector.
+    """
+    network = hash_weights(detector.network) if paths else ""
+    for name, path in paths.items():
+        checkpoint = read_checkpoint(Path(path))
+        check_categories(checkpoint, detector.categories, root=str(detector.path))
+        source = _choose_head(checkpoint, name)
+        if hash_weights(checkpoint.network) != network:
+            raise RefineError(
+                f"{path}: head {source!r} was trained on another detector than {detector.path}; "
+                f"train it on this one with stage=occlusion detector_ckpt_path={detector.path}"
+            )
+        head = _build_head(pipeline, checkpoint, source)
+        head.load_state_dict(checkpoint.head(source))
+        pipeline.heads[name] = head.eval()
+
+
+def _choose_head(checkpoint: Checkpoint, name: str) -> str:
+    if name in checkpoint.heads:
+        return name
+    if len(checkpoint.heads) == 1:
+        return next(iter(checkpoint.heads))
+    kept = ", ".join(checkpoint.heads) or "none; train one with stage=occlusion"
+    raise RefineError(f"{checkpoint.path} has no head {name!r}; its heads: {kept}")
+
+
+def _build_head(pipeline: Pipeline, checkpoint: Checkpoint, name: str) -> nn.Module:
+    return build_head(
+        checkpoint.heads[name],
+        in_channels=pipeline.network.backbone.channels,
+        num_things=pipeline.num_things,
+    )

@@ -1,0 +1,154 @@
+"""What a checkpoint says of itself, read without building anything."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refine.categories import CategoryTable
+from refine.errors import RefineError
+from refine.options import ModelOptions
+
+NETWORK_PREFIX = "network."
+HEADS_PREFIX = "heads."
+_PREFIX = "pipeline."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A trained pipeline on disk.
+
+    Attributes:
+        path: The file.
+        config: Resolved configuration of its training, plain containers.
+        categories: What its heads predict.
+        weights: State dict of the pipeline.
+        heads: Occlusion and ranking heads in it, by name, as
+            :func:`refine.order.heads.describe_head` describes them.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    categories: CategoryTable
+    weights: dict[str, Tensor]
+    heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def network(self) -> dict[str, Tensor]:
+        """State dict of the network alone."""
+        return self._part(NETWORK_PREFIX)
+
+    def head(self, name: str) -> dict[str, Tensor]:
+        """State dict of one head."""
+        return self._part(f"{HEADS_PREFIX}{name}.")
+
+    def _part(self, prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): t for k, t in self.weights.items() if k.startswith(prefix)}
+
+
+def make_record(config: dict[str, Any], categories: CategoryTable) -> dict[str, Any]:
+    """What :func:`read_checkpoint` needs besides the weights; plain containers.
+
+    A checkpoint with heads adds ``heads``: their descriptions by name.
+    """
+    return {"config": config, "categories": categories.to_json()}
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and bytes of a state dict."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        content.update(name.encode())
+        content.update(
+            weights[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return content.hexdigest()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of ``refine.train``.
+
+    Raises:
+        RefineError: The file is missing, cut short, or not of this package.
+    """
+    if not path.is_file():
+        raise RefineError(f"ckpt_path={path}: no such file; training writes RUN/checkpoints/*.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
+        raise RefineError(
+            f"ckpt_path={path}: not a readable checkpoint (cut short, or not written by "
+            "refine.train); use another one of the run's checkpoints"
+        ) from None
+    record = content.get("refine") if isinstance(content, dict) else None
+    if record is None:
+        raise RefineError(f"ckpt_path={path}: not a checkpoint of refine.train")
+    weights = {
+        key.removeprefix(_PREFIX): value
+        for key, value in content["state_dict"].items()
+        if key.startswith(_PREFIX)
+    }
+    table = CategoryTable.from_json(record["categories"], source=str(path))
+    return Checkpoint(path, record["config"], table, weights, record.get("heads", {}))
+
+
+def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
+    """Refuse a dataset with other categories than the checkpoint's.
+
+    Colours may differ; dataset ids, names and things/stuff may not.
+
+    Raises:
+        RefineError: They differ; the first difference is named.
+    """
+    ours = [(c.dataset_id, c.name, c.is_thing) for c in checkpoint.categories.categories]
+    theirs = [(c.dataset_id, c.name, c.is_thing) for c in categories.categories]
+    if ours == theirs:
+        return
+    first = next(
+        (
+            f"{a[1]!r} (id {a[0]}) against {b[1]!r} (id {b[0]})"
+            for a, b in zip(ours, theirs, strict=False)
+            if a != b
+        ),
+        f"{len(ours)} against {len(theirs)} categories",
+    )
+    raise RefineError(
+        f"ckpt_path={checkpoint.path} was trained on other categories than {root} has: {first}; "
+        "use that dataset, or a checkpoint trained on this one"
+    )
+
+
+def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
+    """Refuse other model options than the checkpoint's.
+
+    Args:
+        checkpoint: To be resumed or restored.
+        model: The ``model`` section now, plain containers.
+
+    Raises:
+        RefineError: They differ; the first difference is named.
+    """
+    # an option that is younger than the checkpoint had its default's meaning
+    before = _flatten(asdict(ModelOptions())) | _flatten(checkpoint.config["model"])
+    now = _flatten(model)
+    for key in sorted(now):
+        if before.get(key) != now[key]:
+            raise RefineError(
+                f"ckpt_path={checkpoint.path} was trained with model.{key}={before.get(key)}, not "
+                f"{now[key]}; use the same model, or train another one without ckpt_path"
+            )
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,1 @@
+"""Generated scenes with their true panoptic maps and depth order."""

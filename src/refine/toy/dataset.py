@@ -1,0 +1,324 @@
+"""The toy dataset: generated scenes, written in COCO's own layout.
+
+    ROOT/{train,val}2017/%012d.jpg
+    ROOT/annotations/panoptic_{train,val}2017.json      visible parts; PNGs in the folder beside it
+    ROOT/annotations/instances_{train,val}2017.json     full outlines of the things, overlapping
+    ROOT/toy.json                                       what it was made with
+
+It is read back by the same reader as COCO. One key is ours: each instance has an integer
+``depth``, larger is nearer. :mod:`refine.toy.scene` says what the scenes are for.
+"""
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from refine.categories import CategoryTable
+from refine.coco_format.png import encode_segment_png
+from refine.errors import RefineError
+from refine.options import ToyOptions
+from refine.toy.scene import SPLITS, TOY_CATEGORIES, VOID, ToyObject, ToyScene, generate_scene
+from refine.toy.shapes import clip_outline
+from refine.toy.statistics import ToyReport, count_scene
+
+__all__ = [
+    "TOY_CATEGORIES",
+    "ToyReport",
+    "ToyScene",
+    "ensure_toy_dataset",
+    "generate_scene",
+    "write_toy_dataset",
+]
+
+_GENERATOR_VERSION = 1  # raise it when the same options give other files
+_RECORD = "toy.json"
+_JPEG_QUALITY = 92
+_FIRST_IMAGE_ID = {"train": 1, "val": 10_000_001}
+_MAX_OBJECTS = 100  # of a scene; spaces the ids of instances
+_INFO = {
+    "description": "refine toy scenes",
+    "url": "",
+    "version": str(_GENERATOR_VERSION),
+    "contributor": "refine",
+}
+_LICENSE = {
+    "id": 1,
+    "name": "CC0 1.0 Universal",
+    "url": "https://creativecommons.org/publicdomain/zero/1.0/",
+}
+_TABLE = CategoryTable(TOY_CATEGORIES)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entries:
+    """What one scene adds to the JSON files and to the report."""
+
+    image: dict[str, Any]
+    panoptic: dict[str, Any]
+    instances: list[dict[str, Any]]
+    counts: Counter[str]
+
+
+def ensure_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1) -> None:
+    """Write the toy dataset unless ``root`` already holds it.
+
+    Args:
+        root: Its folder; missing or empty, or made with the same options.
+        options: Seed, numbers and size of the scenes.
+        num_processes: Processes that draw.
+
+    Raises:
+        RefineError: ``root`` holds something else, or cannot be written.
+    """
+    if not _is_vacant(root):
+        _check_record(root, options)
+        return
+    _log.info("writing the toy dataset to %s", root)
+    report = write_toy_dataset(root, options, num_processes=num_processes)
+    _log.info("wrote %d scenes in %.1f s", report.num_scenes, report.seconds)
+
+
+def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1) -> ToyReport:
+    """Generate the scenes of both splits and write them; see the module for the layout.
+
+    The files are a function of ``options`` alone. They are written beside ``root`` and appear
+    there at once, whole; an interrupted run leaves ``root`` as it was.
+
+    Args:
+        root: Folder to make. It must be missing or empty.
+        options: Seed, numbers and size of the scenes.
+        num_processes: Processes that draw.
+
+    Returns:
+        Statistics of all scenes, measured while they are written.
+
+    Raises:
+        RefineError: ``root`` is not empty, or cannot be written.
+        ValueError: ``num_processes`` below 1.
+    """
+    if num_processes < 1:
+        raise ValueError(f"num_processes={num_processes}: expected at least 1")
+    if not _is_vacant(root):
+        raise RefineError(f"{root}: not empty; name another folder or remove this one")
+    start = time.perf_counter()
+    try:
+        counts = _write_and_publish(root, options, num_processes=num_processes)
+    except OSError as error:
+        raise RefineError(
+            f"{root}: cannot write the toy dataset ({error}); set data.root to a writable folder"
+        ) from error
+    return ToyReport.from_counts(counts, seconds=time.perf_counter() - start)
+
+
+def _is_vacant(root: Path) -> bool:
+    return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+
+
+def _record_of(options: ToyOptions) -> dict[str, Any]:
+    known = asdict(options)
+    if not options.crowded:  # younger than the scenes that it does not change
+        del known["crowded"]
+    return {"generator_version": _GENERATOR_VERSION, "options": known}
+
+
+def _check_record(root: Path, options: ToyOptions) -> None:
+    mend = "set data.root to another folder or remove this one"
+    try:
+        record = json.loads((root / _RECORD).read_bytes())
+    except (OSError, ValueError):
+        raise RefineError(f"{root}: holds something other than a toy dataset; {mend}") from None
+    if record != _record_of(options):
+        raise RefineError(
+            f"{root}: this toy dataset was made with {json.dumps(record)}, "
+            f"asked for is {json.dumps(_record_of(options))}; {mend}"
+        )
+
+
+def _write_and_publish(root: Path, options: ToyOptions, *, num_processes: int) -> Counter[str]:
+    root.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    try:
+        draft = holder / "draft"  # mkdtemp's own folder is private to its user
+        draft.mkdir()
+        counts = Counter[str]()
+        for split in SPLITS:
+            counts += _write_split(draft, options, split, num_processes=num_processes)
+        _write_json(draft / _RECORD, _record_of(options))
+        _publish(draft, root, options)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+    return counts
+
+
+def _publish(draft: Path, root: Path, options: ToyOptions) -> None:
+    try:
+        if root.exists():
+            root.rmdir()
+        draft.rename(root)
+    except OSError:
+        # another process of the same run may have been quicker: its files are the same
+        if _is_vacant(root):
+            raise
+        _check_record(root, options)
+
+
+def _write_split(
+    root: Path, options: ToyOptions, split: str, *, num_processes: int
+) -> Counter[str]:
+    for folder in (f"{split}2017", f"annotations/panoptic_{split}2017"):
+        (root / folder).mkdir(parents=True)
+    indices = range(options.num_train if split == "train" else options.num_val)
+    write = partial(_write_scene, root, options, split)
+    if num_processes == 1:
+        scenes = [write(index) for index in indices]
+    else:
+        # spawn: a fork of a process that holds threads (torch's) may hang
+        with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
+            scenes = list(pool.map(write, indices, chunksize=16))
+    head = {"info": _INFO, "licenses": [_LICENSE], "images": [scene.image for scene in scenes]}
+    panoptic = {
+        **head,
+        "annotations": [scene.panoptic for scene in scenes],
+        "categories": _categories_json(),
+    }
+    instances = {
+        **head,
+        "annotations": [entry for scene in scenes for entry in scene.instances],
+        "categories": [
+            {key: c[key] for key in ("supercategory", "id", "name")}
+            for c in _categories_json()
+            if c["isthing"]
+        ],
+    }
+    _write_json(root / "annotations" / f"panoptic_{split}2017.json", panoptic)
+    _write_json(root / "annotations" / f"instances_{split}2017.json", instances)
+    return sum((scene.counts for scene in scenes), Counter[str]())
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _categories_json() -> list[dict[str, Any]]:
+    return [
+        {"supercategory": "object" if entry["isthing"] else "ground", **entry}
+        for entry in _TABLE.to_json()
+    ]
+
+
+def _write_scene(root: Path, options: ToyOptions, split: str, index: int) -> _Entries:
+    scene = generate_scene(options, split, index)
+    image_id = _FIRST_IMAGE_ID[split] + index
+    stem = f"{image_id:012d}"
+    # its own stream of numbers: how segments are coloured must not change the scenes
+    rng = np.random.default_rng([options.seed, SPLITS.index(split), index, 1])
+    # shuffled, or the place in the list would tell the depth
+    things = [scene.objects[k] for k in rng.permutation(len(scene.objects))]
+    segment_map, segments = _segments_of(scene.stuff, things, rng)
+    Image.fromarray(scene.image).save(
+        root / f"{split}2017" / f"{stem}.jpg", quality=_JPEG_QUALITY, subsampling=0
+    )
+    png = root / "annotations" / f"panoptic_{split}2017" / f"{stem}.png"
+    png.write_bytes(encode_segment_png(segment_map))
+    return _Entries(
+        image={
+            "id": image_id,
+            "width": options.width_px,
+            "height": options.height_px,
+            "file_name": f"{stem}.jpg",
+            "license": _LICENSE["id"],
+        },
+        panoptic={"image_id": image_id, "file_name": png.name, "segments_info": segments},
+        instances=[
+            _instance_entry(thing, image_id=image_id, annotation_id=image_id * _MAX_OBJECTS + k)
+            for k, thing in enumerate(things)
+        ],
+        counts=count_scene(scene),
+    )
+
+
+def _segments_of(
+    stuff: np.ndarray, things: Sequence[ToyObject], rng: np.random.Generator
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The ``[H, W]`` int32 map of the visible parts, and its ``segments_info``."""
+    parts = [(int(c), False, stuff == c) for c in np.unique(stuff[stuff != VOID])]
+    parts += [(thing.category, thing.is_crowd, thing.visible) for thing in things]
+    segment_map = np.zeros(stuff.shape, np.int32)
+    segments = []
+    used = {0}
+    for category, is_crowd, visible in parts:
+        segment_id = _draw_segment_id(category, used, rng)
+        used.add(segment_id)
+        segment_map[visible] = segment_id
+        segments.append(
+            {
+                "id": segment_id,
+                "category_id": _TABLE.to_dataset_id(category),
+                "iscrowd": int(is_crowd),
+                "area": int(visible.sum()),
+                "bbox": _bbox(visible),
+            }
+        )
+    return segment_map, segments
+
+
+def _draw_segment_id(category: int, used: set[int], rng: np.random.Generator) -> int:
+    """A free id: the category's colour, for things moved a little, read as R + 256 G + 256² B."""
+    color = np.array(TOY_CATEGORIES[category].color)
+    spread = 35 if TOY_CATEGORIES[category].is_thing else 0
+    while True:
+        red, green, blue = np.clip(color + rng.integers(-spread, spread + 1, 3), 0, 255).tolist()
+        segment_id: int = red + 256 * green + 256**2 * blue
+        if segment_id not in used:
+            return segment_id
+
+
+def _instance_entry(thing: ToyObject, *, image_id: int, annotation_id: int) -> dict[str, Any]:
+    size = (thing.mask.shape[0], thing.mask.shape[1])
+    segmentation: dict[str, Any] | list[list[float]]
+    if thing.is_crowd:
+        segmentation = {"counts": _run_lengths(thing.mask), "size": [*size]}
+    else:
+        outline = clip_outline(thing.outlines[0], size)
+        segmentation = [[round(float(v), 2) for v in outline.ravel()]]
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": _TABLE.to_dataset_id(thing.category),
+        "iscrowd": int(thing.is_crowd),
+        "area": int(thing.mask.sum()),
+        "bbox": _bbox(thing.mask),
+        "segmentation": segmentation,
+        "depth": thing.depth,
+    }
+
+
+def _bbox(mask: np.ndarray) -> list[int]:
+    """COCO's x, y, width, height of the pixels of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x, y = int(columns[0]), int(rows[0])
+    return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
+
+
+def _run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's uncompressed run lengths: down the columns, beginning with a run of zeros."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    start = [0] if flat[0] else []
+    bounds = [0, *start, *changes.tolist(), flat.size]
+    return [int(run) for run in np.diff(bounds)]

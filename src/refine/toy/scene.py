@@ -1,0 +1,395 @@
+"""Composition of the toy scenes: which stuff lies where, which things stand on it, who is in front.
+
+What a scene has to teach, and how:
+
+* *Depth order is seen, not computed.* Things get their places first, under rules that do not
+  know the order; the order is drawn afterwards, with as many smaller (and lower) things in front
+  as behind. So nothing about size or place tells it; the picture does, and in part the pair of
+  categories (:mod:`refine.toy.depth`).
+* *Things tell stuff.* Beach and desert share one texture and are put anywhere alike. Only the
+  things that stand on them differ (:data:`NEVER_ON`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refine.categories import Category
+from refine.options import ToyOptions
+from refine.toy.depth import Placed, balanced_order, overlap
+from refine.toy.render import VOID_TEXTURES, expose, paint_patch, paint_texture, paint_thing
+from refine.toy.shapes import blob_outline, outline_area, rasterise, thing_outline
+
+TOY_CATEGORIES = (
+    Category(dataset_id=1, name="ball", is_thing=True, color=(220, 20, 60)),
+    Category(dataset_id=2, name="crate", is_thing=True, color=(250, 140, 30)),
+    Category(dataset_id=3, name="tent", is_thing=True, color=(40, 60, 230)),
+    Category(dataset_id=5, name="star", is_thing=True, color=(240, 220, 40)),
+    Category(dataset_id=8, name="moon", is_thing=True, color=(220, 60, 220)),
+    Category(dataset_id=13, name="pill", is_thing=True, color=(30, 210, 170)),
+    Category(dataset_id=92, name="sky", is_thing=False, color=(160, 190, 230)),
+    Category(dataset_id=95, name="water", is_thing=False, color=(50, 100, 130)),
+    Category(dataset_id=100, name="meadow", is_thing=False, color=(90, 140, 60)),
+    Category(dataset_id=107, name="beach", is_thing=False, color=(235, 215, 165)),
+    Category(dataset_id=112, name="desert", is_thing=False, color=(150, 110, 70)),
+)
+"""In the order of their contiguous ids."""
+
+NEVER_ON = {"ball": "desert", "star": "desert", "crate": "beach", "tent": "beach"}
+"""Things that stand on one of the two look-alikes and never on the other."""
+
+VOID = 255
+"""Label of background pixels without a category."""
+
+SPLITS = ("train", "val")
+
+_ID = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
+_THINGS = tuple(c.name for c in TOY_CATEGORIES if c.is_thing)
+_LOOKALIKES = ("beach", "desert")
+
+_NO_THINGS_SHARE = 0.06
+_CROWD_SHARE = 0.06
+_VOID_PATCH_SHARE = 0.2
+_NUM_REGIONS_ODDS = (0.25, 0.45, 0.30)  # of 1, 2, 3 regions
+_SIDE_PX = (15.0, 40.0)
+_LEAST_UNCOVERED_PX = 60
+_LEAST_INSIDE = 0.6
+_ATTEMPTS = 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ToyObject:
+    """One thing, or one crowd of them.
+
+    Attributes:
+        category: Contiguous id.
+        is_crowd: A cluster of small things of one category, annotated as one.
+        outlines: ``[K, 2]`` corners (see :mod:`refine.toy.shapes`), one polygon a member.
+        mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
+        depth: Larger is nearer.
+        visible: ``[H, W]`` bool, what nothing nearer hides.
+    """
+
+    category: int
+    is_crowd: bool
+    outlines: tuple[np.ndarray, ...]
+    mask: np.ndarray
+    depth: int
+    visible: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ToyScene:
+    """A picture and everything that is known of it.
+
+    Attributes:
+        image: ``[H, W, 3]`` uint8 RGB.
+        objects: From far to near.
+        background: ``[H, W]`` uint8, the stuff category (contiguous id) behind the objects, or
+            :data:`VOID`.
+    """
+
+    image: np.ndarray
+    objects: tuple[ToyObject, ...]
+    background: np.ndarray
+
+    @property
+    def stuff(self) -> np.ndarray:
+        """``[H, W]`` uint8, the visible part of ``background``; VOID elsewhere."""
+        labels = self.background.copy()
+        for thing in self.objects:
+            labels[thing.mask] = VOID
+        return labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Crowding:
+    """How close things stand.
+
+    Attributes:
+        num_things_odds: Of 1, 2, ... things.
+        partner_odds: That a thing overlaps another one, before one does and afterwards.
+        partner_overlap: Least share of either of two partners in the other.
+        partner_distance: Least and most, of the mean of their sides.
+        most_hidden: Largest share of a thing that all the others together may hide.
+    """
+
+    num_things_odds: tuple[float, ...]
+    partner_odds: tuple[float, float]
+    partner_overlap: float
+    partner_distance: tuple[float, float]
+    most_hidden: float
+
+
+_LOOSE = _Crowding(
+    num_things_odds=(0.07, 0.20, 0.28, 0.23, 0.14, 0.08),
+    partner_odds=(0.7, 0.5),
+    partner_overlap=0.22,  # a little more than PAIR_OVERLAP
+    partner_distance=(0.3, 0.8),
+    most_hidden=0.65,
+)
+_CROWDED = _Crowding(
+    num_things_odds=(0.0, 0.10, 0.20, 0.30, 0.25, 0.15),
+    partner_odds=(0.95, 0.8),
+    partner_overlap=0.45,
+    partner_distance=(0.15, 0.5),
+    most_hidden=0.8,
+)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Stage:
+    """A scene in the making."""
+
+    crowding: _Crowding
+    rng: np.random.Generator
+    size: tuple[int, int]
+    unit: float
+    canvas: np.ndarray
+    background: np.ndarray
+    placed: list[Placed] = field(default_factory=list)
+
+
+def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
+    """Make one scene, the same whenever and wherever it is made.
+
+    Args:
+        options: Seed and size; the numbers of scenes do not matter.
+        split: ``"train"`` or ``"val"``.
+        index: Number of the scene in its split, from 0.
+
+    Raises:
+        ValueError: Another split or a negative index.
+    """
+    if split not in SPLITS or index < 0:
+        raise ValueError(f"split={split!r}, index={index}: expected one of {SPLITS} and 0 or more")
+    rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
+    crowding = _CROWDED if options.crowded else _LOOSE
+    num_things = 0
+    if rng.random() >= _NO_THINGS_SHARE:
+        odds = crowding.num_things_odds
+        num_things = 1 + int(rng.choice(len(odds), p=odds))
+    size = (options.height_px, options.width_px)
+    stage = _lay_background(rng, size, bare=num_things == 0, crowding=crowding)
+    if num_things:
+        _place_things(stage, num_things)
+    objects = _stack(stage, balanced_order(rng, stage.placed, index=index))
+    for thing in objects:
+        for outline in thing.outlines:
+            name = TOY_CATEGORIES[thing.category].name
+            paint_thing(stage.canvas, name, outline, unit=stage.unit, rng=rng)
+    image = expose(stage.canvas, rng)
+    return ToyScene(image=image, objects=objects, background=stage.background)
+
+
+def _lay_background(
+    rng: np.random.Generator, size: tuple[int, int], *, bare: bool, crowding: _Crowding
+) -> _Stage:
+    """Paint one to three regions of stuff, and sometimes a patch of no category."""
+    unit = float(np.sqrt(size[0] * size[1] / (128 * 192)))
+    names = _choose_stuff(rng, bare=bare)
+    levels = _levels(rng, size, unit=unit)
+    canvas = paint_texture(names[0], size, unit=unit, rng=rng)
+    background = np.full(size, _ID[names[0]], np.uint8)
+    for k, name in enumerate(names[1:], start=1):
+        # at the k-th of the quantiles that share the scene out, give or take
+        cut = np.quantile(levels, (k + rng.uniform(-0.25, 0.25)) / len(names))
+        alpha = np.clip(levels - cut + 0.5, 0, 1).astype(np.float32)[..., None]
+        canvas += alpha * (paint_texture(name, size, unit=unit, rng=rng) - canvas)
+        background[levels >= cut] = _ID[name]
+    stage = _Stage(
+        crowding=crowding, rng=rng, size=size, unit=unit, canvas=canvas, background=background
+    )
+    if rng.random() < _VOID_PATCH_SHARE:
+        _lay_void_patch(stage)
+    return stage
+
+
+def _choose_stuff(rng: np.random.Generator, *, bare: bool) -> list[str]:
+    """Distinct categories of the regions, in their order across the scene.
+
+    A look-alike needs things to tell it, so a bare scene has none; two of them never touch.
+    """
+    count = 1 + int(rng.choice(len(_NUM_REGIONS_ODDS), p=_NUM_REGIONS_ODDS))
+    names = [str(n) for n in rng.permutation(["sky", "water", "meadow", *([] if bare else ["?"])])]
+    names = names[:count]
+    first, second = (str(n) for n in rng.permutation(_LOOKALIKES))
+    if count == 3 and "?" in (names[0], names[2]) and rng.random() < 0.5:
+        return [first, names[1], second]
+    return [first if name == "?" else name for name in names]
+
+
+def _levels(rng: np.random.Generator, size: tuple[int, int], *, unit: float) -> np.ndarray:
+    """``[H, W]`` pixels along a random direction, bent into waves: regions are cut from it."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    angle = rng.uniform(0, 2 * np.pi)
+    along = np.cos(angle) * x + np.sin(angle) * y
+    across = np.cos(angle) * y - np.sin(angle) * x
+    waves: np.ndarray = along
+    for length in (rng.uniform(35, 60), rng.uniform(80, 140)):
+        phase = across * (2 * np.pi / (length * unit)) + rng.uniform(0, 2 * np.pi)
+        waves = waves + 0.06 * length * unit * np.sin(phase)
+    return waves
+
+
+def _lay_void_patch(stage: _Stage) -> None:
+    name = str(stage.rng.choice(VOID_TEXTURES))
+    side = stage.rng.uniform(28, 60) * stage.unit
+    outline = blob_outline(side_px=side, centre=_anywhere(stage), rng=stage.rng)
+    patch = paint_texture(name, stage.size, unit=stage.unit, rng=stage.rng)
+    stage.background[paint_patch(stage.canvas, patch, outline)] = VOID
+
+
+def _place_things(stage: _Stage, count: int) -> None:
+    """First what tells the look-alikes, then partners in overlap and others."""
+    rng = stage.rng
+    lookalikes = [name for name in _LOOKALIKES if (stage.background == _ID[name]).any()]
+    for ground in lookalikes:
+        tellers = [name for name, never in NEVER_ON.items() if never != ground]
+        _place(stage, tellers, ground=ground)
+    partner_odds, later_odds = stage.crowding.partner_odds
+    for _ in range(len(stage.placed), count):
+        singles = [k for k, other in enumerate(stage.placed) if not other.is_crowd]
+        partner = None
+        if singles and rng.random() < partner_odds:
+            partner = stage.placed[int(rng.choice(singles))]
+        if _place(stage, _THINGS, partner=partner) and partner:
+            partner_odds = later_odds
+    if rng.random() < _CROWD_SHARE:
+        _place(stage, _THINGS, crowd=True)
+
+
+def _place(
+    stage: _Stage,
+    names: Sequence[str],
+    *,
+    ground: str | None = None,
+    partner: Placed | None = None,
+    crowd: bool = False,
+) -> bool:
+    """Find a place for one object of any of the categories ``names``.
+
+    Args:
+        stage: The scene; it gets the object.
+        names: Things to choose from.
+        ground: Stuff that it must stand on.
+        partner: Object that it must overlap.
+        crowd: A cluster of small things instead of one.
+
+    Returns:
+        Whether a place was found.
+    """
+    make, least = _cluster if crowd else _single, stage.crowding.partner_overlap
+    for _ in range(_ATTEMPTS):
+        candidate = make(stage, str(stage.rng.choice(names)), partner=partner)
+        if not candidate.mask.any() or not _stands_well(stage, candidate, ground=ground):
+            continue
+        if partner and overlap(candidate.mask, partner.mask) < least:
+            continue
+        if _leaves_all_visible(stage, [*stage.placed, candidate]):
+            stage.placed.append(candidate)
+            return True
+    return False
+
+
+def _single(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
+    rng = stage.rng
+    side = float(np.exp(rng.uniform(*np.log(_SIDE_PX)))) * stage.unit
+    centre = _anywhere(stage)
+    if partner:
+        distance = rng.uniform(*stage.crowding.partner_distance) * (side + partner.side) / 2
+        angle = rng.uniform(0, 2 * np.pi)
+        centre = (
+            partner.centre[0] + distance * np.cos(angle),
+            partner.centre[1] + distance * np.sin(angle),
+        )
+    outline = thing_outline(name, side_px=side, centre=centre, rng=rng)
+    return Placed(
+        name=name,
+        is_crowd=False,
+        outlines=(outline,),
+        mask=_mask_of([outline], stage.size),
+        side=side,
+        centre=centre,
+    )
+
+
+def _cluster(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
+    rng, unit = stage.rng, stage.unit
+    middle = _anywhere(stage) if partner is None else partner.centre
+    spread = (rng.uniform(12, 20) * unit, rng.uniform(8, 14) * unit)
+    outlines = []
+    for _ in range(int(rng.integers(12, 22))):
+        offset = rng.uniform(-1, 1, 2) * spread
+        centre = (middle[0] + offset[0], middle[1] + offset[1])
+        side = rng.uniform(5.0, 7.5) * unit
+        outlines.append(thing_outline(name, side_px=side, centre=centre, rng=rng))
+    return Placed(
+        name=name,
+        is_crowd=True,
+        outlines=tuple(outlines),
+        mask=_mask_of(outlines, stage.size),
+        side=2 * max(spread),
+        centre=middle,
+    )
+
+
+def _anywhere(stage: _Stage) -> tuple[float, float]:
+    height, width = stage.size
+    return stage.rng.uniform(0, width), stage.rng.uniform(0, height)
+
+
+def _mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(size, bool)
+    for outline in outlines:
+        window, inside, _ = rasterise(outline, size)
+        mask[window] |= inside >= 0.5
+    return mask
+
+
+def _stands_well(stage: _Stage, candidate: Placed, *, ground: str | None) -> bool:
+    """Mostly inside the image, mostly on ``ground``, and clear of the stuff it never stands on."""
+    counts = np.bincount(stage.background[candidate.mask], minlength=256)
+    area = counts.sum()
+    if not candidate.is_crowd and area < _LEAST_INSIDE * outline_area(candidate.outlines[0]):
+        return False
+    never = NEVER_ON.get(candidate.name)
+    if never is not None and counts[_ID[never]] > 0.05 * area:
+        return False
+    return ground is None or bool(counts[_ID[ground]] >= 0.7 * area)
+
+
+def _leaves_all_visible(stage: _Stage, placed: Sequence[Placed]) -> bool:
+    """Whether each would still be seen with all the others in front of it.
+
+    Asking this of every order keeps the order that is drawn later independent of the places.
+    """
+    cover = np.zeros(placed[0].mask.shape, np.uint8)
+    for thing in placed:
+        cover += thing.mask
+    for thing in placed:
+        area, alone = thing.mask.sum(), (cover[thing.mask] == 1).sum()
+        least = max((1 - stage.crowding.most_hidden) * area, _LEAST_UNCOVERED_PX * stage.unit**2)
+        if alone < least:
+            return False
+    return True
+
+
+def _stack(stage: _Stage, order: Sequence[Placed]) -> tuple[ToyObject, ...]:
+    """The placed objects, in their order from far to near, with what is left visible of each."""
+    hidden = np.zeros(stage.size, bool)
+    objects = []
+    for depth, thing in reversed(list(enumerate(order))):
+        objects.append(
+            ToyObject(
+                category=_ID[thing.name],
+                is_crowd=thing.is_crowd,
+                outlines=thing.outlines,
+                mask=thing.mask,
+                depth=depth,
+                visible=thing.mask & ~hidden,
+            )
+        )
+        hidden |= thing.mask
+    return tuple(reversed(objects))

@@ -1,0 +1,155 @@
+"""ResNets of Caffe2, Detectron and detectron2's ImageNet zoo, renamed to torchvision's keys.
+
+The names are facts of the files; what they mean was read in detectron2 (Apache-2.0),
+``checkpoint/c2_model_loading.py`` and ``checkpoint/catalog.py``.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refine.errors import RefineError
+from refine.weights.pixels import CAFFE2, CAFFE2_SCALED, PixelStats
+from refine.weights.stored import Weights, guess_norm
+
+_log = logging.getLogger(__name__)
+
+_FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d divides by sqrt(var + eps)
+_CLASSIFIER = re.compile(r"(pred|fc|fc1000)_[wb]")
+_SOLVER = re.compile(r".*_momentum|lr|iter|optimizer_iteration|model_iter|weight_order")
+_BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
+_STEM_NORM = re.compile(r"(?:conv1_gn|res_conv1_bn)_(.+)")
+_NORM_PARTS = {
+    "s": "weight",
+    "gamma": "weight",
+    "b": "bias",
+    "beta": "bias",
+    "rm": "running_mean",
+    "running_mean": "running_mean",
+    "riv": "running_var",  # in spite of its name it holds the variance
+    "running_var": "running_var",
+}
+_BRANCHES = {
+    "1": ("downsample.0", "downsample.1"),
+    "2a": ("conv1", "bn1"),
+    "2b": ("conv2", "bn2"),
+    "2c": ("conv3", "bn3"),
+}
+
+
+def is_caffe2(names: Mapping[str, Any]) -> bool:
+    """Whether these are a Caffe2 ResNet's names."""
+    return any(_BLOCK.fullmatch(str(name)) for name in names)
+
+
+def convert_caffe2(content: Mapping[str, Any], *, source: str) -> Weights:
+    """Torchvision's names for a Caffe2 ResNet.
+
+    Left out without a word: the classifier (``pred_*``, ``fc_*``, ``fc1000_*``) and the solver's
+    state (``*_momentum``, ``lr`` and counters). Biases of convolutions, which a normalisation
+    follows, are left out with a word: Detectron does not use them either.
+
+    Args:
+        content: The pickle; the blobs themselves or under ``blobs`` or ``model``.
+        source: What messages call it.
+
+    Raises:
+        RefineError: A blob with an unknown name, or one that is no array of numbers.
+    """
+    blobs = content.get("blobs", content.get("model", content))
+    if not isinstance(blobs, Mapping):
+        raise RefineError(f"{source}: holds no blobs by name")
+    kept = {
+        str(name): value
+        for name, value in blobs.items()
+        if not (_CLASSIFIER.fullmatch(str(name)) or _SOLVER.fullmatch(str(name)))
+    }
+    tensors = _without_conv_biases(_rename(kept, source), source)
+    has_gn = any("_gn_" in name for name in kept)
+    norm = "affine" if guess_norm(tensors) == "gn" and not has_gn else guess_norm(tensors)
+    if norm == "affine":
+        tensors |= _identity_statistics(tensors)
+    pixels, stride_in_1x1 = _conventions(tensors, norm)
+    return Weights(tensors=tensors, pixels=pixels, norm=norm, stride_in_1x1=stride_in_1x1)
+
+
+def _rename(blobs: Mapping[str, Any], source: str) -> dict[str, Tensor]:
+    names = {name: _torchvision_name(name) for name in blobs}
+    known = [new for new in names.values() if new is not None]
+    strangers = [n for n, new in names.items() if new is None or known.count(new) > 1]
+    if strangers:
+        listed = ", ".join(sorted(strangers))
+        raise RefineError(f"{source}: not a Caffe2 ResNet; blobs unknown or there twice: {listed}")
+    return {new: _to_tensor(blobs[n], f"{source}: {n}") for n, new in names.items() if new}
+
+
+def _torchvision_name(name: str) -> str | None:
+    if name in ("conv1_w", "conv1_b"):
+        return "conv1.weight" if name == "conv1_w" else "conv1.bias"
+    if stem := _STEM_NORM.fullmatch(name):
+        return _norm_name("bn1", stem[1])
+    if not (block := _BLOCK.fullmatch(name)):
+        return None
+    stage, index, branch, part = block.groups()
+    conv, norm = _BRANCHES[branch]
+    prefix = f"layer{int(stage) - 1}.{index}"
+    if part in ("w", "b"):
+        return f"{prefix}.{conv}.{'weight' if part == 'w' else 'bias'}"
+    kind, _, part = part.partition("_")
+    return _norm_name(f"{prefix}.{norm}", part) if kind in ("bn", "gn") else None
+
+
+def _norm_name(layer: str, part: str) -> str | None:
+    return f"{layer}.{_NORM_PARTS[part]}" if part in _NORM_PARTS else None
+
+
+def _to_tensor(value: Any, label: str) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        raise RefineError(f"{label} is not an array of numbers")
+    return torch.from_numpy(np.array(value, np.float32))
+
+
+def _without_conv_biases(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    biases = [k for k in tensors if re.search(r"(conv\d|downsample\.0)\.bias$", k)]
+    if biases:
+        largest = max(float(tensors[k].abs().max()) for k in biases)
+        _log.info(
+            "%s: %d biases of convolutions (largest %.1e) are left out, as Detectron does",
+            source,
+            len(biases),
+            largest,
+        )
+    return {k: v for k, v in tensors.items() if k not in biases}
+
+
+def _identity_statistics(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Statistics that make a frozen batch norm exactly the affine map of its weight and bias."""
+    result = {}
+    for key, value in tensors.items():
+        if re.search(r"(bn\d|downsample\.1)\.weight$", key):
+            layer = key.removesuffix("weight")
+            result[f"{layer}running_mean"] = torch.zeros_like(value)
+            result[f"{layer}running_var"] = torch.full_like(value, 1 - _FROZEN_EPS)
+    return result
+
+
+def _conventions(tensors: Mapping[str, Tensor], norm: str) -> tuple[PixelStats, bool]:
+    """What the published file of this structure expects.
+
+    MSRA's ResNets have their stride in the 1x1 convolution; the ResNeXts and the group norm
+    models, trained at FAIR, in the 3x3. Only detectron2's own ResNeXt, the one that comes with
+    statistics, wants pixels divided by their deviation.
+    """
+    widths = [v.shape[:2] for k, v in tensors.items() if k.endswith(".0.conv2.weight")]
+    grouped = any(len({*width}) > 1 for width in widths)
+    if grouped:
+        return (CAFFE2_SCALED if norm == "bn" else CAFFE2), False
+    has_1x1 = any(".conv3." in key for key in tensors)
+    return CAFFE2, has_1x1 and norm != "gn"

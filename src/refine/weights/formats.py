@@ -1,0 +1,126 @@
+"""Files of weights, whatever program wrote them."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from refine.errors import RefineError
+from refine.weights.caffe2 import convert_caffe2, is_caffe2
+from refine.weights.pickles import read_pickle
+from refine.weights.pixels import IMAGENET
+from refine.weights.stored import Weights, guess_norm, load_weights
+
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+    KeyError,
+    AttributeError,
+    TypeError,
+)
+
+
+class Converter(Protocol):
+    """Makes :class:`Weights` of a file's content; raises ``RefineError`` naming ``source``."""
+
+    def __call__(self, content: Mapping[str, Any], *, source: str) -> Weights:
+        """The content is as the file has it: tensors or arrays, perhaps in an outer dict."""
+
+
+def convert_torchvision(content: Mapping[str, Any], *, source: str) -> Weights:
+    """A state dict in torchvision's key names; timm's ResNets have the same.
+
+    Args:
+        content: The state dict, or a dict that has it under ``state_dict`` or ``model``.
+        source: What messages call it.
+
+    Raises:
+        RefineError: Something in it is not a tensor.
+    """
+    state = content.get("state_dict", content.get("model", content))
+    if not isinstance(state, Mapping) or not state:
+        raise RefineError(f"{source}: holds no state dict")
+    strangers = sorted(str(k) for k, v in state.items() if not isinstance(v, Tensor))
+    if strangers:
+        raise RefineError(f"{source}: not a state dict; not tensors: {', '.join(strangers)}")
+    return Weights(
+        tensors={k: v for k, v in state.items() if not k.startswith("fc.")},
+        pixels=IMAGENET,
+        norm=guess_norm(state),
+        stride_in_1x1=False,
+    )
+
+
+CONVERTERS: dict[str, Converter] = {
+    "torchvision": convert_torchvision,
+    "timm": convert_torchvision,
+    "c2": convert_caffe2,
+}
+"""By the name of the format; a new format is a line here and one in :func:`detect_format`."""
+
+
+def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
+    """Read weights of any known format; what comes back is for RGB images.
+
+    Pickles (``.pkl``) may only build arrays and plain containers, files of ``torch.save`` only
+    what ``weights_only`` allows.
+
+    Args:
+        path: ``.safetensors``, ``.pkl``, or a file of ``torch.save``.
+        file_format: ``auto`` or a key of :data:`CONVERTERS`.
+
+    Raises:
+        RefineError: A missing, damaged or unsafe file, or one of another format.
+    """
+    if file_format not in ("auto", *CONVERTERS):
+        known = ", ".join(("auto", *CONVERTERS))
+        raise RefineError(f"format={file_format}: no such format; have {known}")
+    if path.is_file() and path.suffix == ".safetensors":
+        return load_weights(path).to_rgb()
+    content = read_content(path)
+    name = detect_format(content) if file_format == "auto" else file_format
+    if name not in CONVERTERS:
+        raise RefineError(
+            f"{path}: a checkpoint of {name}, a whole network and not a backbone's weights; "
+            "convert it with python -m refine.convert and an out= that ends in .ckpt"
+        )
+    return CONVERTERS[name](content, source=str(path)).to_rgb()
+
+
+def read_content(path: Path) -> Mapping[str, Any]:
+    """What a file of ``torch.save`` or a pickle holds by name, under the same restrictions.
+
+    Raises:
+        RefineError: A missing, damaged or unsafe file, or one that holds something else.
+    """
+    if not path.is_file():
+        raise RefineError(f"{path}: no such file")
+    content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+    if not isinstance(content, Mapping):
+        raise RefineError(f"{path}: holds a {type(content).__name__}, not weights by name")
+    return content
+
+
+def detect_format(content: Mapping[str, Any]) -> str:
+    """The format's name, by the names in the file."""
+    inner = content.get("blobs", content.get("model", content))
+    names = inner if isinstance(inner, Mapping) else content
+    if is_caffe2(names):
+        return "c2"
+    if any(str(name).startswith("backbone.bottom_up.") for name in names):
+        return "detectron2"
+    return "torchvision"
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RefineError(f"{path}: not a readable state dict ({reason})") from None

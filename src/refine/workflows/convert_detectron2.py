@@ -1,0 +1,78 @@
+"""A Panoptic-FPN checkpoint of detectron2 becomes one that evaluates and predicts here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from refine.coco_format.coco_categories import coco_categories
+from refine.config import compose
+from refine.config.instantiate import to_options, to_plain
+from refine.errors import RefineError
+from refine.options import DataOptions, FusionOptions, ModelOptions
+from refine.pipeline import Pipeline
+from refine.runs.assembly import build_pipeline
+from refine.runs.checkpoint import make_record
+from refine.weights.detectron2 import PanopticFPN, convert_state, read_state, recognise
+
+
+def convert_detectron2(content: Mapping[str, Any], out: Path, *, source: str) -> PanopticFPN:
+    """Write a checkpoint for ``refine.evaluate`` and ``refine.predict``.
+
+    It carries its own configuration: the ``model`` that is the same function, the two-step resize
+    of ``fusion=detectron2``, and COCO's categories and image sizes.
+
+    Args:
+        content: Of the file: arrays or tensors by name, on their own or under ``model``.
+        out: The new checkpoint; written whole or not at all.
+        source: What messages call the file.
+
+    Returns:
+        Which network it is.
+
+    Raises:
+        RefineError: Not one of detectron2's Panoptic-FPNs on COCO, or ``out`` cannot be written.
+    """
+    state = read_state(content, source=source)
+    kind = recognise(state, source=source)
+    cfg = compose_config(kind)
+    with torch.device("meta"):  # names and shapes are enough
+        network = _build_pipeline(cfg).network
+    converted = convert_state(state, network, cascade=kind.cascade, source=source)
+    record = {
+        "state_dict": {f"pipeline.network.{key}": value for key, value in converted.items()},
+        "refine": make_record(to_plain(cfg), coco_categories()),
+    }
+    _write(record, out)
+    return kind
+
+
+def compose_config(kind: PanopticFPN) -> DictConfig:
+    """What ``refine.train`` would use to train the same network."""
+    model = "cascade_panoptic_fpn_d2" if kind.cascade else "panoptic_fpn_d2"
+    overrides = ["data=coco_panoptic", f"model={model}", "fusion=detectron2"]
+    return compose("train", [*overrides, f"model.backbone.name={kind.backbone}", "run_dir=."])
+
+
+def _build_pipeline(cfg: DictConfig) -> Pipeline:
+    return build_pipeline(
+        to_options(cfg.model, ModelOptions),
+        to_options(cfg.data, DataOptions),
+        to_options(cfg.fusion, FusionOptions),
+        categories=coco_categories(),
+    )
+
+
+def _write(record: dict[str, Any], out: Path) -> None:
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(record, part)
+        part.replace(out)
+    except (OSError, RuntimeError) as error:
+        raise RefineError(f"{out}: cannot be written ({error}); choose another out=") from None
+    finally:
+        part.unlink(missing_ok=True)

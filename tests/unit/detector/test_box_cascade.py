@@ -1,0 +1,156 @@
+"""Stages, their samples, and what a stage hands to the next."""
+
+import pytest
+import torch
+
+from refine.detector.box_cascade import BoxCascade
+from refine.options import RoIOptions
+from refine.types import TrainingTarget
+
+THINGS, WIDTH, SIZE = 3, 8, (64, 96)
+
+
+def _cascade(iou_thresh=(0.5, 0.6, 0.7), **options):
+    torch.manual_seed(0)
+    defaults = {"samples_per_image": 16, "box_fc_channels": 16}
+    return BoxCascade(
+        WIDTH, THINGS, options=RoIOptions(**defaults | options), iou_thresh=iou_thresh
+    )
+
+
+def _target(boxes, labels):
+    return TrainingTarget(
+        semantic=torch.zeros(SIZE, dtype=torch.uint8),
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        masks=(),
+    )
+
+
+class _Pool:
+    """RoI features that depend on the box alone; remembers the boxes it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, boxes):
+        self.asked.append([b.clone() for b in boxes])
+        rng = torch.Generator().manual_seed(len(torch.cat(list(boxes))))
+        return torch.randn(len(torch.cat(list(boxes))), WIDTH, 7, 7, generator=rng)
+
+
+def _train(cascade, targets, *, interleaved=True, proposals=None, pool=None):
+    rng = torch.Generator().manual_seed(0)
+    if proposals is None:
+        corner = torch.rand(40, 2, generator=rng) * 40
+        proposals = [torch.cat([corner, corner + 20], dim=1)] * len(targets)
+    return cascade.train_stages(
+        proposals,
+        targets,
+        pool=pool or _Pool(),
+        image_sizes=[SIZE] * len(targets),
+        interleaved=interleaved,
+        generator=torch.Generator().manual_seed(1),
+    )
+
+
+TARGET = _target([[10, 10, 30, 30], [40, 20, 70, 60]], [0, 2])
+
+
+def test_one_stage_is_a_plain_head_and_several_regress_one_box():
+    plain, cascade = _cascade([0.5]), _cascade()
+    assert plain.stages[0].head.regressor.out_features == 4 * THINGS
+    assert [s.head.regressor.out_features for s in cascade.stages] == [4, 4, 4]
+    assert [s.box_coder.weights for s in cascade.stages] == [
+        (10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_every_stage_has_losses_and_positives(interleaved):
+    stages = _train(_cascade(), [TARGET, TARGET], interleaved=interleaved)
+    assert len(stages) == 3
+    for stage in stages:
+        assert set(stage.losses) == {"box_class", "box_regression"}
+        assert all(torch.isfinite(v) for v in stage.losses.values())
+        for positives in stage.positives:
+            # an instance's own box is a candidate of every stage, so there is always a positive
+            assert len(positives.boxes) > 0
+            assert not positives.boxes.requires_grad
+            assert torch.equal(positives.labels, TARGET.labels[positives.matched])
+            assert ((positives.scores > 0) & (positives.scores < 1)).all()
+
+
+@pytest.mark.parametrize("iou", [0.5, 0.7])
+def test_interleaved_positives_are_regressed_boxes_above_the_stage_iou(iou):
+    from torchvision.ops import box_iou
+
+    pool = _Pool()
+    (stage,) = _train(_cascade([iou]), [TARGET], pool=pool)
+    (positives,) = stage.positives
+    overlap = box_iou(positives.boxes, TARGET.boxes)
+    rows = torch.arange(len(overlap))
+    assert (overlap[rows, positives.matched] >= iou).all()
+    given = pool.asked[0][0]
+    assert not any((b == given).all(dim=1).any() for b in positives.boxes)  # all have moved
+
+
+def test_stage_input_positives_are_the_boxes_that_the_stage_was_given():
+    pool = _Pool()
+    (stage,) = _train(_cascade([0.5]), [TARGET], interleaved=False, pool=pool)
+    (positives,) = stage.positives
+    given = pool.asked[0][0]
+    assert all((b == given).all(dim=1).any() for b in positives.boxes)
+
+
+def test_a_stage_works_on_the_boxes_of_the_one_before():
+    cascade, pool = _cascade(), _Pool()
+    boxes = torch.tensor([[8.0, 8.0, 30.0, 30.0], [40.0, 20.0, 70.0, 60.0]])
+    for stage in cascade.stages:  # every stage moves boxes by a tenth of their width
+        torch.nn.init.zeros_(stage.head.regressor.weight)
+        shift = torch.tensor([0.1, 0.0, 0.0, 0.0]) * torch.tensor(stage.box_coder.weights)
+        stage.head.regressor.bias.data = shift
+    cascade.detect([boxes], pool=pool, image_sizes=[SIZE])
+    first, second, third = (asked[0] for asked in pool.asked)
+    torch.testing.assert_close(first, boxes)
+    for before, after in ((first, second), (second, third)):
+        moved = before + torch.tensor([0.1, 0, 0.1, 0]) * (before[:, 2:3] - before[:, :1])
+        torch.testing.assert_close(after, moved)
+
+
+def test_scores_are_averaged_and_boxes_are_the_last_stage_s():
+    cascade, pool = _cascade(score_thresh=0.0, nms_thresh=1.0), _Pool()
+    boxes = torch.tensor([[8.0, 8.0, 30.0, 30.0]])
+    logits = [torch.tensor([0.0, k, 0.0, 0.0]) for k in (1.0, 2.0, 3.0)]
+    for stage, bias in zip(cascade.stages, logits, strict=True):
+        torch.nn.init.zeros_(stage.head.regressor.weight)
+        torch.nn.init.zeros_(stage.head.classifier.weight)
+        stage.head.classifier.bias.data = bias
+    (found,) = cascade.detect([boxes], pool=pool, image_sizes=[SIZE])
+    expected = torch.stack([b.softmax(0)[1:] for b in logits]).mean(dim=0)
+    torch.testing.assert_close(found.scores, expected.sort(descending=True).values)
+    assert int(found.labels[0]) == 0
+
+
+@pytest.mark.parametrize("iou_thresh", [[0.5], [0.5, 0.6, 0.7]])
+def test_no_proposals_and_no_instances(iou_thresh):
+    cascade = _cascade(iou_thresh)
+    nothing = torch.zeros(0, 4)
+    (found,) = cascade.detect([nothing], pool=_Pool(), image_sizes=[SIZE])
+    assert len(found.boxes) == 0
+    stages = _train(cascade, [_target([], [])], proposals=[nothing])
+    assert all(float(v.detach()) == 0 for s in stages for v in s.losses.values())
+    sum(v for s in stages for v in s.losses.values()).backward()
+    assert all(p.grad is not None for p in cascade.parameters())
+
+
+def test_the_gradient_into_the_pyramid_is_shared_out_on_request():
+    grads = []
+    for scale in (False, True):
+        cascade = _cascade(scale_gradient=scale)
+        feature = torch.ones((), requires_grad=True)
+        base = _Pool()
+        stages = _train(cascade, [TARGET], pool=lambda boxes, f=feature, b=base: b(boxes) * f)
+        stages[0].losses["box_class"].backward()
+        grads.append(feature.grad)
+    torch.testing.assert_close(grads[1], grads[0] / 3)

@@ -1,0 +1,98 @@
+"""Ordered pairs: the shared computation equals the plain one."""
+
+import itertools
+
+import pytest
+import torch
+
+from oracles.occlusion import predict
+from refine.options import OcclusionOptions
+from refine.order.occlusion_network import OcclusionHead
+
+THINGS, WIDTH, COUNT = 4, 6, 5
+SMALL = {"channels": 8, "fc_channels": 12}
+INPUTS = [c for c in itertools.product([True, False], repeat=3) if any(c)]
+
+
+def _head(**options):
+    torch.manual_seed(0)
+    return OcclusionHead(WIDTH, THINGS, options=OcclusionOptions(**SMALL | options))
+
+
+def _instances(count=COUNT):
+    rng = torch.Generator().manual_seed(1)
+    return (
+        torch.randn(count, WIDTH, 14, 14, generator=rng),
+        torch.rand(count, 28, 28, generator=rng),
+        torch.randint(0, THINGS, (count,), generator=rng),
+    )
+
+
+def _all_pairs(count=COUNT):
+    pairs = list(itertools.permutations(range(count), 2))
+    return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(("use_mask", "use_feature", "use_label"), INPUTS)
+def test_equals_the_plain_network(use_mask, use_feature, use_label):
+    head = _head(use_mask=use_mask, use_feature=use_feature, use_label=use_label)
+    pairs = _all_pairs()
+    found = head(*_instances(), pairs)
+    assert len(found.unique()) > 1
+    torch.testing.assert_close(found, predict(head, *_instances(), pairs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("use_mask", "use_feature", "use_label"), INPUTS)
+def test_reads_what_it_is_told_to_read(use_mask, use_feature, use_label):
+    head = _head(use_mask=use_mask, use_feature=use_feature, use_label=use_label)
+    features, masks, labels = _instances()
+    pair = torch.tensor([[0, 1]])
+    base = head(features, masks, labels, pair)
+    changed = {
+        "feature": head(features + 1, masks, labels, pair),
+        "mask": head(features, 1 - masks, labels, pair),
+        "label": head(features, masks, (labels + 1) % THINGS, pair),
+    }
+    reads = {name: not torch.equal(value, base) for name, value in changed.items()}
+    assert reads == {"feature": use_feature, "mask": use_mask, "label": use_label}
+
+
+def test_the_order_of_a_pair_matters_unless_it_is_antisymmetric():
+    forth, back = torch.tensor([[0, 1]]), torch.tensor([[1, 0]])
+    plain, mirrored = _head(), _head(antisymmetric=True)
+    assert not torch.allclose(plain(*_instances(), forth), -plain(*_instances(), back))
+    torch.testing.assert_close(
+        mirrored(*_instances(), forth).sigmoid(), 1 - mirrored(*_instances(), back).sigmoid()
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("use_label", [True, False])
+def test_without_pairs_the_graph_stays(count, use_label):
+    head = _head(use_label=use_label)
+    logits = head(*_instances(count), _all_pairs(count))
+    assert logits.shape == (0,)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_chunks_do_not_change_the_answer():
+    pairs = _all_pairs()
+    with torch.no_grad():
+        whole, chunked = (_head(chunk_size=n)(*_instances(), pairs) for n in (1000, 3))
+    torch.testing.assert_close(whole, chunked)
+
+
+def test_an_instance_is_what_counts_not_its_place():
+    head = _head()
+    features, masks, labels = _instances()
+    order = torch.tensor([3, 1, 4, 0, 2])
+    place = order.argsort()
+    pairs = _all_pairs()
+    moved = head(features[order], masks[order], labels[order], place[pairs])
+    torch.testing.assert_close(moved, head(features, masks, labels, pairs))
+
+
+def test_it_needs_an_input():
+    with pytest.raises(ValueError, match="at least one input"):
+        OcclusionOptions(use_mask=False, use_feature=False, use_label=False)

@@ -1,0 +1,99 @@
+"""Shares of pairs that rules get right."""
+
+import pytest
+import torch
+from torch import nn
+
+from refine.order.pair_accuracy import (
+    PairAccuracy,
+    compute_mask_areas,
+    prefer_higher,
+    prefer_more_probable,
+    prefer_smaller,
+)
+
+
+def _values(metric):
+    return {rule: value.item() for rule, value in metric.compute().items()}
+
+
+def test_right_wrong_and_half():
+    metric = PairAccuracy(["area", "score"])
+    metric.update({"area": torch.tensor([1.0, -2.0]), "score": torch.tensor([3, 4])})
+    metric.update({"area": torch.tensor([0.0]), "score": torch.tensor([-1])})
+    assert _values(metric) == {"area": 0.5, "score": pytest.approx(2 / 3)}
+    assert metric.num_pairs == 3
+    assert {v.dtype for v in metric.compute().values()} == {torch.float64}
+
+
+def test_no_opinion_counts_half():
+    metric = PairAccuracy(["srm"])
+    metric.update({"srm": torch.tensor([float("nan"), 1.0])})
+    assert _values(metric) == {"srm": 0.75}
+
+
+def test_without_pairs_it_is_zero():
+    metric = PairAccuracy(["soe", "area"])
+    metric.update({"soe": torch.zeros(0), "area": torch.zeros(0)})
+    assert _values(metric) == {"soe": 0, "area": 0}
+    assert metric.num_pairs == 0
+
+
+def test_sums_over_processes_equal_one_process():
+    torch.manual_seed(0)
+    batches = [{rule: torch.randn(k).round() for rule in "ab"} for k in (5, 0, 7, 3)]
+    one, first, second = (PairAccuracy("ab") for _ in range(3))
+    for k, batch in enumerate(batches):
+        one.update(batch)
+        (first, second)[k % 2].update(batch)
+    first.merge_state(second)
+    assert _values(first) == _values(one)
+    assert one.num_pairs == first.num_pairs == 15
+
+
+@pytest.mark.parametrize(
+    ("answers", "match"),
+    [
+        ({"a": torch.ones(2)}, "answers of"),
+        ({"a": torch.ones(2), "b": torch.ones(2), "c": torch.ones(2)}, "answers of"),
+        ({"a": torch.ones(2), "b": torch.ones(3)}, "different numbers"),
+    ],
+)
+def test_answers_that_do_not_fit_are_refused(answers, match):
+    metric = PairAccuracy(["a", "b"])
+    with pytest.raises(ValueError, match=match):
+        metric.update(answers)
+    assert metric.num_pairs == 0
+
+
+@pytest.mark.parametrize("convert", [lambda m: m.half(), lambda m: m.to(torch.bfloat16)])
+def test_no_conversion_costs_pairs(convert):
+    metric = PairAccuracy(["a"])
+    metric.update({"a": torch.ones(5000)})
+    convert(nn.Sequential(metric))
+    metric.update({"a": -torch.ones(1)})
+    assert _values(metric) == {"a": 5000 / 5001}
+    metric.reset()
+    assert metric.num_pairs == 0
+
+
+def test_rules_without_a_network():
+    pairs = torch.tensor([[0, 1], [2, 1], [1, 2], [0, 2]])
+    values = torch.tensor([3, 1, 2])
+    assert prefer_higher(values, pairs).sign().tolist() == [1, 1, -1, 1]
+    assert prefer_smaller(values, pairs).sign().tolist() == [-1, -1, 1, -1]
+    ties = torch.tensor([4.0, 4.0, 4.0])
+    assert not prefer_higher(ties, pairs).any()
+    assert prefer_higher(values, pairs[:0]).shape == (0,)
+    forth, back = torch.tensor([0.9, 0.2, 0.5]), torch.tensor([0.3, 0.6, 0.5])
+    assert prefer_more_probable(forth, back).sign().tolist() == [1, -1, 0]
+
+
+def test_areas_of_masks_in_their_boxes():
+    masks = torch.zeros(3, 4, 4)
+    masks[0] = 0.5
+    masks[1, :2] = 0.9
+    masks[2] = 1
+    boxes = torch.tensor([[0.0, 0, 8, 2], [10, 10, 14, 30], [5, 5, 5, 9]])
+    assert compute_mask_areas(masks, boxes).tolist() == [16, 40, 0]
+    assert compute_mask_areas(masks[:0], boxes[:0]).shape == (0,)

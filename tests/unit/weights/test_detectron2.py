@@ -1,0 +1,232 @@
+"""Checkpoints of detectron2 under our own keys: names, layouts, and what is refused."""
+
+import json
+import re
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from oracles.detectron2_names import cell_anchors, shapes
+from refine.categories import CategoryTable
+from refine.coco_format.coco_categories import coco_categories
+from refine.config.instantiate import to_options
+from refine.detector.refine_net import RefineNet
+from refine.errors import RefineError
+from refine.options import DataOptions, ModelOptions
+from refine.weights.detectron2 import (
+    PanopticFPN,
+    convert_state,
+    detectron2_key,
+    read_state,
+    recognise,
+)
+from refine.workflows.convert_detectron2 import compose_config, convert_detectron2
+
+KINDS = [PanopticFPN("r50", False), PanopticFPN("r101", False), PanopticFPN("r101", True)]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=["r50", "r101", "cascade"])
+ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
+
+
+@cache
+def _network(kind):
+    cfg = compose_config(kind)
+    with torch.device("meta"):
+        return RefineNet(
+            to_options(cfg.model, ModelOptions),
+            anchors=to_options(cfg.data, DataOptions).anchors,
+            num_things=80,
+            num_categories=133,
+        )
+
+
+def _state(kind):
+    """Tensors that take no memory: each holds one number, its own."""
+    named = shapes(kind.backbone, cascade=kind.cascade)
+    state = {name: torch.tensor(float(k)).expand(s) for k, (name, s) in enumerate(named.items())}
+    for level, size in enumerate((32, 64, 128, 256, 512)):
+        state[f"{ANCHORS}{level}"] = torch.from_numpy(cell_anchors(size))
+    return state
+
+
+def _convert(state, kind):
+    return convert_state(state, _network(kind), cascade=kind.cascade, source="model.pkl")
+
+
+@every_kind
+def test_every_tensor_has_its_place(kind):
+    state = _state(kind)
+    assert recognise(state, source="x") == kind
+    network, converted = _network(kind).state_dict(), _convert(state, kind)
+    assert {k: v.shape for k, v in converted.items()} == {k: v.shape for k, v in network.items()}
+    values = [float(v.flatten()[0]) for k, v in converted.items() if not k.startswith("pixel_")]
+    # each number once, so nothing is used twice and nothing is left over but the anchors
+    expected = [float(v.flatten()[0]) for k, v in state.items() if not k.startswith(ANCHORS)]
+    assert sorted(values) == sorted(expected)
+
+
+@every_kind
+def test_round_trip(kind):
+    """Back to detectron2's names by hand, for a part of each kind."""
+    state, converted = _state(kind), _convert(_state(kind), kind)
+    stage = "0." if kind.cascade else ""
+    pairs = {
+        "backbone.stem.conv1.weight": "backbone.bottom_up.stem.conv1.weight",
+        "backbone.stem.bn1.bias": "backbone.bottom_up.stem.conv1.norm.bias",
+        "backbone.stages.layer1.0.downsample.0.weight": "backbone.bottom_up.res2.0.shortcut.weight",
+        "backbone.stages.layer4.0.downsample.1.weight": (
+            "backbone.bottom_up.res5.0.shortcut.norm.weight"
+        ),
+        "backbone.stages.layer3.5.conv3.weight": "backbone.bottom_up.res4.5.conv3.weight",
+        "backbone.stages.layer2.3.bn2.weight": "backbone.bottom_up.res3.3.conv2.norm.weight",
+        "backbone.fpn.inner_blocks.0.0.weight": "backbone.fpn_lateral2.weight",
+        "backbone.fpn.layer_blocks.3.0.weight": "backbone.fpn_output5.weight",
+        "proposals.head.conv.0.0.bias": "proposal_generator.rpn_head.conv.bias",
+        "proposals.head.cls_logits.weight": "proposal_generator.rpn_head.objectness_logits.weight",
+        "proposals.head.bbox_pred.weight": "proposal_generator.rpn_head.anchor_deltas.weight",
+        "box_cascade.stages.0.head.fc2.bias": f"roi_heads.box_head.{stage}fc2.bias",
+        "box_cascade.stages.0.head.classifier.bias": (
+            f"roi_heads.box_predictor.{stage}cls_score.bias"
+        ),
+        "box_cascade.stages.0.head.regressor.weight": (
+            f"roi_heads.box_predictor.{stage}bbox_pred.weight"
+        ),
+        "ibpp.mask_heads.0.convs.3.0.weight": "roi_heads.mask_head.mask_fcn4.weight",
+        "ibpp.mask_heads.0.deconv.bias": "roi_heads.mask_head.deconv.bias",
+        "ibpp.mask_heads.0.predictor_weight": "roi_heads.mask_head.predictor.weight",
+        "ibpp.mask_heads.0.predictor_bias": "roi_heads.mask_head.predictor.bias",
+        "semantic_trunk.levels.3.4.0.weight": "sem_seg_head.p5.4.weight",
+        "semantic_trunk.levels.2.2.1.bias": "sem_seg_head.p4.2.norm.bias",
+        "ibpp.semantic_predictor.predictor.weight": "sem_seg_head.predictor.weight",
+    }
+    if kind.cascade:
+        pairs |= {
+            "backbone.stages.layer2.1.conv2.offsets.bias": (
+                "backbone.bottom_up.res3.1.conv2_offset.bias"
+            ),
+            "backbone.stages.layer2.1.conv2.weight": "backbone.bottom_up.res3.1.conv2.weight",
+            "backbone.fpn.layer_blocks.1.1.weight": "backbone.fpn_output3.norm.weight",
+            "box_cascade.stages.2.head.fc1.weight": "roi_heads.box_head.2.fc1.weight",
+            "box_cascade.stages.1.head.regressor.bias": "roi_heads.box_predictor.1.bbox_pred.bias",
+            "ibpp.mask_heads.0.convs.1.1.weight": "roi_heads.mask_head.mask_fcn2.norm.weight",
+        }
+    else:
+        pairs["backbone.stages.layer3.5.bn1.running_var"] = (
+            "backbone.bottom_up.res4.5.conv1.norm.running_var"
+        )
+    for ours, theirs in pairs.items():
+        assert detectron2_key(ours, cascade=kind.cascade) == theirs
+        assert float(converted[ours].flatten()[0]) == float(state[theirs].flatten()[0]), ours
+
+
+def test_layouts():
+    state = _state(KINDS[0])
+    names = (
+        "backbone.bottom_up.stem.conv1.weight", "roi_heads.box_predictor.cls_score.weight",
+        "roi_heads.box_predictor.cls_score.bias", "roi_heads.mask_head.predictor.weight",
+    )  # fmt: skip
+    for name in names:
+        state[name] = torch.randn(state[name].shape)
+    converted = _convert(state, KINDS[0])
+    assert torch.equal(converted["backbone.stem.conv1.weight"][:, 0], state[names[0]][:, 2])
+    classifier = "box_cascade.stages.0.head.classifier"
+    assert torch.equal(converted[f"{classifier}.bias"][0], state[names[2]][80])  # background
+    assert torch.equal(converted[f"{classifier}.weight"][1:], state[names[1]][:80])
+    predictor = converted["ibpp.mask_heads.0.predictor_weight"]
+    assert torch.equal(predictor, state[names[3]][:, :, 0, 0])
+
+
+def test_pixel_statistics_are_the_checkpoint_s_or_the_default_in_rgb():
+    state = _state(KINDS[0])
+    converted = _convert(state, KINDS[0])
+    np.testing.assert_allclose(converted["pixel_mean"].flatten(), [123.675, 116.28, 103.53])
+    assert converted["pixel_std"].flatten().tolist() == [1, 1, 1]
+    state |= {"pixel_mean": torch.tensor([1.0, 2, 3]), "pixel_std": torch.tensor([4.0, 5, 6])}
+    converted = _convert(state, KINDS[0])
+    assert converted["pixel_mean"].flatten().tolist() == [3, 2, 1]
+    assert converted["pixel_std"].flatten().tolist() == [6, 5, 4]
+
+
+def test_newer_checkpoints_hold_no_anchors():
+    state = {k: v for k, v in _state(KINDS[0]).items() if not k.startswith(ANCHORS)}
+    assert len(_convert(state, KINDS[0])) == len(_network(KINDS[0]).state_dict())
+
+
+def test_what_does_not_fit_is_listed_in_one_line():
+    state = _state(KINDS[0])
+    del state["backbone.fpn_lateral3.bias"], state["sem_seg_head.p5.0.weight"]
+    state["roi_heads.keypoint_head.weight"] = torch.zeros(1)
+    state["roi_heads.box_predictor.cls_score.bias"] = torch.zeros(9)
+    with pytest.raises(RefineError) as caught:
+        _convert(state, KINDS[0])
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "missing: backbone.fpn_lateral3.bias, sem_seg_head.p5.0.weight" in message
+    assert "unknown: roi_heads.keypoint_head.weight" in message
+    assert "of another shape: roi_heads.box_predictor.cls_score.bias [9]" in message
+    assert message.startswith("model.pkl ")
+
+
+def test_other_anchors_are_refused():
+    state = _state(KINDS[0])
+    state[f"{ANCHORS}1"] = state[f"{ANCHORS}1"] * 2
+    with pytest.raises(RefineError, match="anchors of P3"):
+        _convert(state, KINDS[0])
+
+
+def test_a_mask_r_cnn_or_another_depth_is_no_panoptic_fpn():
+    state = _state(KINDS[0])
+    without = {k: v for k, v in state.items() if not k.startswith("sem_seg_head.")}
+    deeper = state | {
+        f"backbone.bottom_up.res4.{k}.conv1.weight": torch.zeros(1) for k in range(6, 36)
+    }
+    for other in (without, deeper, {}):
+        with pytest.raises(RefineError, match=r"model\.pkl: not a Panoptic-FPN"):
+            recognise(other, source="model.pkl")
+
+
+def test_arrays_and_tensors_are_read_with_or_without_an_outer_dict():
+    named = {"a.weight": np.ones((2, 3), np.float32), "b": torch.zeros(1)}
+    for content in (named, {"model": named, "__author__": "someone"}):
+        state = read_state(content, source="x")
+        assert torch.equal(state["a.weight"], torch.ones(2, 3))
+        assert state.keys() == named.keys()
+    for bad in ({"model": 3}, {"model": {"a": "text"}}):
+        with pytest.raises(RefineError, match=r"model\.pkl: .*(not arrays|not a state dict)"):
+            read_state(bad, source="model.pkl")
+
+
+def test_our_other_tensors_have_no_name_there():
+    with pytest.raises(ValueError, match=r"ibpp\.refined_heads"):
+        detectron2_key("ibpp.refined_heads.0.predictor.weight", cascade=False)
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_no_file(tmp_path):
+    state = _state(KINDS[0]) | {"something": torch.zeros(1)}
+    with pytest.raises(RefineError, match="unknown: something"):
+        convert_detectron2(state, tmp_path / "out.ckpt", source="model.pkl")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_categories_are_coco_s_in_detectron2_s_order():
+    table = coco_categories()
+    things, stuff = table.categories[:80], table.categories[80:]
+    assert (table.num_things, table.num_stuff) == (80, 53)
+    missing = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    assert [c.dataset_id for c in things] == [k for k in range(1, 91) if k not in missing]
+    ids = [c.dataset_id for c in stuff]
+    assert ids == sorted(ids)
+    assert (ids[0], ids[-1]) == (92, 200)
+    # the 54-way head's outputs 1 to 53 are these: names as its stuff_classes, suffixes aside
+    names = [re.sub("-other|-merged", "", c.name) for c in stuff]
+    assert names[:3] == ["banner", "blanket", "bridge"]
+    assert names[-3:] == ["rock", "wall", "rug"]
+    assert table[0].name == "person"
+
+
+@pytest.mark.real
+def test_categories_are_those_of_the_dataset(coco_root):
+    path = coco_root / "annotations" / "panoptic_val2017.json"
+    entries = json.loads(path.read_text())["categories"]
+    assert CategoryTable.from_json(entries, source="x") == coco_categories()

@@ -1,0 +1,402 @@
+"""Rule by rule, the options of model=panoptic_fpn_d2 do what detectron2 does."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fake_batches import fake_batch, fake_sample, tiny_options
+from oracles import detectron2 as d2
+from oracles.detectron2_names import shapes
+from refine.config import compose
+from refine.config.instantiate import to_options
+from refine.data.transforms import resized_size
+from refine.detector.backbone import build_backbone
+from refine.detector.box_head import BoxHead
+from refine.detector.box_stage import BoxStage
+from refine.detector.proposals import ProposalNetwork, ProposalOutput
+from refine.detector.refine_net import RefineNet
+from refine.detector.semantic_head import SemanticPredictor, SemanticTrunk
+from refine.detector.semantic_loss import semantic_loss
+from refine.errors import RefineError
+from refine.fusion.evidence import Evidence
+from refine.fusion.fuse import fuse
+from refine.ops.roi_align import assign_levels, pool_rois
+from refine.options import (
+    AnchorOptions,
+    BackboneOptions,
+    FusionOptions,
+    ModelOptions,
+    ProposalOptions,
+    RoIOptions,
+)
+from refine.types import RawPrediction
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+NUM_THINGS, NUM_CATEGORIES = 80, 133
+
+
+def test_the_configurations_are_detectron2_s():
+    cfg = compose("train", ["model=panoptic_fpn_d2", "fusion=detectron2"])
+    model, fusion = to_options(cfg.model, ModelOptions), to_options(cfg.fusion, FusionOptions)
+    assert (model.backbone.norm, model.backbone.stride_in_1x1) == ("frozen_bn", True)
+    assert (model.proposals.anchor_grid, model.proposals.post_nms_eval) == ("exact", 1000)
+    assert (model.roi.detection_rules, model.roi.sampling_ratio) == ("detectron2", 0)
+    assert (model.roi.score_thresh, model.roi.nms_thresh, model.roi.max_detections) == (
+        0.05, 0.5, 100,
+    )  # fmt: skip
+    assert (model.semantic.merge_things, model.semantic.channels) == (True, 128)
+    assert fusion.semantic_resize == "two_steps"
+    merge = fusion.merge
+    assert (merge.score_thresh, merge.overlap_thresh, merge.mask_thresh) == (0.5, 0.5, 0.5)
+    cascade = to_options(compose("train", ["model=cascade_panoptic_fpn_d2"]).model, ModelOptions)
+    assert (cascade.backbone.name, cascade.backbone.norm) == ("r101", "gn")
+    assert (cascade.backbone.dcn_stages, cascade.backbone.stride_in_1x1) == ([2, 3, 4], False)
+    assert (cascade.box_iou_thresh, cascade.roi.mask_norm) == ([0.5, 0.6, 0.7], "gn")
+    assert (cascade.proposals.anchor_grid, cascade.semantic.merge_things) == ("exact", True)
+
+
+@pytest.mark.parametrize("longest", [1333, 700])
+def test_images_have_detectron2_s_size(longest):
+    """But for exact halves, which its two roundings may lose."""
+
+    def theirs(height, width):
+        scale = 800 / min(height, width)
+        new = [800, scale * width] if height < width else [scale * height, 800]
+        if max(new) > longest:
+            new = [n * (longest / max(new)) for n in new]
+        return tuple(int(n + 0.5) for n in new)
+
+    sizes = [(h, w) for h in range(50, 641, 7) for w in range(50, 641, 10)]
+    differing = [s for s in sizes if resized_size(s, 800, longest) != theirs(*s)]
+    assert all(Fraction(longest * min(s), max(s)) % 1 == Fraction(1, 2) for s in differing)
+    assert len(differing) < len(sizes) / 100
+    assert longest != 1333 or 640 not in [max(s) for s in differing]  # most of COCO
+
+
+# --- proposals
+
+
+def _proposal_network(**options):
+    return ProposalNetwork(
+        8,
+        anchors=AnchorOptions(),
+        options=ProposalOptions(anchor_grid="exact", **options),
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 160), (32, 32)])
+def test_anchors(size):
+    features = [torch.zeros(1, 8, -(-size[0] // s), -(-size[1] // s)) for s in (4, 8, 16, 32, 64)]
+    ours = _proposal_network()(features, torch.zeros(1, 3, *size)).anchors
+    for k, (feature, boxes) in enumerate(zip(features, ours, strict=True)):
+        theirs = d2.anchors(*feature.shape[2:], stride=4 * 2**k, size=32 * 2**k)
+        torch.testing.assert_close(boxes, theirs, **CLOSE)
+    rounded = ProposalNetwork(8, anchors=AnchorOptions(), options=ProposalOptions())
+    default = rounded(features, torch.zeros(1, 3, *size)).anchors
+    assert not torch.allclose(default[0], ours[0], atol=0.1)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_box_codes_and_their_clamp(stage):
+    boxes = torch.rand(200, 4) * 100
+    boxes[:, 2:] += boxes[:, :2] + 1
+    codes = torch.randn(200, 4) * torch.tensor([2.0, 2.0, 30.0, 30.0])
+    weights, coder = (1, 1, 1, 1), _proposal_network().box_coder
+    if stage:  # 0 is the proposal network
+        weights = tuple(stage * w for w in (10, 10, 5, 5))
+        coder = BoxStage(BoxHead(1, 2, fc_channels=8), options=RoIOptions(), number=stage).box_coder
+    theirs = d2.decode_all(codes, boxes, weights)
+    torch.testing.assert_close(coder.decode_single(codes, boxes), theirs, rtol=1e-5, atol=1e-3)
+    grown = (theirs[:, 2] - theirs[:, 0]) / (boxes[:, 2] - boxes[:, 0])
+    assert stage > 1 or grown.max() == pytest.approx(1000 / 16, rel=1e-3)  # some are clamped
+
+
+@pytest.mark.parametrize(("pre_nms", "post_nms"), [(1000, 1000), (30, 1000), (30, 7), (1, 1)])
+def test_proposal_selection(pre_nms, post_nms):
+    network, size = _proposal_network(), (60, 90)
+    shapes_ = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
+    grid = network._lay_anchors([torch.zeros(1, 1, *s) for s in shapes_], torch.zeros(1, 3, 64, 96))
+    count = [min(len(g), 60) for g in grid]
+    grid = [g[:n] for g, n in zip(grid, count, strict=True)]
+    objectness = [torch.randn(2, n) for n in count]
+    deltas = [torch.randn(2, n, 4) * 0.5 for n in count]
+    deltas[1][:, ::5, 0] = 50.0  # far outside: no area after clipping
+    ours = network.propose(
+        ProposalOutput(objectness, deltas, grid), [size, (40, 50)],
+        pre_nms=pre_nms, post_nms=post_nms,
+    )  # fmt: skip
+    for k, image_size in enumerate([size, (40, 50)]):
+        theirs = d2.find_proposals(
+            [o[k] for o in objectness], [d[k] for d in deltas], grid, image_size,
+            pre_nms=pre_nms, post_nms=post_nms,
+        )  # fmt: skip
+        torch.testing.assert_close(ours[k], theirs, **CLOSE)
+
+
+# --- boxes
+
+
+def _boxes(count, span=900.0):
+    boxes = torch.rand(count, 4) * span
+    boxes[:, 2:] = boxes[:, :2] + torch.rand(count, 2) * span + 0.5
+    return boxes
+
+
+def test_level_assignment():
+    sides = [0.0, 1e-3, 1.0, 111.99, 112.0, 223.99, 224.0, 224.01, 447.99, 448.0, 896.0, 5000.0]
+    exact = torch.tensor([[0.0, 0.0, s, s] for s in sides])
+    boxes = torch.cat([exact, _boxes(500)])
+    ours = assign_levels(boxes, canonical_size_px=224, min_level=2, max_level=5)
+    assert ours.tolist() == [d2.level_of(box) for box in boxes.tolist()]
+    assert {*ours.tolist()} == {2, 3, 4, 5}
+
+
+def test_roi_align():
+    levels = [torch.randn(1, 3, 256 // 2**k, 320 // 2**k) for k in range(4)]
+    boxes = torch.cat([_boxes(40, 500), torch.tensor([[5.0, 5.0, 5.0, 9.0]])])  # one has no area
+    ours = pool_rois(
+        levels, [boxes], strides=(4, 8, 16, 32), side=7, canonical_size_px=224, sampling_ratio=0
+    )
+    torch.testing.assert_close(ours, d2.pool(levels, boxes, 7), **CLOSE)
+
+
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("top", [100, 6])
+def test_detections(class_agnostic, top):
+    size, num_things = (300, 400), 5
+    proposals = _boxes(60, 200)
+    logits = torch.randn(60, num_things + 1) * 2
+    deltas = torch.randn(60, 1 if class_agnostic else num_things, 4)
+    deltas[::6, :, 0], logits[::6, 0] = 60.0, 7.0  # sure of a box outside the image
+    stage = BoxStage(
+        BoxHead(1, num_things, fc_channels=8, class_agnostic=class_agnostic),
+        options=RoIOptions(detection_rules="detectron2", max_detections=top),
+    )
+    scores = logits.softmax(1)
+    ours = stage.detect(proposals, scores[:, :-1], deltas, size)
+    decoded = torch.stack(
+        [
+            d2.decode_all(deltas[:, c], proposals, (10, 10, 5, 5))
+            for c in range(deltas.shape[1])
+        ],
+        dim=1,
+    )  # fmt: skip
+    boxes, their_scores, labels = d2.detect(decoded, scores, size, top=top)
+    kept = d2.has_area(boxes)  # detectron2 drops them when it resizes
+    assert (~kept).any()
+    torch.testing.assert_close(ours.boxes, boxes[kept], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(ours.scores, their_scores[kept])
+    assert ours.labels.tolist() == labels[kept].tolist()
+    stage.options = RoIOptions(max_detections=top)
+    assert top == 100 or len(stage.detect(proposals, scores[:, :-1], deltas, size).boxes) == top
+
+
+def test_a_score_at_the_threshold_is_not_enough():
+    proposals, deltas = torch.tensor([[0.0, 0, 10, 10]]), torch.zeros(1, 1, 4)
+    scores = torch.tensor([[0.25]])
+    for rules, expected in (("proper", 1), ("detectron2", 0)):
+        options = RoIOptions(detection_rules=rules, score_thresh=0.25)
+        stage = BoxStage(BoxHead(1, 1, fc_channels=8), options=options)
+        assert len(stage.detect(proposals, scores, deltas, (20, 20)).boxes) == expected
+
+
+# --- semantic head
+
+
+def _semantic_state():
+    return {
+        name: torch.randn(shape) * (0.05 if len(shape) == 4 else 1)
+        for name, shape in shapes().items()
+        if name.startswith("sem_seg_head.")
+    }
+
+
+def _semantic_head(state):
+    trunk = SemanticTrunk(256, 128, (4, 8, 16, 32))
+    predictor = SemanticPredictor(128, NUM_CATEGORIES, num_merged=NUM_THINGS)
+    predictor.predictor.weight.data = state["sem_seg_head.predictor.weight"]
+    predictor.predictor.bias.data = state["sem_seg_head.predictor.bias"]
+    trunk.load_state_dict(
+        {
+            f"levels.{k}.{j}.{'1' if norm else '0'}.{part}": state[
+                f"sem_seg_head.p{k + 2}.{j}.{norm}{part}"
+            ]
+            for k in range(4)
+            for j in range(0, 2 * max(1, k), 2)
+            for norm, part in (("", "weight"), ("norm.", "weight"), ("norm.", "bias"))
+        }
+    )
+    return trunk, predictor
+
+
+def test_semantic_head():
+    state = _semantic_state()
+    trunk, predictor = _semantic_head(state)
+    levels = [torch.randn(2, 256, 32 // 2**k, 48 // 2**k) for k in range(4)]
+    with torch.no_grad():
+        ours = predictor(trunk(levels))
+        theirs = d2.semantic_logits(state, levels)
+    assert ours.shape == (2, NUM_CATEGORIES, 32, 48)
+    visible = [0, *range(NUM_THINGS, NUM_CATEGORIES)]
+    torch.testing.assert_close(ours[:, visible], theirs, **CLOSE)
+    assert torch.equal(ours.softmax(1)[:, 1:NUM_THINGS].unique(), torch.zeros(1))
+    torch.testing.assert_close(ours.softmax(1)[:, visible], theirs.softmax(1), **CLOSE)
+
+
+def test_semantic_loss_is_that_of_the_merged_labels():
+    predictor = SemanticPredictor(4, 7, num_merged=5)
+    feature, targets = torch.randn(1, 4, 2, 3), torch.randint(0, 7, (1, 8, 12)).byte()
+    targets[0, 0, :3] = 255
+    ours = semantic_loss(predictor(feature), predictor.merge_targets(targets))
+    merged = torch.where(targets < 5, 0, targets.int() - 4)
+    merged[targets == 255] = 255
+    large = F.interpolate(predictor.predictor(feature), scale_factor=4, mode="bilinear")
+    theirs = F.cross_entropy(large, merged.long(), ignore_index=255)
+    torch.testing.assert_close(ours, theirs)
+    weight = predictor.predictor.weight
+    (mine,), (other,) = (torch.autograd.grad(x, weight, retain_graph=True) for x in (ours, theirs))
+    torch.testing.assert_close(mine, other)
+
+
+def test_without_merged_things_targets_stay():
+    targets = torch.tensor([0, 1, 6, 255], dtype=torch.uint8)
+    assert torch.equal(SemanticPredictor(4, 7).merge_targets(targets), targets)
+    merged = SemanticPredictor(4, 7, num_merged=5).merge_targets(targets)
+    assert (merged.dtype, merged.tolist()) == (torch.uint8, [0, 0, 6, 255])
+
+
+def test_a_network_with_merged_things_trains():
+    options = tiny_options()
+    options.semantic.merge_things, options.proposals.anchor_grid = True, "exact"
+    network = RefineNet(options, anchors=AnchorOptions(), num_things=3, num_categories=5)
+    losses = network.loss(
+        fake_batch([fake_sample(np.random.default_rng(0))]),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert losses["semantic"] < 100  # a target that is NEVER would cost ten thousand
+    losses["semantic"].backward()
+    predictor = network.ibpp.semantic_predictor.predictor
+    assert len(predictor.weight) == 3
+    assert predictor.weight.grad.abs().sum() > 0
+
+
+def test_ibpp_cannot_read_merged_things():
+    with pytest.raises(RefineError, match=r"semantic\.merge_things=True"):
+        to_options(
+            compose("train", ["model=refine", "model.semantic.merge_things=true"]).model,
+            ModelOptions,
+        )
+
+
+# --- backbone
+
+
+def _meta_backbone(**options):
+    with torch.device("meta"):
+        return build_backbone(BackboneOptions(**options))
+
+
+@pytest.mark.parametrize("dcn_stages", [[], [3]])
+def test_stride_in_1x1_is_where_msra_has_it(dcn_stages):
+    plain, moved = (
+        _meta_backbone(stride_in_1x1=value, dcn_stages=dcn_stages) for value in (False, True)
+    )
+    for name, stage in moved.stages.items():
+        for k, block in enumerate(stage):
+            stride = (2, 2) if k == 0 and name != "layer1" else (1, 1)
+            assert (tuple(block.conv1.stride), tuple(block.conv2.stride)) == (stride, (1, 1))
+    offsets = [m.offsets for m in moved.modules() if hasattr(m, "offsets")]
+    assert all(tuple(o.stride) == (1, 1) for o in offsets)
+    assert tuple(plain.stages["layer2"][0].conv2.stride) == (2, 2)
+    assert plain.state_dict().keys() == moved.state_dict().keys()
+
+
+def test_r18_has_no_1x1_convolutions_to_stride():
+    with pytest.raises(ValueError, match="stride_in_1x1"):
+        BackboneOptions(name="r18", stride_in_1x1=True)
+
+
+# --- after the network
+
+SIZES = [
+    # network, original, padded
+    ((64, 96), (64, 96), (64, 96)),
+    ((61, 90), (61, 90), (64, 96)),  # padded
+    ((61, 90), (37, 48), (64, 96)),  # shrunk
+    ((61, 90), (137, 200), (64, 96)),  # enlarged
+    ((33, 32), (200, 7), (64, 32)),  # another aspect ratio
+    ((1, 1), (3, 2), (32, 32)),
+    ((64, 64), (1, 1), (64, 64)),
+]
+
+
+def _raw(logits, image_size, original_size, *, count=6):
+    boxes = torch.rand(count, 4) * torch.tensor([*image_size[::-1]] * 2)
+    boxes = torch.cat([boxes[:, :2].minimum(boxes[:, 2:]), boxes[:, :2].maximum(boxes[:, 2:])], 1)
+    return RawPrediction(
+        boxes=boxes,
+        scores=torch.linspace(0.95, 0.3, count),
+        labels=torch.randint(0, NUM_THINGS, (count,)),
+        mask_logits=F.interpolate(torch.randn(count, 1, 4, 4) * 5, size=28, mode="bilinear")[:, 0],
+        semantic_logits=logits,
+        image_size=image_size,
+        original_size=original_size,
+    )
+
+
+def _merged_logits(padded):
+    """54 smooth logits at stride 4, and how the network gives them."""
+    seeds = torch.randn(1, 54, 3, 4) * 3
+    theirs = F.interpolate(seeds, size=[p // 4 for p in padded], mode="bilinear")[0]
+    theirs = theirs + torch.randn_like(theirs) * 0.2
+    ours = torch.full((NUM_CATEGORIES, *theirs.shape[1:]), -1e4)
+    ours[[0, *range(NUM_THINGS, NUM_CATEGORIES)]] = theirs
+    return ours, theirs
+
+
+@pytest.mark.parametrize(("image_size", "original_size", "padded"), SIZES)
+def test_two_step_resize(image_size, original_size, padded):
+    ours, theirs = _merged_logits(padded)
+    values = d2.resize_semantic(theirs, image_size, original_size)
+    best = values.topk(2, dim=0).values
+    clear = (best[0] - best[1] > 1e-4).numpy()
+    evidence = Evidence(_raw(ours, image_size, original_size), num_things=NUM_THINGS)
+    result = evidence.semantic_map("two_steps").astype(int)
+    found = np.where(result < NUM_THINGS, result, result - NUM_THINGS + 1)
+    assert clear.mean() > 0.95
+    assert np.array_equal(found[clear], values.argmax(0).numpy()[clear])
+
+
+def test_one_step_is_another_map():
+    ours, _ = _merged_logits((64, 96))
+    evidence = Evidence(_raw(ours, (61, 90), (137, 200)), num_things=NUM_THINGS)
+    assert (evidence.semantic != evidence.semantic_map("two_steps")).any()
+
+
+@pytest.mark.parametrize(("image_size", "original_size", "padded"), SIZES)
+@pytest.mark.parametrize("area", [1, 40])
+def test_paste_and_merge(image_size, original_size, padded, area):
+    ours, theirs = _merged_logits(padded)
+    raw = _raw(ours, image_size, original_size)
+    prediction = fuse(
+        Evidence(raw, num_things=NUM_THINGS),
+        FusionOptions(semantic_resize="two_steps"),
+        stuff_area_limit_px=area,
+    )
+    scaled, kept = d2.scale_boxes(raw.boxes, image_size, original_size)
+    masks = [
+        d2.paste(m.sigmoid(), b, original_size)
+        for m, b in zip(raw.mask_logits[kept], scaled[kept], strict=True)
+    ]
+    semantic = d2.resize_semantic(theirs, image_size, original_size).argmax(0).numpy()
+    segment_map, segments = d2.combine(
+        masks, raw.scores[kept], raw.labels[kept], semantic, area=area
+    )
+    assert (prediction.segment_map != segment_map).mean() < 1e-3  # ties of the semantic map
+    assert [(s.id, s.is_thing, s.category) for s in prediction.segments] == [
+        (number, is_thing, category if is_thing else category + NUM_THINGS - 1)
+        for number, is_thing, category in segments
+    ]

@@ -1,0 +1,183 @@
+import hashlib
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+
+from refine.errors import RefineError
+from refine.weights.download import cache_dir, fetch
+from refine.weights.sources import locate_weights, split_hash
+
+CONTENT = bytes(range(256)) * 20
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.hits.append(self.path)
+        if self.path.startswith("/absent"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        cut = len(CONTENT) // 2 if self.path.startswith("/cut") else len(CONTENT)
+        self.wfile.write(CONTENT[:cut])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        server.hits = []
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("REFINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _files(folder):
+    return [p for p in folder.rglob("*") if p.is_file()]
+
+
+def test_a_file_is_fetched_once(server, cache):
+    path = fetch(f"{server.url}/w.pkl", sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert fetch(f"{server.url}/w.pkl", sha256=SHA256[:8]) == path
+    assert len(server.hits) == 1
+    assert _files(cache) == [path]
+
+
+def test_files_of_one_name_from_two_places_stay_apart(server):
+    first, second = fetch(f"{server.url}/a/R-50.pkl"), fetch(f"{server.url}/b/R-50.pkl")
+    assert first != second
+    assert first.suffix == second.suffix == ".pkl"
+
+
+def test_a_name_that_carries_its_hash_is_kept(server):
+    """Then torchvision's own downloads are found."""
+    assert fetch(f"{server.url}/resnet18-f37072fd.pth").name == "resnet18-f37072fd.pth"
+
+
+@pytest.mark.parametrize("sha256", [None, SHA256])
+def test_a_download_cut_short_leaves_nothing(server, cache, sha256):
+    with pytest.raises(RefineError, match=f"cut short at 2560 of {len(CONTENT)} bytes") as caught:
+        fetch(f"{server.url}/cut.pkl", sha256=sha256)
+    assert "nothing was kept" in str(caught.value)
+    assert not _files(cache)
+
+
+def test_a_download_of_another_hash_leaves_nothing(server, cache):
+    with pytest.raises(RefineError, match=f"sha256 {SHA256}, not {'0' * 64}; nothing was kept"):
+        fetch(f"{server.url}/w.pkl", sha256="0" * 64)
+    assert not _files(cache)
+
+
+def test_a_file_address_is_checked_alike(tmp_path, cache):
+    (tmp_path / "w.pkl").write_bytes(CONTENT)
+    url = (tmp_path / "w.pkl").as_uri()
+    with pytest.raises(RefineError, match="nothing was kept"):
+        fetch(url, sha256="0" * 64)
+    assert not _files(cache)
+    assert fetch(url, sha256=SHA256).read_bytes() == CONTENT
+
+
+def test_a_damaged_file_in_the_cache_is_named(server):
+    path = fetch(f"{server.url}/w.pkl", sha256=SHA256)
+    path.write_bytes(b"other")
+    with pytest.raises(RefineError, match="delete it") as caught:
+        fetch(f"{server.url}/w.pkl", sha256=SHA256)
+    assert str(path) in str(caught.value)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("place", ["/absent.pkl", None], ids=["no such file", "no server"])
+def test_failures_are_one_line(server, cache, place):
+    url = f"{server.url}{place}" if place else "http://127.0.0.1:1/w.pkl"
+    with pytest.raises(RefineError, match="the download failed") as caught:
+        fetch(url)
+    assert str(caught.value).startswith(url)
+    assert "\n" not in str(caught.value)
+    assert not _files(cache)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, server, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("REFINE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(RefineError, match="REFINE_CACHE") as caught:
+        fetch(f"{server.url}/w.pkl")
+    assert "\n" not in str(caught.value)
+    assert not server.hits
+
+
+def test_without_its_own_variable_the_cache_is_torchs(monkeypatch, tmp_path):
+    monkeypatch.delenv("REFINE_CACHE")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    assert cache_dir() == tmp_path / "checkpoints"
+
+
+def test_places_and_hashes(server, tmp_path):
+    assert split_hash("c2:R-50") == ("c2:R-50", None)
+    assert split_hash(f"a/b.pkl@sha256:{SHA256}") == ("a/b.pkl", SHA256)
+    assert locate_weights(f"{server.url}/w.pkl@sha256:{SHA256}").read_bytes() == CONTENT
+    (tmp_path / "w.pkl").write_bytes(CONTENT)
+    assert locate_weights(f"{tmp_path}/w.pkl@sha256:{SHA256}") == tmp_path / "w.pkl"
+    with pytest.raises(RefineError, match="its sha256 is"):
+        locate_weights(f"{tmp_path}/w.pkl@sha256:00000000")
+    assert (tmp_path / "w.pkl").exists()
+    with pytest.raises(RefineError, match="8 or more"):
+        locate_weights(f"{tmp_path}/w.pkl@sha256:12")
+
+
+@pytest.mark.parametrize(
+    ("spec", "address", "sha256"),
+    [
+        ("timm:resnet50_gn", "huggingface/pytorch-image-models/", "8fe6c4d0"),
+        ("timm:resnet50_gn.a1h_in1k", "/resnet50_gn_a1h2-8fe6c4d0.pth", "8fe6c4d0"),
+        ("c2:R-50", "/detectron2/ImageNetPretrained/MSRA/R-50.pkl", None),
+        ("c2:R-50-GN", "/detectron/ImageNetPretrained/47261647/R-50-GN.pkl", None),
+        ("c2:R-101-GN@sha256:0123456789", "/47592356/R-101-GN.pkl", "0123456789"),
+        ("torchvision:ResNet50_Weights.IMAGENET1K_V1", "/resnet50-0676ba61.pth", "0676ba61"),
+    ],
+)
+def test_published_files_have_an_address(monkeypatch, spec, address, sha256):
+    asked = {}
+
+    def note(url, *, sha256):
+        asked.update(url=url, sha256=sha256)
+        return Path(os.devnull)
+
+    monkeypatch.setattr("refine.weights.sources.fetch", note)
+    locate_weights(spec)
+    assert address in asked["url"]
+    assert asked["url"].startswith("https://")
+    assert asked["sha256"] == sha256
+
+
+@pytest.mark.parametrize(
+    ("spec", "advice"),
+    [
+        ("timm:resnet51", "resnet50_gn.a1h_in1k"),
+        ("c2:R-51", "R-101-GN"),
+        ("torchvision:IMAGENET1K_V1", "ResNet50_Weights"),
+        ("absent.pth", "no such file"),
+        ("tim:resnet50_gn", "timm:NAME"),
+    ],
+)
+def test_unknown_places_say_what_there_is(spec, advice):
+    with pytest.raises(RefineError, match=advice) as caught:
+        locate_weights(spec)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,108 @@
+import contextlib
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+
+from refine.errors import RefineError
+from refine.weights.formats import read_weights
+from refine.weights.pickles import read_pickle
+from weight_files import python2_pickle
+
+
+class _Runs:
+    """Asks the reader to call something."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def _write(path, content, protocol=2):
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_arrays_and_plain_containers_come_back(tmp_path, protocol):
+    content = OrderedDict(
+        a=np.arange(6, dtype=np.float32).reshape(2, 3),
+        b=[1, 2.5, None, True, "text", b"bytes"],
+        c={"scalar": np.float64(3.5), "empty": np.zeros((0, 4)), "tuple": (1, 2)},
+    )
+    result = read_pickle(_write(tmp_path / "w.pkl", content, protocol))
+    assert isinstance(result, OrderedDict)
+    np.testing.assert_array_equal(result["a"], content["a"])
+    assert result["b"] == content["b"]
+    assert result["c"]["scalar"] == 3.5
+    assert result["c"]["empty"].shape == (0, 4)
+
+
+def test_a_pickle_of_python_2(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "conv1_w": rng.random((4, 3, 7, 7), np.float32),
+        "pred_b": rng.random(300, np.float32),
+    }
+    (tmp_path / "w.pkl").write_bytes(python2_pickle(arrays))
+    result = read_pickle(tmp_path / "w.pkl")
+    assert list(result) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(result[name], array)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path, protocol, nested):
+    mark = tmp_path / "mark"
+    evil = _Runs(os.system, f"touch {mark}")
+    path = _write(tmp_path / "w.pkl", {"conv1_w": [evil]} if nested else evil, protocol)
+    with pytest.raises(RefineError, match=r"w\.pkl: refused.*system") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())
+    assert mark.exists(), "the test's pickle does run code"
+
+
+@pytest.mark.parametrize(
+    "function", [eval, exec, getattr, __import__, open, np.load, np.fromfile, pickle.loads]
+)
+def test_nothing_but_arrays_can_be_called(tmp_path, function):
+    path = _write(tmp_path / "w.pkl", _Runs(function, "x"))
+    with pytest.raises(RefineError, match="refused"):
+        read_pickle(path)
+
+
+def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
+    mark = tmp_path / "mark"
+    torch.save({"conv1.weight": _Runs(os.system, f"touch {mark}")}, tmp_path / "w.pth")
+    with pytest.raises(RefineError, match="not a readable state dict") as caught:
+        read_weights(tmp_path / "w.pth")
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("length", [0, 1, 10, 100, -2])
+def test_damaged_pickles_are_refused(tmp_path, length):
+    whole = pickle.dumps({"conv1_w": np.zeros((4, 3, 7, 7), np.float32)}, 2)
+    (tmp_path / "w.pkl").write_bytes(whole[:length])
+    with pytest.raises(RefineError, match=r"w\.pkl") as caught:
+        read_pickle(tmp_path / "w.pkl")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_flipped_bytes_raise_nothing_else(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    raw = bytearray(pickle.dumps({"a": np.zeros(8, np.float32), "b": [1, "x"]}, 2))
+    for place in rng.integers(0, len(raw), 3):
+        raw[place] = int(rng.integers(0, 256))
+    (tmp_path / "w.pkl").write_bytes(bytes(raw))
+    with contextlib.suppress(RefineError):
+        read_pickle(tmp_path / "w.pkl")

@@ -1,0 +1,112 @@
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from refine.config import compose
+from refine.convert import convert
+from refine.detector.backbone import build_backbone
+from refine.errors import RefineError
+from refine.options import BackboneOptions
+from refine.weights import load_backbone_weights, read_weights
+from refine.weights.pixels import CAFFE2, IMAGENET
+from weight_files import randomise, to_caffe2
+
+
+def _resnet(kind):
+    torch.manual_seed(0)
+    if kind == "gn":
+        return randomise(resnet18(norm_layer=lambda channels: nn.GroupNorm(32, channels)))
+    return randomise(resnet18())
+
+
+def _write(folder, file_format, state):
+    if file_format == "c2":
+        kind = "bn" if "bn1.running_mean" in state else "gn"
+        path = folder / "w.pkl"
+        path.write_bytes(pickle.dumps({"blobs": to_caffe2(state, kind)}, 4))
+    else:
+        path = folder / "w.pth"
+        torch.save({"state_dict": state} if file_format == "timm" else state, path)
+    return path
+
+
+def _convert(source, out, *more):
+    return convert(compose("convert", [f"source={source}", f"out={out}", *more]))
+
+
+@pytest.mark.parametrize(("kind", "named"), [("bn", False), ("gn", True)])
+@pytest.mark.parametrize("file_format", ["torchvision", "timm", "c2"])
+def test_every_format_becomes_safetensors_that_load_as_the_source(
+    tmp_path, file_format, kind, named
+):
+    state = _resnet(kind).state_dict()
+    source = _write(tmp_path, file_format, state)
+    more = [f"format={file_format}"] if named else []
+    out = _convert(source, tmp_path / "out.safetensors", *more)
+    options = BackboneOptions(
+        name="r18", norm="gn" if kind == "gn" else "frozen_bn", fpn_channels=32
+    )
+    stats = (CAFFE2 if file_format == "c2" else IMAGENET).to_rgb()
+    for path in (source, out):
+        backbone = build_backbone(options)
+        assert load_backbone_weights(backbone, str(path), options=options) == stats
+        loaded = backbone.state_dict()
+        assert torch.equal(loaded["stages.layer2.0.conv1.weight"], state["layer2.0.conv1.weight"])
+        assert torch.equal(loaded["stem.bn1.bias"], state["bn1.bias"])
+        first = state["conv1.weight"].flip(1) if file_format == "c2" else state["conv1.weight"]
+        assert torch.equal(loaded["stem.conv1.weight"], first)
+
+
+def test_what_is_converted_twice_stays_the_same(tmp_path):
+    source = _write(tmp_path, "c2", _resnet("gn").state_dict())
+    first = read_weights(_convert(source, tmp_path / "a.safetensors"))
+    second = read_weights(_convert(tmp_path / "a.safetensors", tmp_path / "b.safetensors"))
+    assert first.pixels == second.pixels
+    assert all(torch.equal(v, second.tensors[k]) for k, v in first.tensors.items())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["source=absent.pth", "out=o.safetensors"], "absent.pth: no such file"),
+        (["source=c2:R-7", "out=o.safetensors"], "R-50-GN"),
+        (["source=absent.pth", "out=o.pth"], "end the name in .safetensors"),
+        (["source={w}", "out=o.safetensors", "format=onnx"], "format=onnx"),
+        (["source={w}", "out=o.safetensors", "format=c2"], "unknown"),
+        (["source={w}", "out={folder}/file/o.safetensors"], "cannot be written"),
+        (["source={w}@sha256:00000000", "out=o.safetensors"], "its sha256 is"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    (tmp_path / "file").write_text("")
+    given = [o.format(w=tmp_path / "w.pth", folder=tmp_path) for o in overrides]
+    with pytest.raises(RefineError, match=message) as caught:
+        convert(compose("convert", given))
+    assert "\n" not in str(caught.value)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "w.pth"]
+
+
+def test_the_source_is_not_overwritten(tmp_path):
+    source = tmp_path / "w.safetensors"
+    _convert(_write(tmp_path, "timm", {"conv1.weight": torch.zeros(1, 3, 1, 1)}), source)
+    before = source.read_bytes()
+    with pytest.raises(RefineError, match="the source itself"):
+        _convert(source, source)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://host.org/a-b/R-50%20GN.pkl@sha256:0123abcd",
+        "c2:R-101-GN",
+        "/a.b/w.pth@sha256:00ff00ff",
+    ],
+)
+def test_sources_need_no_quotes_on_the_command_line(source):
+    assert compose("convert", [f"source={source}", "out=o.safetensors"]).source == source
