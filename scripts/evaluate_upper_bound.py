@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refine.detector.ibpp import IBPP, STRIDE, Canvas
+from refine.detector.ibpp import IBPP, Canvas
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
 from refine.evaluation.evaluator import Evaluation
-from refine.types import Batch
+from refine.types import STRIDE, Batch
 
 ROWS = {"predicted": (False, False), "true canvas": (True, False)}
 ROWS |= {"true semantics": (False, True), "both true": (True, True)}

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from benchmark_stages.case import Case
 from refine.ops.roi_flatten import flatten_rois
+from refine.types import STRIDE
 
 FORWARD_GOAL, BACKWARD_GOAL = 2.0, 4.0
-NUM_MASKS, SIDE, STRIDE = 100, 28, 4
+NUM_MASKS, SIDE = 100, 28
 NUM_PLANES, HEIGHT, WIDTH = 80, 200, 333  # 800 x 1333 pixels
 
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 IGNORE_INDEX = 255
 """Label of pixels without a semantic target (void)."""
 
+STRIDE = 4
+"""Network pixels per cell of the semantic logits and of IBPP's canvas."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:

@@ -17,9 +17,7 @@ from refine.detector.semantic_head import RefinedSemanticHead, SemanticPredictor
 from refine.ops.roi_align import pool_rois
 from refine.ops.roi_flatten import flatten_rois
 from refine.options import IBPPOptions, RoIOptions
-
-STRIDE = 4
-"""Of F_sem, P_sem and the canvas."""
+from refine.types import STRIDE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,7 +244,6 @@ class IBPP(nn.Module):
                 torch.searchsorted(planes, labels[kept]),
                 num_planes=len(planes),
                 size=(int(size[0]), int(size[1])),
-                stride=STRIDE,
                 reduce=self.options.canvas_reduce,
             )
             for masks, labels, kept, boxes in images

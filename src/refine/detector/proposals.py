@@ -15,6 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
+from refine.detector.backbone import Backbone
 from refine.detector.box_loss import objectness_loss, regression_loss
 from refine.ops.anchors import exact_anchors
 from refine.ops.boxes import is_proper, sample_labels
@@ -22,7 +23,6 @@ from refine.options import AnchorOptions, ProposalOptions
 
 __all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]
 
-STRIDES = (4, 8, 16, 32, 64)
 """Of P2 to P6, which the proposal network reads."""
 
 
@@ -99,7 +99,7 @@ class ProposalNetwork(nn.Module):
         if self.options.anchor_grid == "exact":
             return exact_anchors(
                 [(f.shape[-2], f.shape[-1]) for f in features],
-                strides=STRIDES,
+                strides=Backbone.strides,
                 sizes_px=self.anchors.sizes_px,
                 aspect_ratios=self.anchors.aspect_ratios,
                 device=images.device,

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-STRIDE = 4
+from refine.types import STRIDE
+
 _CONTESTED = 255
 _PIXELS_A_PASS = 32_768
 

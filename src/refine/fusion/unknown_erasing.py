@@ -28,9 +28,8 @@ from torch import Tensor
 
 from refine.ops.components import label_dilated
 from refine.options import UnknownErasingOptions
-from refine.types import IGNORE_INDEX, GroundTruth, PanopticPrediction, Segment
+from refine.types import IGNORE_INDEX, STRIDE, GroundTruth, PanopticPrediction, Segment
 
-_STRIDE = 4
 _CELL_ROWS_A_PASS = 8
 _PIXELS_A_PASS = 65_536
 _MATCH_IOU = 0.5  # of panoptic quality; part of its definition
@@ -78,7 +77,7 @@ def erasable_regions(
         num_things: Categories from here on are stuff.
         options: ``at``, ``dilation_frac`` and ``categories`` are read; ``score_thresh`` is not.
     """
-    stride = _STRIDE if options.at == "stride4" else 1
+    stride = STRIDE if options.at == "stride4" else 1
     height, width = (-(-pixels // stride) for pixels in image_size)
     logits = semantic_logits.detach()
     if stride == 1:
@@ -193,13 +192,13 @@ def _upsampled_rows(logits: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
 
     @lru_cache(maxsize=2)
     def widened(row: int) -> Tensor:
-        return F.interpolate(logits[None, :, row].float(), scale_factor=_STRIDE, mode="linear")[
+        return F.interpolate(logits[None, :, row].float(), scale_factor=STRIDE, mode="linear")[
             0, :, : size[1]
         ]
 
     last = logits.shape[1] - 1
     for y in range(size[0]):
-        position = min(max((y + 0.5) / _STRIDE - 0.5, 0.0), last)
+        position = min(max((y + 0.5) / STRIDE - 0.5, 0.0), last)
         above = int(position)
         row = torch.lerp(widened(above), widened(min(above + 1, last)), position - above)
         yield row[:, None]

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from refine.types import STRIDE
+
 REDUCTIONS = ("max", "mean")
 
 
@@ -30,7 +32,7 @@ def flatten_rois(
     *,
     num_planes: int,
     size: tuple[int, int],
-    stride: int = 4,
+    stride: int = STRIDE,
     reduce: str = "max",
 ) -> Tensor:
     """Draw the RoI masks of one image on its canvas, differentiably.

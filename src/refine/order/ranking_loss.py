@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-_CELL_PX = 4
+from refine.types import STRIDE
 
 
 def ranking_loss(logits: Tensor, maps: Tensor, semantic: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def ranking_loss(logits: Tensor, maps: Tensor, semantic: Tensor) -> Tensor:
     Returns:
         A scalar; 0, and still part of the logits' graph, without a cell that counts.
     """
-    centre = slice(_CELL_PX // 2, None, _CELL_PX)
+    centre = slice(STRIDE // 2, None, STRIDE)
     visible = semantic[:, centre, centre].long()
     counts = (maps.sum(dim=1) >= 2) & (visible < logits.shape[1])
     chosen = logits.permute(0, 2, 3, 1)[counts].float()  # [M, num_things]

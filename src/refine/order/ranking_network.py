@@ -18,9 +18,6 @@ from torch import Tensor, nn
 from refine.ops.roi_flatten import flatten_rois
 from refine.options import RankingOptions
 
-CELL_PX = 4
-"""Network pixels a cell of the maps is high and wide."""
-
 
 class RankingHead(nn.Module):
     """Category maps to logits of the visible category: a row of weights, then a column.
@@ -83,9 +80,7 @@ def paste_on_cells(masks: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Te
         ``[N, h, w]`` bool.
     """
     planes = torch.arange(len(masks), device=masks.device)
-    drawn = flatten_rois(
-        masks.detach(), boxes, planes, num_planes=len(masks), size=size, stride=CELL_PX
-    )
+    drawn = flatten_rois(masks.detach(), boxes, planes, num_planes=len(masks), size=size)
     return drawn >= 0.5
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from refine.ops.outlines import decode_mask
-from refine.order.ranking_network import CELL_PX, category_maps
-from refine.types import CodedMask, TrainingTarget
+from refine.order.ranking_network import category_maps
+from refine.types import STRIDE, CodedMask, TrainingTarget
 
 
 def compute_category_maps(targets: Sequence[TrainingTarget], *, num_things: int) -> Tensor:
@@ -24,7 +24,7 @@ def compute_category_maps(targets: Sequence[TrainingTarget], *, num_things: int)
     maps = []
     for target in targets:
         height, width = target.semantic.shape
-        cells = outlines_on_cells(target.masks, (height // CELL_PX, width // CELL_PX))
+        cells = outlines_on_cells(target.masks, (height // STRIDE, width // STRIDE))
         on_device = torch.from_numpy(cells).to(target.labels.device)
         maps.append(category_maps(on_device, target.labels, num_things=num_things))
     return torch.stack(maps)
@@ -47,13 +47,13 @@ def outlines_on_cells(masks: Sequence[CodedMask], size: tuple[int, int]) -> np.n
     cells = np.zeros((len(masks), *size), bool)
     for target, coded in zip(cells, masks, strict=True):
         crop = decode_mask(coded)
-        (top, before), (left, ahead) = divmod(crop.y, CELL_PX), divmod(crop.x, CELL_PX)
+        (top, before), (left, ahead) = divmod(crop.y, STRIDE), divmod(crop.x, STRIDE)
         rows, columns = (
-            -(-(offset + length) // CELL_PX)
+            -(-(offset + length) // STRIDE)
             for offset, length in zip((before, ahead), crop.mask.shape, strict=True)
         )
-        padded = np.zeros((rows * CELL_PX, columns * CELL_PX), bool)
+        padded = np.zeros((rows * STRIDE, columns * STRIDE), bool)
         padded[before : before + coded.height, ahead : ahead + coded.width] = crop.mask
-        pixels = padded.reshape(rows, CELL_PX, columns, CELL_PX).sum(axis=(1, 3))
-        target[top : top + rows, left : left + columns] = pixels > CELL_PX**2 // 2
+        pixels = padded.reshape(rows, STRIDE, columns, STRIDE).sum(axis=(1, 3))
+        target[top : top + rows, left : left + columns] = pixels > STRIDE**2 // 2
     return cells

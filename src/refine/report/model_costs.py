@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from refine.detector.box_head import BOX_SIDE
-from refine.detector.ibpp import STRIDE, Canvas
+from refine.detector.ibpp import Canvas
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.detector.refine_net import RefineNet
+from refine.types import STRIDE
 
 _FLOAT_BYTES = 4
 _LOSS_TEMPORARIES = 3

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from refine.order.pair_accuracy import PairAccuracy, prefer_higher
 from refine.order.ranking_loss import ranking_loss
-from refine.order.ranking_network import CELL_PX, RankingHead
+from refine.order.ranking_network import RankingHead
 from refine.order.ranking_targets import compute_category_maps
 from refine.training.heads import HeadModule
-from refine.types import Batch
+from refine.types import STRIDE, Batch
 
 
 class RankingModule(HeadModule):
@@ -39,7 +39,7 @@ class RankingModule(HeadModule):
         observations = self.pipeline.network.observe_boxes(
             batch, [t.boxes for t in targets], [t.labels for t in targets]
         )
-        size = (batch.images.shape[-2] // CELL_PX, batch.images.shape[-1] // CELL_PX)
+        size = (batch.images.shape[-2] // STRIDE, batch.images.shape[-1] // STRIDE)
         images = zip(observations, targets, batch.samples, strict=True)
         for observation, target, sample in images:
             assert target.pairs is not None

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from refine.categories import CategoryTable
-from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
+from refine.types import IGNORE_INDEX, STRIDE, MaskCrop, PanopticPrediction, Segment
 from refine.viz.overlay import draw_panoptic
 from refine.viz.palette import Color
 from refine.viz.panels import (
@@ -20,7 +20,6 @@ from refine.viz.panels import (
     join_panels,
 )
 
-_CANVAS_STRIDE = 4
 _BARE_THING: Color = (250, 200, 40)
 _COVERED_STUFF: Color = (70, 140, 255)
 _DISPUTE_WORDS: dict[str, Color] = {"bare thing": _BARE_THING, "covered stuff": _COVERED_STUFF}
@@ -132,7 +131,7 @@ def _draw_canvas(
     image: np.ndarray, view: IterationView, *, categories: CategoryTable
 ) -> np.ndarray:
     rows, columns = (
-        ((np.arange(pixels) + 0.5) * (network / pixels / _CANVAS_STRIDE)).astype(int)
+        ((np.arange(pixels) + 0.5) * (network / pixels / STRIDE)).astype(int)
         for pixels, network in zip(image.shape[:2], view.image_size, strict=True)
     )
     nothing = np.zeros((1, *view.canvas.shape[1:]), view.canvas.dtype)
