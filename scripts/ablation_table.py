@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from refine.atomic import write_text
 from refine.errors import RefineError
 from refine.report.ablation import build_tables, choose_dataset
 from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.entries import Entry, from_wandb, read_entries
 from refine.report.table_text import FORMATS
-from refine.runs.results import write_text
 
 NUMBERS = (1, 2, 3, 4, 5, 6)
 

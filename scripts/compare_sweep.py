@@ -13,11 +13,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from refine.atomic import write_text
 from refine.errors import RefineError, run_script
 from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.halves import choose_on_half
 from refine.report.runs import Run, read_run
-from refine.runs.results import write_text
 
 KEYS = ("pq", "pq_things", "pq_stuff")
 

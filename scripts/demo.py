@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from refine.atomic import write_text
 from refine.config.composition import compose
 from refine.config.instantiate import to_options, to_plain
 from refine.errors import RefineError
@@ -22,7 +23,6 @@ from refine.options import ToyOptions
 from refine.report.parts import PARTS, to_table
 from refine.report.runs import read_run
 from refine.report.study import Job, TrainingProcesses, build_jobs, quote, run_study
-from refine.runs.results import write_text
 from refine.toy.dataset import ensure_toy_dataset
 
 BASELINE, REFINE = "toy_ibpp0", "toy_refine"

@@ -9,11 +9,11 @@ import json
 import sys
 from pathlib import Path
 
+from refine.atomic import write_text
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
 from refine.evaluation.iterations import IterationEvaluation
 from refine.report.curves import ITERATIONS_NAME
-from refine.runs.results import write_text
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refine.atomic import write_text
 from refine.errors import run_script
 from refine.options import FusionOptions
 from refine.report.ablation import choose_dataset
@@ -20,7 +21,6 @@ from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.entries import Entry, read_entries
 from refine.report.html.report import ReportOptions, build_report
 from refine.report.images import ImageSource
-from refine.runs.results import write_text
 
 if TYPE_CHECKING:
     from refine.report.pair_decisions import PairDecisions

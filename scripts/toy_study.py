@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refine.atomic import write_text
 from refine.config.composition import compose
 from refine.config.instantiate import to_options, to_plain
 from refine.errors import RefineError
 from refine.options import ToyOptions
 from refine.report.study import Job, TrainingProcesses, build_jobs, quote, run_study
 from refine.report.study_table import to_markdown
-from refine.runs.results import write_text
 from refine.toy.dataset import ensure_toy_dataset
 
 EXPERIMENTS = ("toy_ibpp0", "toy_cascade", "toy_ibpp1", "toy_ibpp2", "toy_ibpp3")

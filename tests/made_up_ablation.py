@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 
 from made_up_runs import make_categories, make_images, write_run
+from refine.atomic import write_text
 from refine.metrics.functional import PanopticStats
 from refine.options import (
     DataOptions,
@@ -19,7 +20,7 @@ from refine.options import (
     UnknownErasingOptions,
 )
 from refine.options.model import BackboneOptions
-from refine.runs.results import write_config, write_text
+from refine.runs.results import write_config
 
 CATEGORIES = make_categories(3, 2)
 NUM_IMAGES = 8

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 
+from refine.atomic import write_text
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality, to_metric_keys
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.metrics.report import category_rows, to_csv
-from refine.runs.results import write_config, write_text
+from refine.runs.results import write_config
 
 
 def make_categories(num_things, num_stuff):

@@ -15,6 +15,7 @@ MAX_MEDIAN_FUNCTION_LINES = 12
 
 # room -> layer; a room imports lower layers only, so rooms of one layer never import each other
 LAYERS = {
+    "atomic": 0,
     "errors": 0,
     "options": 1,
     "types": 1,

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from omegaconf import OmegaConf
 
+from refine.atomic import write_text
 from refine.errors import RefineError
-from refine.runs.results import write_text
 
 _log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from refine.categories import CategoryTable
+from refine.config.flatten import flatten
 from refine.errors import RefineError
 from refine.options import ModelOptions
 
@@ -134,21 +135,11 @@ def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
         RefineError: They differ; the first difference is named.
     """
     # an option that is younger than the checkpoint had its default's meaning
-    before = _flatten(asdict(ModelOptions())) | _flatten(checkpoint.config["model"])
-    now = _flatten(model)
+    before = flatten(asdict(ModelOptions())) | flatten(checkpoint.config["model"])
+    now = flatten(model)
     for key in sorted(now):
         if before.get(key) != now[key]:
             raise RefineError(
                 f"ckpt_path={checkpoint.path} was trained with model.{key}={before.get(key)}, not "
                 f"{now[key]}; use the same model, or train another one without ckpt_path"
             )
-
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from refine.atomic import write_text
 from refine.metrics.report import QualityTable
 
 _CONSOLE = Console()
@@ -18,14 +18,6 @@ _CONSOLE = Console()
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
 """Sections that a run may be resumed with other values of, but for these keys of the trainer."""
 _TRAINER_LEARNS = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
