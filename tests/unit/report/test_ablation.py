@@ -11,6 +11,7 @@ from made_up_ablation import (
     write_entry,
     write_unfinished,
 )
+from refine.atomic import write_text
 from refine.errors import RefineError
 from refine.report.ablation import build_tables, choose_dataset
 from refine.report.bootstrap import (
@@ -22,7 +23,6 @@ from refine.report.bootstrap import (
 from refine.report.entries import read_entries
 from refine.report.paper import TABLES
 from refine.report.runs import read_run
-from refine.runs.results import write_text
 
 
 def make_table(root, number=3, *, num_resamples=50):

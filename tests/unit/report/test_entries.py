@@ -10,8 +10,9 @@ from made_up_ablation import (
     write_entry,
     write_unfinished,
 )
+from refine.atomic import write_text
 from refine.report.entries import find_run_folders, from_wandb, read_entries
-from refine.runs.results import write_config, write_text
+from refine.runs.results import write_config
 
 
 def read_one(path):
