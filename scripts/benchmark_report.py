@@ -15,8 +15,8 @@ import numpy as np
 
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality, to_metric_keys
+from refine.metrics.quality_table import category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
-from refine.metrics.report import category_rows, to_csv
 from refine.options import DataOptions, FusionOptions, ModelOptions, ToyOptions
 from refine.report.ablation import choose_dataset
 from refine.report.entries import read_entries

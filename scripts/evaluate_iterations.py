@@ -12,7 +12,7 @@ from pathlib import Path
 from refine.atomic import write_text
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
-from refine.evaluation.iterations import IterationEvaluation
+from refine.evaluation.per_iteration import IterationEvaluation
 from refine.report.curves import ITERATIONS_NAME
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")

@@ -7,8 +7,8 @@ import numpy as np
 from refine.atomic import write_text
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality, to_metric_keys
+from refine.metrics.quality_table import category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
-from refine.metrics.report import category_rows, to_csv
 from refine.runs.results import write_config
 
 

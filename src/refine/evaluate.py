@@ -17,8 +17,8 @@ from refine.config.instantiate import build_trainer, to_options, to_plain
 from refine.config.overrides import from_checkpoint
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
+from refine.metrics.quality_table import QualityTable, to_csv
 from refine.metrics.records import records_to_csv
-from refine.metrics.report import QualityTable, to_csv
 from refine.options import (
     DataOptions,
     FusionOptions,

@@ -21,8 +21,8 @@ from refine.config.command import run_command
 from refine.config.instantiate import to_plain
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
+from refine.metrics.quality_table import CategoryRow, QualityTable, category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
-from refine.metrics.report import CategoryRow, QualityTable, category_rows, to_csv
 from refine.runs.results import print_table, write_results
 
 

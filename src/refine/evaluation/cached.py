@@ -21,8 +21,8 @@ from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.fusion.unknown_erasing import ErasedCount, count_erased
 from refine.metrics.functional import average_quality, match_segments, to_metric_keys
+from refine.metrics.quality_table import category_rows
 from refine.metrics.records import sort_records, sum_records, to_records
-from refine.metrics.report import category_rows
 from refine.options import FusionOptions, UnknownErasingOptions
 from refine.prediction_cache.reader import PredictionReader
 from refine.types import GroundTruth, PanopticPrediction

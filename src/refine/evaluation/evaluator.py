@@ -13,7 +13,7 @@ from refine.fusion.evidence import Evidence, to_original_boxes
 from refine.metrics.average_precision import AveragePrecision
 from refine.metrics.functional import GroupQuality
 from refine.metrics.panoptic_quality import PanopticQuality
-from refine.metrics.report import CategoryRow
+from refine.metrics.quality_table import CategoryRow
 from refine.options import FusionOptions, MergeOptions
 from refine.pipeline import PipelineOutput
 from refine.types import Batch, Sample

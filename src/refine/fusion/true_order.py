@@ -7,10 +7,9 @@ import numpy as np
 
 from refine.fusion.merge import Instance
 from refine.fusion.overlaps import cross_overlaps, shared_window
+from refine.metrics.functional import MATCH_IOU
 from refine.ops.outlines import decode_mask, tight_crop
 from refine.types import GroundTruth, InstanceTruth, MaskCrop
-
-_MIN_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +130,7 @@ def match_outlines(
 def _match(instances: Sequence[Instance], things: Sequence[_Thing]) -> list[_Thing | None]:
     iou = _iou([i.crop for i in instances], [t.outline for t in things])
     iou *= np.equal.outer([i.label for i in instances], [t.category for t in things])
-    return [things[int(row.argmax())] if row.max(initial=0.0) > _MIN_IOU else None for row in iou]
+    return [things[int(row.argmax())] if row.max(initial=0.0) > MATCH_IOU else None for row in iou]
 
 
 def _iou(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:

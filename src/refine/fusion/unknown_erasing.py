@@ -26,13 +26,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refine.metrics.functional import MATCH_IOU
 from refine.ops.components import label_dilated
 from refine.options import UnknownErasingOptions
 from refine.types import IGNORE_INDEX, STRIDE, GroundTruth, PanopticPrediction, Segment
 
 _CELL_ROWS_A_PASS = 8
 _PIXELS_A_PASS = 65_536
-_MATCH_IOU = 0.5  # of panoptic quality; part of its definition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,12 +249,12 @@ def _is_false_positive(common: np.ndarray, rivals: Sequence[Segment]) -> bool:
     area, excused = int(common.sum()), int(common[0])
     for true in rivals:
         union = area + true.area - common[true.id] - common[0]
-        if not true.is_crowd and common[true.id] > _MATCH_IOU * union:
+        if not true.is_crowd and common[true.id] > MATCH_IOU * union:
             return False
     crowds = [s.id for s in rivals if s.is_crowd]
     if crowds:
         excused += int(common[crowds[-1]])
-    return excused <= _MATCH_IOU * area
+    return excused <= MATCH_IOU * area
 
 
 @dataclass(frozen=True, slots=True, eq=False)

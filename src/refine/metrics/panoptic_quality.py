@@ -21,8 +21,8 @@ from refine.metrics.functional import (
     match_segments,
     to_metric_keys,
 )
+from refine.metrics.quality_table import CategoryRow, category_rows
 from refine.metrics.records import RECORD_DTYPE, sort_records, to_records
-from refine.metrics.report import CategoryRow, category_rows
 from refine.types import GroundTruth, PanopticPrediction
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refine.atomic import write_text
-from refine.metrics.report import QualityTable
+from refine.metrics.quality_table import QualityTable
 
 _CONSOLE = Console()
 

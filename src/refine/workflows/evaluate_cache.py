@@ -18,8 +18,8 @@ from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.evaluation.cached import Setting, evaluate_cached
 from refine.evaluation.evaluator import EvaluationResult
+from refine.metrics.quality_table import QualityTable, to_csv
 from refine.metrics.records import records_to_csv
-from refine.metrics.report import QualityTable, to_csv
 from refine.options import DataOptions, FusionOptions
 from refine.order.heads import is_ranking
 from refine.pipeline import Pipeline

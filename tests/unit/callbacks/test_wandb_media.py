@@ -12,7 +12,7 @@ from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC
 from refine.callbacks.wandb_run import TABLE_KEY, WandbRun
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats
-from refine.metrics.report import category_rows
+from refine.metrics.quality_table import category_rows
 from refine.options import FusionOptions
 from refine.training.panoptic import PanopticModule
 from refine.types import GroundTruth, PanopticPrediction, Sample

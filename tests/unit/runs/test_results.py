@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from refine.metrics.functional import GroupQuality
-from refine.metrics.report import QualityTable
+from refine.metrics.quality_table import QualityTable
 from refine.runs.results import config_hash, print_table, write_config, write_results
 
 

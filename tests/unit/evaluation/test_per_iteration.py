@@ -5,7 +5,7 @@ import pytest
 
 from fake_batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from refine.categories import Category, CategoryTable
-from refine.evaluation.iterations import IterationEvaluation
+from refine.evaluation.per_iteration import IterationEvaluation
 from refine.metrics.panoptic_quality import PanopticQuality
 from refine.options import FusionOptions, MergeOptions
 from refine.pipeline import Pipeline

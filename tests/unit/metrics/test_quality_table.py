@@ -5,7 +5,7 @@ import numpy as np
 
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality
-from refine.metrics.report import QualityTable, category_rows, to_csv
+from refine.metrics.quality_table import QualityTable, category_rows, to_csv
 
 CATEGORIES = CategoryTable(
     [
