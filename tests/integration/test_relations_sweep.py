@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fake_predictions import write_all
+from make.predictions import write_all
 from refine.config import compose
 from refine.config.instantiate import to_options, to_plain
 from refine.data.datamodule import PanopticDataModule

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from make.dataset import GRASS, Thing, annotate, describe, rectangle, runs_of
 from oracles import occlusion_pairs as oracle
-from overlapping_scenes import GRASS, Thing, annotate, describe, rectangle, runs_of
 from refine.data.pairs.occlusion_pairs import find_pairs
 
 SIZE = (12, 14)

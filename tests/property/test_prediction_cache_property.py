@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fake_predictions import fake_prediction, smooth_logits
+from make.predictions import fake_prediction, smooth_logits
 from oracles.semantic import sample_logits
 from refine.fusion.semantic import semantic_map
 from refine.prediction_cache import semantic_evidence

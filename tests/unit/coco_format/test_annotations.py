@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from panoptic_tree import BIG_CAR_ID, CAR, CAT_ID, panoptic_json
+from make.dataset import BIG_CAR_ID, CAR, CAT_ID, panoptic_json
 from refine.coco_format.annotations import load_panoptic_json
 from refine.errors import RefineError
 

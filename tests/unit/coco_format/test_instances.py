@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from panoptic_tree import CAR, CAT, CATEGORIES, instances_json
+from make.dataset import CAR, CAT, CATEGORIES, instances_json
 from refine.categories import CategoryTable
 from refine.coco_format.instances import load_instances_json
 from refine.errors import RefineError

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from panoptic_tree import instances_json, panoptic_json, write_tree
+from make.dataset import instances_json, panoptic_json, write_tree
 from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP, open_dataset
 from refine.errors import RefineError
 

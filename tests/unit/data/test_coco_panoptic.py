@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from panoptic_tree import (
+from make.dataset import (
     CAR,
     CAT,
     CAT_ID,

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from panoptic_tree import instances_json, panoptic_json, write_tree
+from make.dataset import instances_json, panoptic_json, write_tree
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.options import DataOptions, ImageOptions, ToyOptions

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50, resnext101_32x8d
 
-from fake_batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_options
+from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_options
 from refine.detector.backbone import build_backbone, published_keys
 from refine.detector.deformable import DeformableConv
 from refine.detector.refine_net import RefineNet

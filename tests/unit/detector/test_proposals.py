@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fake_batches import tiny_network
+from make.batches import tiny_network
 from refine.detector.box_stage import sample_rois
 from refine.detector.proposals import match_boxes
 from refine.options import AnchorOptions, RoIOptions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fake_batches import (
+from make.batches import (
     NUM_CATEGORIES,
     NUM_THINGS,
     fake_batch,

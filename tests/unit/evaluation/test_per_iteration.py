@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fake_batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
+from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from refine.categories import Category, CategoryTable
 from refine.evaluation.per_iteration import IterationEvaluation
 from refine.metrics.panoptic_quality import PanopticQuality

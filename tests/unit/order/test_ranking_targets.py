@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fake_batches import fake_sample
+from make.batches import fake_sample
 from oracles.ranking import category_map, outline_cells
 from refine.ops.outlines import decode_mask, encode_mask
 from refine.order.ranking_targets import compute_category_maps, outlines_on_cells

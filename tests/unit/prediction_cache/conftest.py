@@ -2,7 +2,7 @@
 
 import pytest
 
-from fake_predictions import IDS, SMALL, a_header, fake_prediction, write_all
+from make.predictions import IDS, SMALL, a_header, fake_prediction, write_all
 
 
 @pytest.fixture

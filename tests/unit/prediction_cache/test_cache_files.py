@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fake_predictions import (
+from make.predictions import (
     IDS,
     SMALL,
     a_header,

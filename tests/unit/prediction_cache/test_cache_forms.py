@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fake_predictions import (
+from make.predictions import (
     COCO_SIZED,
     SMALL,
     a_header,

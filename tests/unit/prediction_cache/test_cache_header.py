@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fake_predictions import (
+from make.predictions import (
     IDS,
     SMALL,
     a_header,

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from fake_predictions import refused
 from made_up_ablation import SOE, make_evaluation
+from make.predictions import TOY_SIZE, refused, write_toy_cache
 from refine.fusion.evidence import Evidence
 from refine.fusion.true_order import true_order
 from refine.options import FusionOptions, RelationsOptions
@@ -16,7 +16,6 @@ from refine.report.figure_panels import (
     list_panels,
 )
 from refine.report.pair_decisions import count_decisions, list_rules
-from toy_cache import SIZE, write_toy_cache
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +37,11 @@ def images(cache):
 
 def test_images_and_their_truth(images):
     image_id = images.image_ids[1]
-    assert images.read_image(image_id).shape == (*SIZE, 3)
+    assert images.read_image(image_id).shape == (*TOY_SIZE, 3)
     truth = images.read_truth(image_id)
-    assert truth.segment_map.shape == SIZE
+    assert truth.segment_map.shape == TOY_SIZE
     fused = images.fuse(images.open_evidence(image_id), FusionOptions(), truth)
-    assert fused.segment_map.shape == SIZE
+    assert fused.segment_map.shape == TOY_SIZE
     assert 0 < images.score(fused, truth) < 1
 
 
@@ -81,7 +80,7 @@ def test_pictures_of_two_fusions_of_one_cache(cache, images):
     for image_id in images.image_ids:
         pictures = source(image_id)
         assert list(pictures) == ["ground truth", "baseline", "compared"]
-        assert all(p.shape == (4 * SIZE[0], 4 * SIZE[1], 3) for p in pictures.values())
+        assert all(p.shape == (4 * TOY_SIZE[0], 4 * TOY_SIZE[1], 3) for p in pictures.values())
         differs.append(not np.array_equal(pictures["baseline"], pictures["compared"]))
     assert any(differs)
 
@@ -123,7 +122,7 @@ def count_by_loops(images):
         instances = evidence.instances(FusionOptions().merge)
         masks = []
         for instance in instances:
-            mask = np.zeros(SIZE, bool)
+            mask = np.zeros(TOY_SIZE, bool)
             mask[instance.crop.slices] = instance.crop.mask
             masks.append(mask)
         for j in range(len(masks)):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from made_up_runs import make_categories, make_images, write_run
+from make.scripts import load_script
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
 from refine.report.halves import choose_on_half, take_images
 from refine.report.runs import read_run
-from script_loading import load_script
 
 CATEGORIES = make_categories(2, 2)
 

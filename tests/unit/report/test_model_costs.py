@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 
-from fake_batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
+from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
+from make.scripts import load_script
 from refine.detector.backbone import build_backbone
 from refine.detector.deformable import DeformableConv
 from refine.detector.refine_net import RefineNet
@@ -15,7 +16,6 @@ from refine.report.model_costs import (
     run_dense,
     run_rois,
 )
-from script_loading import load_script
 
 SIZE = (64, 96)
 

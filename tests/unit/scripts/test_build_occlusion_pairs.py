@@ -3,12 +3,12 @@ import json
 import pytest
 import torch
 
-from panoptic_tree import CAR, CAT, instances_json, write_tree
+from make.dataset import CAR, CAT, instances_json, write_tree
+from make.scripts import load_script
 from refine.coco_format.layout import open_dataset
 from refine.prediction_cache.header import CacheHeader, identify_dataset
 from refine.prediction_cache.writer import PredictionWriter
 from refine.types import RawPrediction
-from script_loading import load_script
 
 script = load_script("build_occlusion_pairs")
 

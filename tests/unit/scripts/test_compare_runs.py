@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from made_up_runs import make_categories, make_images, write_run
+from make.scripts import load_script
 from refine.metrics.functional import PanopticStats
-from script_loading import load_script
 
 CATEGORIES = make_categories(2, 2)
 compare_runs = load_script("compare_runs")

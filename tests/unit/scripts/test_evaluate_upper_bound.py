@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fake_batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
+from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
+from make.scripts import load_script
 from refine.types import GroundTruth, Segment
-from script_loading import load_script
 
 script = load_script("evaluate_upper_bound")
 

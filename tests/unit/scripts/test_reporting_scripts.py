@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from made_up_ablation import SOE, make_config, make_evaluation, write_components, write_entry
-from script_loading import load_script
-from toy_cache import write_toy_cache
+from make.predictions import write_toy_cache
+from make.scripts import load_script
 
 ablation_table = load_script("ablation_table")
 report = load_script("report")

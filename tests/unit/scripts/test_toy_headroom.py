@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from make.scripts import SCRIPTS, load_script
 from refine.options import ToyOptions
 from refine.toy.scene import generate_scene
-from script_loading import SCRIPTS, load_script
 
 OPTIONS = ToyOptions()
 

@@ -1,9 +1,9 @@
 import pytest
 
 from made_up_runs import finish_run
+from make.scripts import load_script
 from refine.errors import RefineError
 from refine.runs.results import write_config
-from script_loading import load_script
 
 
 class FakeTrainings:

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from make.scripts import load_script
 from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC_KEY
 from refine.callbacks.wandb_run import STEP_KEY, TABLE_KEY
 from refine.report.dashboard import KINDS, STEP, describe_dashboard
-from script_loading import load_script
 
 script = load_script("wandb_dashboard")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fake_batches import NUM_THINGS, fake_batch, fake_sample, tiny_network
+from make.batches import NUM_THINGS, fake_batch, fake_sample, tiny_network
 from refine.options import (
     FusionOptions,
     OcclusionOptions,

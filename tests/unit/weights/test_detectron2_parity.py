@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fake_batches import fake_batch, fake_sample, tiny_options
+from make.batches import fake_batch, fake_sample, tiny_options
 from oracles import detectron2 as d2
 from oracles.detectron2_names import shapes
 from refine.config import compose

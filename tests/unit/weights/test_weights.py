@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18
 
-from fake_batches import fake_batch, fake_sample, tiny_network
+from make.batches import fake_batch, fake_sample, tiny_network
+from make.weights import randomise
 from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
 from refine.options import BackboneOptions
@@ -20,7 +21,6 @@ from refine.weights import (
 )
 from refine.weights.pixels import CAFFE2, CAFFE2_SCALED, IMAGENET
 from refine.weights.stored import Weights, load_weights
-from weight_files import randomise
 
 
 def _options(norm, **kwargs):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from make.weights import features, python2_pickle, tiny_bottlenecks, to_caffe2
 from refine.errors import RefineError
 from refine.weights.formats import read_weights
 from refine.weights.pixels import CAFFE2, CAFFE2_SCALED
-from weight_files import features, python2_pickle, tiny_bottlenecks, to_caffe2
 
 KINDS = ["affine", "gn", "bn"]
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from make.weights import python2_pickle
 from refine.errors import RefineError
 from refine.weights.formats import read_weights
 from refine.weights.pickles import read_pickle
-from weight_files import python2_pickle
 
 
 class _Runs:

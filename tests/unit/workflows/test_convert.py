@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
+from make.weights import randomise, to_caffe2
 from refine.config import compose
 from refine.convert import convert
 from refine.detector.backbone import build_backbone
@@ -12,7 +13,6 @@ from refine.errors import RefineError
 from refine.options import BackboneOptions
 from refine.weights import load_backbone_weights, read_weights
 from refine.weights.pixels import CAFFE2, IMAGENET
-from weight_files import randomise, to_caffe2
 
 
 def _resnet(kind):

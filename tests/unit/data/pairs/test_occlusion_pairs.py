@@ -1,8 +1,18 @@
 import numpy as np
 import pytest
 
-from overlapping_scenes import CAR, CAT, Thing, annotate, describe, paint, rectangle, runs_of
-from panoptic_tree import instances_json, write_tree
+from make.dataset import (
+    CAR,
+    CAT,
+    Thing,
+    annotate,
+    describe,
+    instances_json,
+    paint,
+    rectangle,
+    runs_of,
+    write_tree,
+)
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair, find_pairs

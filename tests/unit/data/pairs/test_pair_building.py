@@ -7,8 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from overlapping_scenes import DeadlyStorage
-from panoptic_tree import instances_json, write_tree
+from make.dataset import DeadlyStorage, instances_json, write_tree
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs import pair_building
 from refine.data.pairs.pair_building import build_pairs

@@ -4,7 +4,7 @@ import logging
 import numpy as np
 import pytest
 
-from panoptic_tree import instances_json, panoptic_json, segment_maps, write_png, write_tree
+from make.dataset import instances_json, panoptic_json, segment_maps, write_png, write_tree
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs import pair_cache
 from refine.data.pairs.pair_cache import ensure_pairs, pairs_path, read_pairs

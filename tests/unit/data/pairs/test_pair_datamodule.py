@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from panoptic_tree import instances_json, panoptic_json, write_tree
+from make.dataset import instances_json, panoptic_json, write_tree
 from refine.data.pairs.pair_datamodule import OcclusionDataModule
 from refine.errors import RefineError
 from refine.options import DataOptions, ImageOptions, OcclusionPairsOptions, ToyOptions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from panoptic_tree import CAR, CAT, instances_json, write_tree
+from make.dataset import CAR, CAT, instances_json, write_tree
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
 from refine.data.pairs.pair_statistics import detection_scores, outline_areas

@@ -1,0 +1,1 @@
+"""Hand-made values for tests: batches and networks, datasets, predictions, weight files."""
