@@ -1,7 +1,7 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -12,25 +12,7 @@ from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.options import FusionOptions
 from refine.order.heads import ask_heads, needed_head
-from refine.types import Batch, GroundTruth, PanopticPrediction, RawPrediction
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PipelineOutput:
-    """What the pipeline says of one image.
-
-    Attributes:
-        evidence: The network's answer and what the fusion derived of it.
-        panoptic: After fusion, at original size.
-    """
-
-    evidence: Evidence
-    panoptic: PanopticPrediction
-
-    @property
-    def raw(self) -> RawPrediction:
-        """The network's answer, on the host but for its semantic logits."""
-        return self.evidence.raw
+from refine.types import Batch, PanopticPrediction, RawPrediction
 
 
 class Pipeline(nn.Module):
@@ -66,13 +48,17 @@ class Pipeline(nn.Module):
         self.asks_all_heads = False
 
     @torch.inference_mode()
-    def predict(self, batch: Batch) -> list[PipelineOutput]:
+    def predict(self, batch: Batch) -> list[tuple[Evidence, PanopticPrediction]]:
         """Predict a batch on the network's device.
 
         The caller has put the module into eval mode.
 
         Args:
             batch: Images; targets are not read, truths by the fusion's oracles alone.
+
+        Returns:
+            For each image the evidence, whose raw prediction is on the host except for its
+            semantic logits, and the panoptic map at original size.
 
         Raises:
             RefineError: The network's output is not finite; the image is named.
@@ -86,29 +72,20 @@ class Pipeline(nn.Module):
             try:
                 evidence = Evidence(_to_host(observation.raw), num_things=self.num_things)
                 ask_heads(heads, observation, evidence, merge=fusion.merge)
-                outputs.append(self._fuse(evidence, sample.truth))
+                panoptic = fuse(
+                    evidence,
+                    fusion,
+                    stuff_area_limit_px=self.stuff_area_limit_px,
+                    truth=sample.truth,
+                )
+                outputs.append((evidence, panoptic))
             except RefineError as error:
                 raise RefineError(f"{sample.file_name}: {error}") from None
         return outputs
 
-    def fuse(self, raw: RawPrediction, truth: GroundTruth | None = None) -> PipelineOutput:
-        """The fusion alone.
-
-        Args:
-            raw: The network's output for one image, or what a cache kept of it.
-            truth: Of the image; the oracles read it.
-        """
-        return self._fuse(Evidence(raw, num_things=self.num_things), truth)
-
     def _asked_heads(self) -> dict[str, nn.Module]:
         needed = needed_head(self.fusion.relations)
         return {k: head for k, head in self.heads.items() if self.asks_all_heads or k == needed}
-
-    def _fuse(self, evidence: Evidence, truth: GroundTruth | None) -> PipelineOutput:
-        panoptic = fuse(
-            evidence, self.fusion, stuff_area_limit_px=self.stuff_area_limit_px, truth=truth
-        )
-        return PipelineOutput(evidence, panoptic)
 
 
 def _to_host(raw: RawPrediction) -> RawPrediction:

@@ -53,9 +53,9 @@ def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     image_ids = choose_image_ids(paths)
     for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
         sample, pixels = _load(path, image_id, options["data"].image)
-        (output,) = pipeline.predict(collate([sample]).to(device))
-        writer.add(image_id, path.name, output.panoptic)
-        overlay = draw_panoptic(pixels, output.panoptic, checkpoint.categories, labels=cfg.labels)
+        ((_, panoptic),) = pipeline.predict(collate([sample]).to(device))
+        writer.add(image_id, path.name, panoptic)
+        overlay = draw_panoptic(pixels, panoptic, checkpoint.categories, labels=cfg.labels)
         write_png(out / "overlays" / f"{path.stem}.png", overlay)
     writer.close()
     say(f"{len(paths)} images; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")

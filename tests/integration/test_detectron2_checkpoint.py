@@ -63,13 +63,13 @@ def test_converted_network_is_detectron2_s(checkpoint):
     options = from_checkpoint(compose("evaluate", LIMITS), ours.config, LIMITS)
     pipeline = restore_pipeline(ours, options["model"], options["data"], options["fusion"])
     sample = Sample(image=_image(), image_id=1, file_name="a.jpg", original_size=ORIGINAL)
-    (output,) = pipeline.predict(collate([sample]))
+    ((evidence, panoptic),) = pipeline.predict(collate([sample]))
     with torch.no_grad():
         levels = d2.pyramid(state, d2.preprocess(_image()), stride_in_1x1=not cascade)
         logits = d2.semantic_logits(state, levels)[0]
         boxes, scores, labels = d2.run_cascade(state, levels, _proposals(state, levels), SIZE)
         masks = d2.mask_probabilities(state, levels, boxes, labels)
-    raw = output.raw
+    raw = evidence.raw
     visible = raw.semantic_logits[[0, *range(80, 133)]]
     torch.testing.assert_close(visible, logits, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(raw.boxes, boxes, rtol=1e-5, atol=1e-3)
@@ -78,8 +78,8 @@ def test_converted_network_is_detectron2_s(checkpoint):
     torch.testing.assert_close(raw.mask_logits.sigmoid(), masks, rtol=1e-5, atol=1e-5)
     segment_map, segments = d2.panoptic(boxes, scores, labels, masks, logits, SIZE, ORIGINAL)
     assert sum(is_thing for _, is_thing, _ in segments) > 5  # or it would say little
-    assert (output.panoptic.segment_map != segment_map).mean() < 1e-3
-    assert [(s.id, s.is_thing, s.category) for s in output.panoptic.segments] == [
+    assert (panoptic.segment_map != segment_map).mean() < 1e-3
+    assert [(s.id, s.is_thing, s.category) for s in panoptic.segments] == [
         (number, is_thing, category if is_thing else category + 79)
         for number, is_thing, category in segments
     ]

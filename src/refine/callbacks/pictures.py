@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from refine.categories import CategoryTable
-from refine.pipeline import PipelineOutput
 from refine.training.panoptic import PanopticModule
 from refine.types import Batch
 from refine.viz.files import resize_image, write_png
@@ -44,15 +43,14 @@ class Pictures(Callback):
         """Draw the batch's images until ``count`` is reached."""
         if not cast(PanopticModule, pl_module).is_final_evaluation:
             return
-        predictions: list[PipelineOutput] = outputs["outputs"]
-        for sample, output in zip(batch.samples, predictions, strict=True):
+        for sample, (_, panoptic) in zip(batch.samples, outputs["outputs"], strict=True):
             if self._drawn == self.count or sample.truth is None or sample.is_padding:
                 continue
             image = sample.image.permute(1, 2, 0).cpu().numpy()
             picture = draw_triptych(
                 resize_image(image, sample.original_size),
                 sample.truth,
-                output.panoptic,
+                panoptic,
                 self.categories,
             )
             write_png(self.folder / f"{Path(sample.file_name).stem}.png", picture)

@@ -5,7 +5,6 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from refine.pipeline import PipelineOutput
 from refine.prediction_cache.writer import PredictionWriter
 from refine.types import Batch
 
@@ -29,7 +28,6 @@ class SavePredictions(Callback):
         *_: Any,
     ) -> None:
         """Write the batch's images, but not those that only fill up a distributed sampler."""
-        predictions: list[PipelineOutput] = outputs["outputs"]
-        for sample, output in zip(batch.samples, predictions, strict=True):
+        for sample, (evidence, _) in zip(batch.samples, outputs["outputs"], strict=True):
             if not sample.is_padding:
-                self.writer.write(sample.image_id, output.raw)
+                self.writer.write(sample.image_id, evidence.raw)

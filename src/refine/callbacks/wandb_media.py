@@ -11,10 +11,10 @@ from pytorch_lightning.callbacks import Callback
 
 from refine.callbacks.views import find_decisions, view_iterations
 from refine.callbacks.wandb_run import TABLE_KEY, WandbRun, to_pictures, to_table
+from refine.fusion.evidence import Evidence
 from refine.metrics.functional import find_segment_errors
-from refine.pipeline import PipelineOutput
 from refine.training.panoptic import PanopticModule
-from refine.types import Batch, Sample
+from refine.types import Batch, PanopticPrediction, Sample
 from refine.viz.decisions import draw_decisions
 from refine.viz.files import resize_image
 from refine.viz.iterations import draw_iterations
@@ -89,11 +89,11 @@ class WandbMedia(Callback):
         """Draw the images of the batch that are on the list."""
         if not isinstance(pl_module, PanopticModule) or not self._is_due(trainer, pl_module):
             return
-        predictions: list[PipelineOutput] = outputs["outputs"]
         listed = [k for k, sample in enumerate(batch.samples) if self._is_listed(sample)]
         chosen = listed[: self.count - len(self._pictures[PANOPTIC_KEY])]
         for k in chosen:
-            self._draw(batch.samples[k], predictions[k], pl_module)
+            evidence, panoptic = outputs["outputs"][k]
+            self._draw(batch.samples[k], evidence, panoptic, pl_module)
         self._draw_iterations(batch, chosen, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,8 +122,10 @@ class WandbMedia(Callback):
             return False
         return self.image_ids is None or sample.image_id in self.image_ids
 
-    def _draw(self, sample: Sample, output: PipelineOutput, module: PanopticModule) -> None:
-        truth, found = sample.truth, output.panoptic
+    def _draw(
+        self, sample: Sample, evidence: Evidence, found: PanopticPrediction, module: PanopticModule
+    ) -> None:
+        truth = sample.truth
         assert truth is not None
         image, categories = _image_of(sample), module.evaluation.quality.categories
         errors = find_segment_errors(
@@ -144,7 +146,7 @@ class WandbMedia(Callback):
         if len(self._pictures[DECISIONS_KEY]) == self.num_decisions:
             return
         fusion = module.pipeline.fusion
-        decisions = find_decisions(output.evidence, fusion, truth, limit=self.pairs)
+        decisions = find_decisions(evidence, fusion, truth, limit=self.pairs)
         if decisions:
             picture = draw_decisions(image, decisions, categories, truth=truth)
             self._pictures[DECISIONS_KEY][sample.file_name] = picture

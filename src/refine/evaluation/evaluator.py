@@ -15,8 +15,7 @@ from refine.metrics.functional import GroupQuality
 from refine.metrics.panoptic_quality import PanopticQuality
 from refine.metrics.quality_table import CategoryRow
 from refine.options import FusionOptions, MergeOptions
-from refine.pipeline import PipelineOutput
-from refine.types import Batch, Sample
+from refine.types import Batch, PanopticPrediction, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,12 @@ class Evaluation(nn.Module):
         self._seconds = 0.0
         self._has_instances = False
 
-    def update(self, batch: Batch, outputs: Sequence[PipelineOutput], seconds: float) -> None:
+    def update(
+        self,
+        batch: Batch,
+        outputs: Sequence[tuple[Evidence, PanopticPrediction]],
+        seconds: float,
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -72,16 +76,16 @@ class Evaluation(nn.Module):
         truths = [s.truth for s in batch.samples if s.truth is not None]
         is_padding = [s.is_padding for s in batch.samples]
         self.quality.update(
-            [o.panoptic for o in outputs],
+            [panoptic for _, panoptic in outputs],
             truths,
             image_ids=[s.image_id for s in batch.samples],
             is_padding=is_padding,
         )
-        for sample, output in zip(batch.samples, outputs, strict=True):
+        for sample, (evidence, _) in zip(batch.samples, outputs, strict=True):
             if self.average_precision is not None and not self.fusion.panoptic_only:
-                self._update_average_precision(self.average_precision, sample, output)
+                self._update_average_precision(self.average_precision, sample, evidence)
             if not sample.is_padding:
-                self._gap += self._find_gap(output.evidence)
+                self._gap += self._find_gap(evidence)
         self._num_images += is_padding.count(False)
         self._num_predicted += len(outputs)
         self._seconds += seconds
@@ -119,14 +123,14 @@ class Evaluation(nn.Module):
         )
 
     def _update_average_precision(
-        self, metric: AveragePrecision, sample: Sample, output: PipelineOutput
+        self, metric: AveragePrecision, sample: Sample, evidence: Evidence
     ) -> None:
         instances = sample.truth.instances if sample.truth else None
         if instances is None:
             return
         self._has_instances = True
-        raw = output.raw
-        pasted = output.evidence.instances(replace(MergeOptions(), score_thresh=0.0))
+        raw = evidence.raw
+        pasted = evidence.instances(replace(MergeOptions(), score_thresh=0.0))
         metric.update(
             to_original_boxes(raw),
             raw.scores,

@@ -12,11 +12,12 @@ from refine.categories import CategoryTable
 from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.errors import RefineError
 from refine.evaluation.evaluator import Evaluation, EvaluationResult
+from refine.fusion.evidence import Evidence
 from refine.metrics.average_precision import AveragePrecision
 from refine.options import OptimizerOptions, ScheduleOptions
-from refine.pipeline import Pipeline, PipelineOutput
+from refine.pipeline import Pipeline
 from refine.training.optim import build_optimizer, build_schedule
-from refine.types import Batch
+from refine.types import Batch, PanopticPrediction
 
 
 class PanopticModule(pl.LightningModule):
@@ -90,8 +91,8 @@ class PanopticModule(pl.LightningModule):
         self.evaluation.average_precision = AveragePrecision() if wants_ap else None
         self.evaluation.reset()
 
-    def validation_step(self, batch: Batch) -> dict[str, list[PipelineOutput]]:
-        """Predict and count; callbacks find the predictions under ``outputs``."""
+    def validation_step(self, batch: Batch) -> dict[str, list[tuple[Evidence, PanopticPrediction]]]:
+        """Predict and count; callbacks find the pipeline's output under ``outputs``."""
         start = time.perf_counter()  # predict ends on the host, so this spans the device's work
         outputs = self.pipeline.predict(batch)
         self.evaluation.update(batch, outputs, time.perf_counter() - start)

@@ -76,7 +76,7 @@ def validate(callback, trainer, module, *batches):
     panoptic = PanopticPrediction(segment_map=np.zeros(SIZE, np.int32), segments=())
     callback.on_validation_start()
     for samples in batches:
-        outputs = [SimpleNamespace(panoptic=panoptic, evidence=None) for _ in samples]
+        outputs = [(None, panoptic) for _ in samples]
         batch = SimpleNamespace(samples=samples)
         callback.on_validation_batch_end(trainer, module, {"outputs": outputs}, batch, 0)
     callback.on_validation_end(trainer, module)

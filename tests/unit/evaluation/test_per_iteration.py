@@ -48,7 +48,7 @@ def test_the_last_iteration_is_what_the_pipeline_says(iterations):
     expected = PanopticQuality(CATEGORIES)
     outputs = pipeline.predict(batch)
     expected.update(
-        [o.panoptic for o in outputs],
+        [panoptic for _, panoptic in outputs],
         [s.truth for s in batch.samples],
         image_ids=[1, 1],
         is_padding=[False, False],
