@@ -23,7 +23,7 @@ from benchmark_stages.scenes import make_detections
 from refine.fusion.overlaps import pair_overlaps
 from refine.ops.masks import paste_masks
 from refine.options import OcclusionOptions, RelationsOptions
-from refine.order.occlusion_network import OcclusionHead
+from refine.order.occlusion_head import OcclusionHead
 
 GOAL = 1.2
 MAX_GROWTH = 2.0

@@ -37,7 +37,7 @@ from refine.runs.results import (
     write_config,
     write_results,
 )
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 from refine.workflows.evaluate_cache import (
     as_used,
     evaluate_predictions,
@@ -109,8 +109,8 @@ def evaluate_pipeline(
 
 def _build_module(
     cfg: DictConfig, pipeline: Pipeline, datamodule: PanopticDataModule
-) -> PanopticModule:
-    return PanopticModule(
+) -> DetectorModule:
+    return DetectorModule(
         pipeline,
         datamodule.categories,
         optimizer=OptimizerOptions(),
@@ -128,7 +128,7 @@ def _evaluate_and_save(
     checkpoint: Checkpoint,
     options: Mapping[str, Any],
     datamodule: PanopticDataModule,
-    module: PanopticModule,
+    module: DetectorModule,
 ) -> dict[str, float | int]:
     """Predict the images that the cache lacks, then evaluate: what is there is not done again."""
     if cfg.trainer.limit_val_batches is not None:
@@ -194,7 +194,7 @@ def build_pictures(cfg: DictConfig, datamodule: PanopticDataModule) -> Pictures:
 
 def finish(
     trainer: pl.Trainer,
-    module: PanopticModule,
+    module: DetectorModule,
     datamodule: PanopticDataModule,
     *,
     cfg: DictConfig,

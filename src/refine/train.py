@@ -29,7 +29,7 @@ from refine.options import (
 from refine.runs.assembly import build_pipeline
 from refine.runs.checkpoint import check_categories, check_model, make_record, read_checkpoint
 from refine.runs.results import changed_settings, is_finished, read_metrics, say, write_config
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 from refine.weights import apply_pixel_stats, load_backbone_weights
 from refine.workflows.recipe import require_no_head, train_all
 from refine.workflows.train_heads import HEAD_STAGES, last_checkpoint, train_heads
@@ -99,7 +99,7 @@ def _train_panoptic(cfg: DictConfig, resume: Path | None) -> dict[str, float | i
     return finish(trainer, module, datamodule, cfg=cfg)
 
 
-def _is_evaluated(trainer: pl.Trainer, module: PanopticModule) -> bool:
+def _is_evaluated(trainer: pl.Trainer, module: DetectorModule) -> bool:
     """Whether the validation after the last step was the best: it need not be repeated."""
     best_score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if module.result is None or best_score is None or not module.is_final_evaluation:
@@ -111,7 +111,7 @@ def _is_evaluated(trainer: pl.Trainer, module: PanopticModule) -> bool:
 
 def _build_module(
     cfg: DictConfig, datamodule: PanopticDataModule, config: dict[str, Any]
-) -> PanopticModule:
+) -> DetectorModule:
     model = to_options(cfg.model, ModelOptions)
     categories = datamodule.categories
     pipeline = build_pipeline(
@@ -125,7 +125,7 @@ def _build_module(
         say("random weights: training on photographs usually starts from published ones (weights=)")
     stats = load_backbone_weights(pipeline.network.backbone, weights, options=model.backbone)
     apply_pixel_stats(pipeline.network, stats)
-    return PanopticModule(
+    return DetectorModule(
         pipeline,
         categories,
         optimizer=to_options(cfg.optimizer, OptimizerOptions).scaled_to(

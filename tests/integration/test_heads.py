@@ -11,8 +11,8 @@ from refine.evaluate import evaluate
 from refine.prediction_cache.reader import PredictionReader
 from refine.runs.checkpoint import read_checkpoint
 from refine.train import train
-from refine.training.occlusion import OcclusionModule
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
+from refine.training.order_module import OrderModule
 
 _STAGE = [
     "occlusion.batch_size=4", "occlusion.schedule.max_steps=4", "ranking=toy",
@@ -81,7 +81,7 @@ def test_heads_side_by_side_learn_as_if_alone(start, detector, heads, tmp_path):
 
 def test_an_interrupted_stage_2_goes_on_bit_for_bit(start, detector, heads, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        _stop_at(patch, OcclusionModule, step=2)
+        _stop_at(patch, OrderModule, step=2)
         with pytest.raises(OSError, match="power cut"):
             start(tmp_path / "cut", *_on(detector), *ALL_HEADS)
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
@@ -117,14 +117,14 @@ def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, head
 def test_the_recipe_goes_on_where_it_was_interrupted(start, tmp_path, monkeypatch):
     run_dir = tmp_path / "recipe"
     with monkeypatch.context() as patch:
-        _stop_at(patch, OcclusionModule, step=2)
+        _stop_at(patch, OrderModule, step=2)
         with pytest.raises(OSError, match="power cut"):
             start(run_dir, *RECIPE)
     assert (run_dir / "panoptic" / "DONE").is_file()
     assert not (run_dir / "DONE").exists()
     with monkeypatch.context() as patch:
-        _stop_at(patch, PanopticModule, step=0)  # the detector must not be trained again
-        first_steps = _count_steps(patch, OcclusionModule)
+        _stop_at(patch, DetectorModule, step=0)  # the detector must not be trained again
+        first_steps = _count_steps(patch, OrderModule)
         metrics = start(run_dir, *RECIPE)
     assert len(first_steps) == 2  # of four
     assert (run_dir / "DONE").is_file()

@@ -10,7 +10,7 @@ import torch
 
 from refine.config import compose
 from refine.train import train_job
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 
 STEPS = ["schedule.max_steps=4", "compute_ap=false"]
 
@@ -21,7 +21,7 @@ def job(settings, monkeypatch):
 
     def _job(run_dir, *overrides, cut_at=None):
         steps = []
-        original = PanopticModule.training_step
+        original = DetectorModule.training_step
 
         def step(self, batch, batch_idx):
             if self.global_step == cut_at:
@@ -30,7 +30,7 @@ def job(settings, monkeypatch):
             return original(self, batch, batch_idx)
 
         with monkeypatch.context() as patch:
-            patch.setattr(PanopticModule, "training_step", step)
+            patch.setattr(DetectorModule, "training_step", step)
             train_job(compose("train", [*settings, *STEPS, f"run_dir={run_dir}", *overrides]))
         return steps
 

@@ -12,7 +12,7 @@ import torch
 from refine.config import compose
 from refine.errors import RefineError
 from refine.evaluate import evaluate
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 
 NUM_VAL = 5
 
@@ -47,7 +47,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(start, tmp_path, monkeypat
     end = ["callbacks.last.every_n_train_steps=8", "callbacks.last.filename=end"]
     whole = final(tmp_path / "whole", *end)
 
-    original = PanopticModule.training_step
+    original = DetectorModule.training_step
 
     def power_cut(self, batch, batch_idx):
         if self.global_step == step:
@@ -55,7 +55,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(start, tmp_path, monkeypat
         return original(self, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PanopticModule, "training_step", power_cut)
+        patch.setattr(DetectorModule, "training_step", power_cut)
         with pytest.raises(OSError, match="power cut"):
             start(tmp_path / "cut", *common)
     resumed = final(

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from refine.categories import CategoryTable
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 from refine.types import Batch
 from refine.viz.files import resize_image, write_png
 from refine.viz.overlay import draw_triptych
@@ -41,7 +41,7 @@ class Pictures(Callback):
         *_: Any,
     ) -> None:
         """Draw the batch's images until ``count`` is reached."""
-        if not cast(PanopticModule, pl_module).is_final_evaluation:
+        if not cast(DetectorModule, pl_module).is_final_evaluation:
             return
         for sample, (_, panoptic) in zip(batch.samples, outputs["outputs"], strict=True):
             if self._drawn == self.count or sample.truth is None or sample.is_padding:

@@ -13,7 +13,7 @@ from refine.callbacks.views import find_decisions, view_iterations
 from refine.callbacks.wandb_run import TABLE_KEY, WandbRun, to_pictures, to_table
 from refine.fusion.evidence import Evidence
 from refine.metrics.functional import find_segment_errors
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 from refine.types import Batch, PanopticPrediction, Sample
 from refine.viz.decisions import draw_decisions
 from refine.viz.files import resize_image
@@ -87,7 +87,7 @@ class WandbMedia(Callback):
         *_: Any,
     ) -> None:
         """Draw the images of the batch that are on the list."""
-        if not isinstance(pl_module, PanopticModule) or not self._is_due(trainer, pl_module):
+        if not isinstance(pl_module, DetectorModule) or not self._is_due(trainer, pl_module):
             return
         listed = [k for k, sample in enumerate(batch.samples) if self._is_listed(sample)]
         chosen = listed[: self.count - len(self._pictures[PANOPTIC_KEY])]
@@ -99,7 +99,7 @@ class WandbMedia(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the table, and what was drawn."""
         logger = _find_logger(trainer)
-        if logger is None or not isinstance(pl_module, PanopticModule):
+        if logger is None or not isinstance(pl_module, DetectorModule):
             return
         if pl_module.result is None or not trainer.is_global_zero:
             return
@@ -112,7 +112,7 @@ class WandbMedia(Callback):
         logger.log_metrics(values, step=trainer.global_step)
         self._pictures.clear()
 
-    def _is_due(self, trainer: pl.Trainer, module: PanopticModule) -> bool:
+    def _is_due(self, trainer: pl.Trainer, module: DetectorModule) -> bool:
         if trainer.sanity_checking or not trainer.is_global_zero or _find_logger(trainer) is None:
             return False
         return module.is_final_evaluation or trainer.current_epoch != self._drawn_epoch
@@ -123,7 +123,7 @@ class WandbMedia(Callback):
         return self.image_ids is None or sample.image_id in self.image_ids
 
     def _draw(
-        self, sample: Sample, evidence: Evidence, found: PanopticPrediction, module: PanopticModule
+        self, sample: Sample, evidence: Evidence, found: PanopticPrediction, module: DetectorModule
     ) -> None:
         truth = sample.truth
         assert truth is not None
@@ -151,7 +151,7 @@ class WandbMedia(Callback):
             picture = draw_decisions(image, decisions, categories, truth=truth)
             self._pictures[DECISIONS_KEY][sample.file_name] = picture
 
-    def _draw_iterations(self, batch: Batch, chosen: Sequence[int], module: PanopticModule) -> None:
+    def _draw_iterations(self, batch: Batch, chosen: Sequence[int], module: DetectorModule) -> None:
         wanted = chosen[: self.num_iterations - len(self._pictures[ITERATIONS_KEY])]
         network, categories = module.pipeline.network, module.evaluation.quality.categories
         if not wanted or not network.num_iterations:

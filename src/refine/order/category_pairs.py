@@ -1,28 +1,27 @@
 """How often one category lies on top of another: the least that a learned order has to beat.
 
-It knows two labels and looks at nothing. The authors' earlier code has it as mode ``stats``, where
-i lies on top of j if it did in 75 % or more of the training pairs of their categories and the score
-decides otherwise. Here every frequency speaks as a probability, as an occlusion network does:
-``relations.kind=occlusion`` follows the majority, however small, and ``soft_occlusion`` lets the
-scores overrule a weak one, with sigma in the place of that limit.
+The head knows two labels and looks at nothing else. In the authors' earlier code it is mode
+``stats``: i lies on top of j if it did in 75 % or more of the training pairs of their categories,
+and the score decides otherwise. Here every frequency counts as a probability, as with an occlusion
+network: ``relations.kind=occlusion`` follows the majority, however small, and ``soft_occlusion``
+lets the scores overrule a weak one, with sigma in place of that limit.
 
-Each order is taken to have been seen half a time beforehand (Krichevsky and Trofimov's estimate,
-which is Jeffreys' prior): an order seen once is then 3 : 1 and not certain, the log odds stay
-finite, and less of the rare counts is smoothed away than by Laplace's whole one.
+Half an observation of each order is added to the counts (Krichevsky and Trofimov's estimate, which
+is Jeffreys' prior): an order seen once is then 3 : 1 and not certain, the log odds stay finite, and
+rare counts are smoothed less than by Laplace's whole observation.
 """
 
 import torch
 from torch import Tensor, nn
 
 _PRIOR = 0.5
-"""Pairs of each order that are taken to have been seen beforehand."""
 
 
 class CategoryPairHead(nn.Module):
-    """An occlusion head of counts: nothing is trained, and the parameters are none.
+    """An occlusion head of counts: it has no parameters, and nothing is trained.
 
     Args:
-        num_things: Thing categories.
+        num_things: Number of thing categories.
 
     Attributes:
         counts: ``[num_things, num_things]`` int64: how often an instance of the first category lay
@@ -44,8 +43,8 @@ class CategoryPairHead(nn.Module):
     ) -> Tensor:
         """Logits of ordered pairs: the log odds of the smoothed frequency.
 
-        They are antisymmetric, and 0 (no opinion) within a category and where none or as many of
-        both orders were seen.
+        They are antisymmetric, and 0 (no opinion) within a category and where both orders were seen
+        equally often.
 
         Args:
             features: Not read.

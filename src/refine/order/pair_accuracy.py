@@ -1,8 +1,7 @@
 """How often a rule finds which of two overlapping instances lies on top.
 
-A rule answers a pair ``(top, bottom)``, named by the truth, with a preference: above 0 it is right,
-below 0 wrong; a tie (0) and no opinion (NaN) count half. The functions below are the rules that
-need no network.
+A rule answers each pair ``(top, bottom)`` of the truth with a preference: above 0 it is right,
+below 0 wrong; a tie (0) and no opinion (NaN) count half.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,14 @@ from torchmetrics import Metric
 
 
 class PairAccuracy(Metric):
-    """The share of true ordered pairs that each of some named rules gets right.
+    """Share of true ordered pairs that each of several named rules gets right.
 
-    The states are sums over pairs, added up over processes. All rules answer the same pairs. Leave
-    images out that only fill up a distributed sampler.
+    All rules answer the same pairs; the states are sums over pairs and over processes. Leave out
+    images that only fill up a distributed sampler.
 
     Args:
-        rules: Their names.
-        **kwargs: torchmetrics' own options.
+        rules: Names of the rules.
+        **kwargs: Options of :class:`torchmetrics.Metric`.
     """
 
     is_differentiable = False
@@ -44,8 +43,7 @@ class PairAccuracy(Metric):
         """Add pairs.
 
         Args:
-            preferences: ``[K]`` of every rule: above 0 if it says that the instance is on top that
-                is on top, 0 for a tie, NaN for no opinion.
+            preferences: ``[K]`` preferences of every rule.
 
         Raises:
             ValueError: A rule is missing or unknown, or answers another number of pairs.
@@ -60,54 +58,25 @@ class PairAccuracy(Metric):
         self.num_pairs += answers.shape[1]
 
     def compute(self) -> dict[str, Tensor]:
-        """Accuracy of each rule: float64 fractions, 0 without pairs (``num_pairs`` tells)."""
+        """Accuracy of each rule: float64 fractions, 0 without pairs (see ``num_pairs``)."""
         lead = (self.right - self.wrong).double()  # ties are half of each
         shares = (self.num_pairs + lead) / (2 * self.num_pairs.clamp(min=1))
         return dict(zip(self.rules, shares, strict=True))
 
 
-def prefer_smaller(areas: Tensor, pairs: Tensor) -> Tensor:
-    """The smaller mask is on top (relation ``area``).
+def prefer_higher(values: Tensor, pairs: Tensor) -> Tensor:
+    """``[K]`` preferences of the rule that the instance of the higher value is on top.
 
     Args:
-        areas: ``[N]`` of the masks, in any unit.
+        values: ``[N]`` scores (relations ``score``, ``srm``), or negated areas (``area``).
         pairs: ``[K, 2]`` int64 ``(top, bottom)``.
-
-    Returns:
-        ``[K]`` preferences.
     """
-    return -prefer_higher(areas, pairs)
-
-
-def prefer_higher(scores: Tensor, pairs: Tensor) -> Tensor:
-    """The higher score is on top (relations ``score`` and ``srm``).
-
-    Args:
-        scores: ``[N]``.
-        pairs: ``[K, 2]`` int64 ``(top, bottom)``.
-
-    Returns:
-        ``[K]`` preferences.
-    """
-    of_pairs = scores[pairs]
-    return of_pairs[:, 0] - of_pairs[:, 1]
-
-
-def prefer_more_probable(forth: Tensor, back: Tensor) -> Tensor:
-    """The more probable order of an occlusion head (relation ``occlusion``).
-
-    Args:
-        forth: ``[K]`` logits or probabilities of O(top, bottom).
-        back: ``[K]`` the same of O(bottom, top).
-
-    Returns:
-        ``[K]`` preferences.
-    """
-    return forth - back
+    top, bottom = values[pairs].unbind(dim=1)
+    return top - bottom
 
 
 def compute_mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:
-    """The area of masks that are given on the grids of their boxes.
+    """Areas of masks that are given on the grids of their boxes.
 
     Args:
         masks: ``[N, m, m]`` probabilities; a cell belongs to the mask from 1/2 on.

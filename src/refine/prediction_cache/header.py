@@ -13,7 +13,7 @@ from refine import __version__
 from refine.coco_format.annotations import PanopticAnnotations
 from refine.options import FusionOptions
 from refine.options.checks import check, check_choice, check_fractions
-from refine.order.heads import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
+from refine.order.pairs import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
 
 FORMAT_NAME = "refine prediction cache"
 FORMAT_VERSION = 1

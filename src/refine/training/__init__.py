@@ -1,1 +1,1 @@
-"""LightningModules, optimisers and schedules."""
+"""Lightning modules: the detector, and the order heads that learn on a finished one."""

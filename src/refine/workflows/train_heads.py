@@ -26,9 +26,7 @@ from refine.pipeline import Pipeline
 from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, make_record, read_checkpoint
 from refine.runs.results import say, write_config, write_metrics
-from refine.training.heads import HeadModule
-from refine.training.occlusion import OcclusionModule
-from refine.training.ranking import RankingModule
+from refine.training.order_module import OrderModule
 
 HEAD_STAGES: dict[str, type[OcclusionStageOptions] | type[RankingStageOptions]] = {
     "occlusion": OcclusionStageOptions,
@@ -102,7 +100,7 @@ def _build_module(
     detector: Checkpoint,
     datamodule: OcclusionDataModule,
     stage: OcclusionStageOptions | RankingStageOptions,
-) -> HeadModule:
+) -> OrderModule:
     pipeline = restore_pipeline(
         detector,
         to_options(OmegaConf.create(detector.config["model"]), ModelOptions),
@@ -111,22 +109,14 @@ def _build_module(
     )
     _add_new_heads(pipeline, stage)
     config = to_plain(cfg) | {"model": detector.config["model"]}
-    common: dict[str, Any] = {
-        "optimizer": stage.optimizer.scaled_to(
-            stage.batch_size * cfg.trainer.accumulate_grad_batches
-        ),
-        "schedule": stage.schedule,
-        "seed": cfg.seed,
-        "record": make_record(config, detector.categories),
-    }
-    if isinstance(stage, RankingStageOptions):
-        return RankingModule(pipeline, list(stage.heads), **common)
-    return OcclusionModule(
+    batch_size = stage.batch_size * cfg.trainer.accumulate_grad_batches
+    return OrderModule(
         pipeline,
-        list(stage.heads),
-        options=stage,
+        stage,
         category_pairs=torch.from_numpy(datamodule.train_pairs),
-        **common,
+        optimizer=stage.optimizer.scaled_to(batch_size),
+        seed=cfg.seed,
+        record=make_record(config, detector.categories),
     )
 
 
@@ -158,7 +148,7 @@ def _build_callbacks(cfg: DictConfig) -> list[Any]:
     return [build(n) for name, n in group.items() if n is not None and name not in left_out]
 
 
-def _finish(cfg: DictConfig, trainer: pl.Trainer, module: HeadModule) -> dict[str, float | int]:
+def _finish(cfg: DictConfig, trainer: pl.Trainer, module: OrderModule) -> dict[str, float | int]:
     metrics: dict[str, float | int] = module.result | {"seed": cfg.seed}
     if trainer.is_global_zero:
         write_metrics(Path(cfg.run_dir), metrics, config=to_plain(cfg))

@@ -14,14 +14,14 @@ from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats
 from refine.metrics.quality_table import category_rows
 from refine.options import FusionOptions
-from refine.training.panoptic import PanopticModule
+from refine.training.detector_module import DetectorModule
 from refine.types import GroundTruth, PanopticPrediction, Sample
 
 SIZE = (8, 12)
 CATEGORIES = CategoryTable([Category(dataset_id=1, name="a", is_thing=True, color=(9, 9, 9))])
 
 
-class Module(PanopticModule):
+class Module(DetectorModule):
     """Has what the callback reads."""
 
     is_final_evaluation = False

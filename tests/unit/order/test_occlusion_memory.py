@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from refine.options import OcclusionOptions
-from refine.order.occlusion_network import OcclusionHead
+from refine.order.occlusion_head import OcclusionHead
 
 COUNT, THINGS, WIDTH = 100, 80, 256
 LIMIT = 2 * 2**30

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from refine.order.pair_accuracy import (
-    PairAccuracy,
-    compute_mask_areas,
-    prefer_higher,
-    prefer_more_probable,
-    prefer_smaller,
-)
+from refine.order.pair_accuracy import PairAccuracy, compute_mask_areas, prefer_higher
 
 
 def _values(metric):
@@ -18,18 +12,14 @@ def _values(metric):
 
 
 def test_right_wrong_and_half():
-    metric = PairAccuracy(["area", "score"])
-    metric.update({"area": torch.tensor([1.0, -2.0]), "score": torch.tensor([3, 4])})
-    metric.update({"area": torch.tensor([0.0]), "score": torch.tensor([-1])})
-    assert _values(metric) == {"area": 0.5, "score": pytest.approx(2 / 3)}
+    metric = PairAccuracy(["area", "score", "srm"])
+    nan = float("nan")  # no opinion
+    for area, score, srm in (([1.0, -2.0], [3, 4], [nan, 1.0]), ([0.0], [-1], [nan])):
+        answers = {"area": area, "score": score, "srm": srm}
+        metric.update({rule: torch.tensor(a, dtype=torch.float32) for rule, a in answers.items()})
+    assert _values(metric) == pytest.approx({"area": 0.5, "score": 2 / 3, "srm": 2 / 3})
     assert metric.num_pairs == 3
     assert {v.dtype for v in metric.compute().values()} == {torch.float64}
-
-
-def test_no_opinion_counts_half():
-    metric = PairAccuracy(["srm"])
-    metric.update({"srm": torch.tensor([float("nan"), 1.0])})
-    assert _values(metric) == {"srm": 0.75}
 
 
 def test_without_pairs_it_is_zero():
@@ -77,16 +67,12 @@ def test_no_conversion_costs_pairs(convert):
     assert metric.num_pairs == 0
 
 
-def test_rules_without_a_network():
+def test_the_higher_value_is_preferred():
     pairs = torch.tensor([[0, 1], [2, 1], [1, 2], [0, 2]])
     values = torch.tensor([3, 1, 2])
     assert prefer_higher(values, pairs).sign().tolist() == [1, 1, -1, 1]
-    assert prefer_smaller(values, pairs).sign().tolist() == [-1, -1, 1, -1]
-    ties = torch.tensor([4.0, 4.0, 4.0])
-    assert not prefer_higher(ties, pairs).any()
+    assert not prefer_higher(torch.full((3,), 4.0), pairs).any()
     assert prefer_higher(values, pairs[:0]).shape == (0,)
-    forth, back = torch.tensor([0.9, 0.2, 0.5]), torch.tensor([0.3, 0.6, 0.5])
-    assert prefer_more_probable(forth, back).sign().tolist() == [1, -1, 0]
 
 
 def test_areas_of_masks_in_their_boxes():

@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from refine.config import compose
+from refine.config.instantiate import to_options
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.training.optim import build_optimizer, build_schedule, schedule_factor
 
@@ -27,30 +29,26 @@ def test_norm_layers_have_their_own_decay_and_frozen_parameters_none(name):
     }
 
 
-def test_multistep_is_the_180k_schedule_of_the_paper():
-    factor = schedule_factor(ScheduleOptions(), num_steps=180_000)
-    assert factor(0) == pytest.approx(0.001)
-    assert factor(500) == pytest.approx(0.5005)
-    assert [factor(s) for s in (1000, 119_999)] == [1.0, 1.0]
-    assert [factor(s) for s in (120_000, 160_000)] == pytest.approx([0.1, 0.01])
-
-
-def test_cosine_ends_at_zero_and_passes_one_half_midway():
-    options = ScheduleOptions(decay="cosine", warmup_steps=0)
-    factor = schedule_factor(options, num_steps=100)
-    assert [factor(s) for s in (0, 50, 100)] == pytest.approx([1.0, 0.5, 0.0])
-
-
-def test_a_short_trial_is_not_all_warm_up():
-    factor = schedule_factor(ScheduleOptions(warmup_steps=1000), num_steps=8)
-    assert factor(2) == 1.0
-
-
-def test_a_trial_of_two_steps_does_not_begin_at_full_rate():
-    factor = schedule_factor(ScheduleOptions(warmup_steps=1000), num_steps=2)
-    assert factor(0) == pytest.approx(0.001)
-    assert factor(1) == 1.0
-    assert schedule_factor(ScheduleOptions(warmup_steps=0), num_steps=2)(0) == 1.0
+@pytest.mark.parametrize(
+    ("options", "num_steps", "expected"),
+    [
+        # the paper's schedule of 180k steps
+        (
+            {},
+            180_000,
+            {0: 0.001, 500: 0.5005, 1000: 1, 119_999: 1, 120_000: 0.1, 160_000: 0.01},
+        ),
+        ({"decay": "cosine", "warmup_steps": 0}, 100, {0: 1, 50: 0.5, 100: 0}),
+        # a short trial is not all warm-up, but does not start at the full rate
+        ({"warmup_steps": 1000}, 8, {2: 1}),
+        ({"warmup_steps": 1000}, 2, {0: 0.001, 1: 1}),
+        ({"warmup_steps": 0}, 2, {0: 1}),
+    ],
+    ids=["multistep", "cosine", "8 steps", "2 steps", "no warm-up"],
+)
+def test_the_factor_on_the_learning_rate(options, num_steps, expected):
+    factor = schedule_factor(ScheduleOptions(**options), num_steps=num_steps)
+    assert {step: factor(step) for step in expected} == pytest.approx(expected)
 
 
 def test_schedule_scales_the_learning_rate():
@@ -58,3 +56,28 @@ def test_schedule_scales_the_learning_rate():
     schedule = build_schedule(optimizer, ScheduleOptions(warmup_steps=10), num_steps=100)
     assert schedule.get_last_lr()[0] == pytest.approx(0.5 * 0.001)
     assert torch.isfinite(torch.tensor(schedule.get_last_lr())).all()
+
+
+@pytest.mark.parametrize(
+    ("reference", "batch_size", "lr"),
+    [(16, 16, 0.02), (16, 32, 0.04), (16, 4, 0.005), (16, 1, 0.00125), (None, 64, 0.02)],
+)
+def test_the_learning_rate_follows_the_batch_in_proportion(reference, batch_size, lr):
+    options = OptimizerOptions(lr=0.02, lr_reference_batch_size=reference)
+    scaled = options.scaled_to(batch_size)
+    assert scaled.lr == pytest.approx(lr)
+    assert scaled.scaled_to(batch_size) == scaled
+    assert scaled.scaled_to(16).lr == pytest.approx(0.02)
+    optimizer = build_optimizer(nn.Linear(2, 2), scaled)
+    assert {group["lr"] for group in optimizer.param_groups} == {scaled.lr}
+
+
+def test_a_reference_of_nothing_is_named():
+    with pytest.raises(ValueError, match="lr_reference_batch_size=0"):
+        OptimizerOptions(lr_reference_batch_size=0)
+
+
+@pytest.mark.parametrize(("optimizer", "reference"), [("sgd", 16), ("adamw", None)])
+def test_the_recipe_for_photographs_scales_and_that_for_short_runs_does_not(optimizer, reference):
+    cfg = compose("train", [f"optimizer={optimizer}"])
+    assert to_options(cfg.optimizer, OptimizerOptions).lr_reference_batch_size == reference

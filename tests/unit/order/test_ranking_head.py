@@ -1,16 +1,28 @@
-"""The ranking network: what it reads, what it says, and of whom."""
+"""The ranking network: maps, training targets, loss and scores."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from make.batches import fake_sample
 from oracles.masks import paste_values
-from oracles.ranking import category_map, ranking_scores
+from oracles.ranking import category_map, outline_cells, ranking_scores
+from oracles.ranking import ranking_loss as plain_loss
+from refine.ops.outlines import decode_mask, encode_mask
 from refine.options import RankingOptions
-from refine.order.ranking_network import RankingHead, category_maps, paste_on_cells, rank_instances
+from refine.order.ranking_head import (
+    RankingHead,
+    category_maps,
+    compute_category_maps,
+    outlines_on_cells,
+    paste_on_cells,
+    rank_instances,
+    ranking_loss,
+)
+from refine.types import MaskCrop
 
-THINGS, SIZE = 4, (12, 17)
+THINGS, CATEGORIES, SIZE = 4, 7, (12, 17)
 
 
 def _head(**options):
@@ -127,25 +139,98 @@ def test_detections_are_ranked_from_their_masks():
     assert nobody.shape == (0,)
 
 
-def test_a_head_learns_who_is_seen():
-    """Category 2 lies on 0, and 0 on 1, always: every overlap has one answer."""
-    head = _head(kernel_size=3)
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
-    cells = _cells((0, 0, 6, 6), (3, 3, 9, 9), (6, 8, 12, 15), (8, 12, 12, 17))
-    labels, pairs = torch.tensor([0, 2, 1, 0]), [((3, 6), (3, 6), 2), ((8, 12), (12, 15), 0)]
-    maps = category_maps(cells, labels, num_things=THINGS)[None]
-    for _ in range(30):
-        logits = head(maps)[0]
-        losses = [
-            nn.functional.cross_entropy(
-                logits[:, slice(*rows), slice(*columns)].flatten(1).T,
-                torch.full(((rows[1] - rows[0]) * (columns[1] - columns[0]),), top),
-            )
-            for rows, columns, top in pairs
-        ]
-        optimizer.zero_grad()
-        sum(losses).backward()
-        optimizer.step()
-    scores = rank_instances(head(maps)[0].detach(), cells, labels)
-    assert scores[1] > scores[0]
-    assert scores[3] > scores[2]
+def _batch(seed=0, *, covered=0.4):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (2, THINGS, 5, 6)).astype(np.float32)
+    maps = rng.random((2, THINGS, 5, 6)) < covered
+    semantic = rng.choice([*range(CATEGORIES), 255], (2, 20, 24)).astype(np.uint8)
+    return tuple(map(torch.from_numpy, (logits, maps, semantic)))
+
+
+def test_it_is_the_mean_over_contested_cells_with_a_visible_thing():
+    logits, maps, semantic = _batch()
+    expected = plain_loss(logits.numpy(), maps.numpy(), semantic.numpy())
+    assert expected > 0
+    assert float(ranking_loss(logits, maps, semantic)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_other_cells_get_no_gradient():
+    logits, maps, semantic = _batch()
+    logits.requires_grad_()
+    ranking_loss(logits, maps, semantic).backward()
+    visible = semantic[:, 2::4, 2::4]
+    counts = (maps.sum(dim=1) >= 2) & (visible < THINGS)
+    moved = logits.grad.abs().sum(dim=1) > 0
+    assert torch.equal(moved, counts)
+    assert 0 < int(counts.sum()) < counts.numel()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda maps, semantic: (torch.zeros_like(maps), semantic),
+        lambda maps, semantic: (maps & (torch.arange(THINGS) == 1)[:, None, None], semantic),
+        lambda maps, semantic: (maps, torch.full_like(semantic, 255)),
+        lambda maps, semantic: (maps, torch.full_like(semantic, THINGS)),
+    ],
+    ids=["no masks", "one category", "void", "stuff is seen"],
+)
+def test_without_a_cell_that_counts_it_is_zero_and_stays_in_the_graph(change):
+    layer = nn.Conv2d(THINGS, THINGS, 1)
+    logits, maps, semantic = _batch()
+    maps, semantic = change(maps, semantic)
+    loss = ranking_loss(layer(logits), maps, semantic)
+    assert float(loss.detach()) == 0
+    loss.backward()
+    assert all(p.grad is not None and not p.grad.any() for p in layer.parameters())
+
+
+def test_half_precision_logits_are_summed_in_full():
+    logits, maps, semantic = _batch()
+    half = ranking_loss(logits.bfloat16(), maps, semantic)
+    assert half.dtype == torch.float32
+    assert float(half) == pytest.approx(float(ranking_loss(logits, maps, semantic)), rel=0.02)
+
+
+def _full(crop, size):
+    mask = np.zeros(size, bool)
+    mask[crop.slices] = crop.mask
+    return mask
+
+
+def test_a_cell_belongs_to_what_covers_most_of_it():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        h, w = rng.integers(1, 20, 2)
+        y, x = int(rng.integers(0, 33 - h)), int(rng.integers(0, 65 - w))
+        crop = MaskCrop(y, x, rng.random((h, w)) < 0.8)
+        (cells,) = outlines_on_cells([encode_mask(crop)], (8, 16))
+        assert np.array_equal(cells, outline_cells(_full(crop, (32, 64))))
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((0, 0), bool), np.ones((1, 1), bool), np.zeros((3, 5), bool)], ids=str
+)
+def test_too_little_is_nothing(mask):
+    assert not outlines_on_cells([encode_mask(MaskCrop(31, 63, mask[:1, :1]))], (8, 16)).any()
+
+
+def test_outlines_that_share_no_pixel_share_no_cell():
+    """Halves of a cell: with "at least half" the cell would seem contested."""
+    left, right = MaskCrop(0, 0, np.ones((8, 6), bool)), MaskCrop(0, 6, np.ones((8, 6), bool))
+    cells = outlines_on_cells([encode_mask(left), encode_mask(right)], (8, 16))
+    assert not (cells[0] & cells[1]).any()
+    assert cells.any(axis=(1, 2)).all()
+
+
+def test_maps_of_a_batch():
+    rng = np.random.default_rng(1)
+    targets = [fake_sample(rng, num_instances=n, size=(64, 96)).target for n in (3, 0, 5)]
+    maps = compute_category_maps(targets, num_things=3)
+    assert maps.shape == (3, 3, 16, 24)
+    assert maps.dtype == torch.bool
+    assert not maps[1].any()
+    for found, target in zip(maps, targets, strict=True):
+        outlines = [outline_cells(_full(decode_mask(m), (64, 96))) for m in target.masks]
+        cells = np.array(outlines, bool).reshape(-1, 16, 24)
+        assert np.array_equal(found.numpy(), category_map(cells, target.labels.numpy(), 3))

@@ -1,12 +1,13 @@
 """The occlusion network: does instance i lie on top of instance j?
 
-OCFusion's head (Lazarow et al. 2020) with the categories of both: the paper's "Strong Baseline",
-whose answer soft occlusion estimation (eq. 7) weighs.
+OCFusion's head (Lazarow et al. 2020) with the categories of both instances: the paper's "Strong
+Baseline", whose answer soft occlusion estimation (eq. 7) weighs against the detection scores.
 
-A pair's input is the RoI feature and mask of both, side by side; a stack of convolutions and two
-fully connected layers, to which the categories are added, give one logit. Convolution and the first
-fully connected layer are linear in their input, so each instance's part of it is computed once, in
-the role of the first and of the second, and a pair is a sum: 100 instances have 9900 ordered pairs.
+The input of a pair is the RoI features and masks of both instances, side by side; convolutions and
+two fully connected layers, to which the categories are added, give one logit. The first convolution
+and the first fully connected layer are linear in their input, so the part of each instance is
+computed once as the first and once as the second of a pair, and added up for every pair: 100
+instances have 9900 ordered pairs.
 """
 
 import torch
@@ -17,16 +18,16 @@ from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.options import OcclusionOptions
 
 _SIDE = MASK_INPUT_SIDE // 2
-"""Of the feature after the convolution of stride 2."""
+"""Side of the feature after the convolution of stride 2."""
 
 
 class OcclusionHead(nn.Module):
     """Ordered pairs of instances to the logit of "the first lies on top of the second".
 
     Args:
-        in_channels: Width of the RoI features.
-        num_things: Thing categories.
-        options: What it reads, and its size.
+        in_channels: Channels of the RoI features.
+        num_things: Number of thing categories.
+        options: Inputs and size of the network.
     """
 
     def __init__(self, in_channels: int, num_things: int, *, options: OcclusionOptions) -> None:
@@ -50,12 +51,12 @@ class OcclusionHead(nn.Module):
 
         Args:
             features: ``[N, in_channels, 14, 14]`` RoI features.
-            masks: ``[N, 28, 28]`` probabilities of each instance's mask in its box.
+            masks: ``[N, 28, 28]`` mask probabilities inside the boxes.
             labels: ``[N]`` int64 thing categories.
             pairs: ``[K, 2]`` int64 ``(i, j)``.
 
         Returns:
-            ``[K]`` logits of O(i, j); part of the parameters' graph even if K is 0.
+            ``[K]`` logits of O(i, j); connected to the parameters' graph even if K is 0.
         """
         logits = self._chunks(features, masks, labels, pairs)
         if not self.options.antisymmetric:
@@ -69,7 +70,7 @@ class OcclusionHead(nn.Module):
         return torch.cat(chunks)
 
     def _parts(self, features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor] | None:
-        """An instance's share of the first convolution, as the first and the second of a pair.
+        """First convolution of each instance as the first and as the second of a pair.
 
         Returns:
             Twice ``[N, channels, 14, 14]``, or None if neither features nor masks are read.
@@ -116,3 +117,29 @@ def _build_trunk(options: OcclusionOptions) -> nn.Sequential:
     layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
     flat = channels * _SIDE**2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, options.fc_channels, bias=False))
+
+
+def order_both_ways(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both orders of every pair, with their targets.
+
+    Args:
+        pairs: ``[K, 2]`` int64 ``(top, bottom)``.
+
+    Returns:
+        ``[2 K, 2]`` pairs and ``[2 K]`` float32 targets: 1 as given, 0 in reverse.
+    """
+    targets = torch.ones(2 * len(pairs), device=pairs.device)
+    targets[len(pairs) :] = 0
+    return torch.cat([pairs, pairs.flip(1)]), targets
+
+
+def occlusion_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy; without pairs a zero that keeps the graph of the logits.
+
+    Args:
+        logits: ``[K]``.
+        targets: ``[K]`` in {0, 1}.
+    """
+    if not len(logits):
+        return logits.sum()
+    return F.binary_cross_entropy_with_logits(logits.float(), targets)

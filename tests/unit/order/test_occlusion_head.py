@@ -7,16 +7,17 @@ import torch
 
 from oracles.occlusion import predict
 from refine.options import OcclusionOptions
-from refine.order.occlusion_network import OcclusionHead
+from refine.order.occlusion_head import OcclusionHead, occlusion_loss, order_both_ways
 
 THINGS, WIDTH, COUNT = 4, 6, 5
-SMALL = {"channels": 8, "fc_channels": 12}
 INPUTS = [c for c in itertools.product([True, False], repeat=3) if any(c)]
+every_input = pytest.mark.parametrize(("use_mask", "use_feature", "use_label"), INPUTS)
 
 
 def _head(**options):
     torch.manual_seed(0)
-    return OcclusionHead(WIDTH, THINGS, options=OcclusionOptions(**SMALL | options))
+    small = {"channels": 8, "fc_channels": 12}
+    return OcclusionHead(WIDTH, THINGS, options=OcclusionOptions(**small | options))
 
 
 def _instances(count=COUNT):
@@ -33,7 +34,7 @@ def _all_pairs(count=COUNT):
     return torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2)
 
 
-@pytest.mark.parametrize(("use_mask", "use_feature", "use_label"), INPUTS)
+@every_input
 def test_equals_the_plain_network(use_mask, use_feature, use_label):
     head = _head(use_mask=use_mask, use_feature=use_feature, use_label=use_label)
     pairs = _all_pairs()
@@ -42,19 +43,18 @@ def test_equals_the_plain_network(use_mask, use_feature, use_label):
     torch.testing.assert_close(found, predict(head, *_instances(), pairs), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("use_mask", "use_feature", "use_label"), INPUTS)
+@every_input
 def test_reads_what_it_is_told_to_read(use_mask, use_feature, use_label):
     head = _head(use_mask=use_mask, use_feature=use_feature, use_label=use_label)
     features, masks, labels = _instances()
     pair = torch.tensor([[0, 1]])
     base = head(features, masks, labels, pair)
-    changed = {
-        "feature": head(features + 1, masks, labels, pair),
-        "mask": head(features, 1 - masks, labels, pair),
-        "label": head(features, masks, (labels + 1) % THINGS, pair),
-    }
-    reads = {name: not torch.equal(value, base) for name, value in changed.items()}
-    assert reads == {"feature": use_feature, "mask": use_mask, "label": use_label}
+    changed = [
+        head(features, 1 - masks, labels, pair),
+        head(features + 1, masks, labels, pair),
+        head(features, masks, (labels + 1) % THINGS, pair),
+    ]
+    assert [not torch.equal(c, base) for c in changed] == [use_mask, use_feature, use_label]
 
 
 def test_the_order_of_a_pair_matters_unless_it_is_antisymmetric():
@@ -72,7 +72,9 @@ def test_without_pairs_the_graph_stays(count, use_label):
     head = _head(use_label=use_label)
     logits = head(*_instances(count), _all_pairs(count))
     assert logits.shape == (0,)
-    logits.sum().backward()
+    loss = occlusion_loss(logits, torch.zeros(0))
+    loss.backward()
+    assert float(loss.detach()) == 0
     assert all(p.grad is not None for p in head.parameters())
 
 
@@ -87,12 +89,19 @@ def test_an_instance_is_what_counts_not_its_place():
     head = _head()
     features, masks, labels = _instances()
     order = torch.tensor([3, 1, 4, 0, 2])
-    place = order.argsort()
     pairs = _all_pairs()
-    moved = head(features[order], masks[order], labels[order], place[pairs])
+    moved = head(features[order], masks[order], labels[order], order.argsort()[pairs])
     torch.testing.assert_close(moved, head(features, masks, labels, pairs))
 
 
 def test_it_needs_an_input():
     with pytest.raises(ValueError, match="at least one input"):
         OcclusionOptions(use_mask=False, use_feature=False, use_label=False)
+
+
+def test_both_orders_of_a_pair_are_trained():
+    pairs, targets = order_both_ways(torch.tensor([[0, 1], [4, 2]]))
+    assert pairs.tolist() == [[0, 1], [4, 2], [1, 0], [2, 4]]
+    assert targets.tolist() == [1, 1, 0, 0]
+    right, wrong = (occlusion_loss(torch.tensor([s, s, -s, -s]), targets) for s in (3.0, -3.0))
+    assert right < 0.1 < 2 < wrong

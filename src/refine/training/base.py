@@ -1,0 +1,66 @@
+"""What the training of a detector and that of order heads have in common."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from refine.options import OptimizerOptions, ScheduleOptions
+from refine.pipeline import Pipeline
+from refine.training.optim import build_optimizer, build_schedule
+
+
+class TrainingModule(pl.LightningModule):
+    """A pipeline of which one part learns.
+
+    Args:
+        pipeline: Network, fusion and heads.
+        optimizer: Optimizer, with the learning rate for this batch size.
+        schedule: Learning rate over the steps.
+        seed: Random draws of a training batch depend on (seed, position in the run, rank).
+        record: Plain containers that every checkpoint carries (:mod:`refine.runs.checkpoint`).
+
+    Attributes:
+        result_step: Trained steps at the last validation; -1 before the first.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        optimizer: OptimizerOptions,
+        schedule: ScheduleOptions,
+        seed: int,
+        record: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.pipeline = pipeline
+        self.optimizer_options = optimizer
+        self.schedule_options = schedule
+        self.seed = seed
+        self.record = record
+        self.result_step = -1
+
+    @property
+    def learning(self) -> nn.Module:
+        """The part of the pipeline that the optimizer changes."""
+        raise NotImplementedError
+
+    def generator(self, batch_idx: int) -> torch.Generator:
+        """CPU generator, distinct for every training batch and rank, the same after a resume."""
+        accumulated = self.trainer.accumulate_grad_batches
+        position = self.global_step * accumulated + batch_idx % accumulated
+        seed = (self.seed * 1_000_003 + position) * 1024 + self.global_rank
+        return torch.Generator().manual_seed(seed)
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer of the learning part, and its step-wise schedule."""
+        optimizer = build_optimizer(self.learning, self.optimizer_options)
+        num_steps = int(self.trainer.estimated_stepping_batches)
+        schedule = build_schedule(optimizer, self.schedule_options, num_steps=num_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the record that says what the checkpoint is."""
+        checkpoint["refine"] = self.record
