@@ -59,7 +59,7 @@ ONLY_IN = {
     "pytorch_lightning": ("data", "training", "callbacks", "workflows", "train", "evaluate"),
     "torchmetrics": ("metrics", "order"),
     "pycocotools": ("ops/outlines",),
-    "scipy": ("ops", "data", "toy"),
+    "scipy": ("ops", "fusion/consensus", "data", "toy"),
     "PIL": ("coco_format", "data", "toy", "viz", "predict"),
     "safetensors": ("weights", "prediction_cache"),
     "rich": ("runs", "callbacks", "workflows", "predict"),

@@ -16,7 +16,7 @@ from refine.categories import CategoryTable
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.errors import RefineError
 from refine.evaluation.evaluator import EvaluationResult
-from refine.fusion.consensus import ConsensusGap, count_disputed
+from refine.fusion.consensus import ConsensusGap, consensus_gap
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.fusion.unknown_erasing import ErasedCount, count_erased
@@ -152,11 +152,7 @@ class _Image:
         merge = fusion.merge
         return self._once(
             ("gap", merge.score_thresh, merge.mask_thresh),
-            lambda: count_disputed(
-                self.evidence.semantic,
-                self.evidence.instances(merge),
-                num_things=self.evidence.num_things,
-            ),
+            lambda: consensus_gap(self.evidence, merge),
         )
 
     def _erased(self, prediction: PanopticPrediction, setting: Setting) -> ErasedCount:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from refine.categories import CategoryTable
-from refine.fusion.consensus import ConsensusGap, count_disputed
+from refine.fusion.consensus import ConsensusGap, consensus_gap
 from refine.fusion.evidence import Evidence, to_original_boxes
 from refine.metrics.average_precision import AveragePrecision
 from refine.metrics.functional import GroupQuality
@@ -85,7 +85,7 @@ class Evaluation(nn.Module):
             if self.average_precision is not None and not self.fusion.panoptic_only:
                 self._update_average_precision(self.average_precision, sample, evidence)
             if not sample.is_padding:
-                self._gap += self._find_gap(evidence)
+                self._gap += consensus_gap(evidence, self.fusion.merge)
         self._num_images += is_padding.count(False)
         self._num_predicted += len(outputs)
         self._seconds += seconds
@@ -113,13 +113,6 @@ class Evaluation(nn.Module):
             self.quality.groups(),
             self.quality.per_category(),
             self.quality.image_records(),
-        )
-
-    def _find_gap(self, evidence: Evidence) -> ConsensusGap:
-        return count_disputed(
-            evidence.semantic,
-            evidence.instances(self.fusion.merge),
-            num_things=evidence.num_things,
         )
 
     def _update_average_precision(

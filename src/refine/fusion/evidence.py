@@ -20,57 +20,49 @@ _T = TypeVar("_T")
 
 
 class Evidence:
-    """One raw prediction, and what has been derived of it.
+    """One raw prediction, and what has been derived from it.
 
     Args:
         raw: The network's output for one image, on any device.
-        num_things: Categories from here on are stuff.
+        num_things: Number of thing categories; categories from here on are stuff.
 
     Raises:
         RefineError: The output holds NaN or infinity.
     """
 
     def __init__(self, raw: RawPrediction, *, num_things: int) -> None:
-        _require_finite(raw)
+        require_finite(
+            {k: getattr(raw, k) for k in ("boxes", "scores", "mask_logits", "semantic_logits")}
+        )
         self.raw = raw
         self.num_things = num_things
         self._derived: dict[Hashable, object] = {}
 
-    @property
-    def semantic(self) -> np.ndarray:
-        """``[H, W]`` uint8 contiguous category at original size, nothing erased."""
-        return self.semantic_map("direct")
-
-    def semantic_map(self, resize: str) -> np.ndarray:
-        """The same by one of the ways of :class:`~refine.options.FusionOptions`."""
-        raw = self.raw
-        return self._once(
-            ("semantic", resize),
-            lambda: semantic_map(
-                raw.semantic_logits, raw.image_size, raw.original_size, resize=resize
-            ),
-        )
-
-    def instances(self, options: MergeOptions) -> list[Instance]:
-        """Instances of sufficient score by descending score, pasted at original size.
+    def semantic_map(self, resize: str = "direct") -> np.ndarray:
+        """``[H, W]`` uint8 contiguous category at original size, nothing erased.
 
         Args:
-            options: ``score_thresh`` and ``mask_thresh`` are read.
+            resize: ``semantic_resize`` of :class:`~refine.options.FusionOptions`.
         """
+        logits, sizes = self.raw.semantic_logits, (self.raw.image_size, self.raw.original_size)
+        return self._once(("semantic", resize), lambda: semantic_map(logits, *sizes, resize=resize))
+
+    def instances(self, options: MergeOptions) -> list[Instance]:
+        """See :func:`paste_instances`."""
         key = ("instances", options.score_thresh, options.mask_thresh)
         return self._once(key, lambda: paste_instances(self.raw, options))
 
     def overlaps(self, options: MergeOptions) -> Overlaps:
-        """Between the masks of :meth:`instances`."""
+        """Overlaps between the masks of :meth:`instances`."""
         key = ("overlaps", options.score_thresh, options.mask_thresh)
         return self._once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
 
     def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
-        """Regions of the semantic map that may be erased, with their scores.
+        """Regions of :meth:`semantic_map` that may be erased, with their scores.
 
         Args:
             options: All but ``mode`` and ``score_thresh`` are read.
-            resize: Of which semantic map.
+            resize: Which semantic map.
         """
         key = ("regions", options.at, options.dilation_frac, options.categories, resize)
         return self._once(
@@ -105,22 +97,28 @@ def paste_instances(raw: RawPrediction, options: MergeOptions) -> list[Instance]
         raw.original_size,
         threshold=options.mask_thresh,
     )
-    labels, scores = raw.labels[kept].tolist(), raw.scores[kept].tolist()
-    parts = zip(crops, labels, scores, kept.tolist(), strict=True)
-    return [Instance(crop, label, score, index) for crop, label, score, index in parts]
+    parts = (crops, raw.labels[kept].tolist(), raw.scores[kept].tolist(), kept.tolist())
+    return [Instance(*values) for values in zip(*parts, strict=True)]
 
 
 def to_original_boxes(raw: RawPrediction) -> Tensor:
     """``[N, 4]`` float32 xyxy original pixels."""
     vertical, horizontal = np.divide(raw.original_size, raw.image_size).tolist()
-    scale = raw.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
-    return raw.boxes * scale
+    return raw.boxes * raw.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
 
 
-def _require_finite(raw: RawPrediction) -> None:
-    for name in ("boxes", "scores", "mask_logits", "semantic_logits"):
+def require_finite(outputs: dict[str, Tensor]) -> None:
+    """Refuse NaN and infinity.
+
+    Args:
+        outputs: Tensors of the network by the name that the message shows.
+
+    Raises:
+        RefineError: One of them is not finite.
+    """
+    for name, values in outputs.items():
         # NaN and infinity reach the sum, and one pass is enough; float32, as half's would overflow
-        if not getattr(raw, name).sum(dtype=torch.float32).isfinite():
+        if not values.sum(dtype=torch.float32).isfinite():
             raise RefineError(
                 f"the network's output is not finite ({name}): its training has diverged; "
                 "use an earlier checkpoint or train with a lower optimizer.lr"

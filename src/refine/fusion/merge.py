@@ -15,7 +15,7 @@ nothing. One that others reclaim from is not tested again, and disappears if not
 Each pair decides on its own pixels, so relations in a circle need no breaking.
 
 With ``order: topological`` those accepted are painted once more, from bottom to top, in one order
-for all of them (:mod:`refine.fusion.paint_order`).
+for all of them (:func:`paint_order`).
 """
 
 import math
@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from refine.fusion.overlaps import shared_window
-from refine.fusion.paint_order import paint_order
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
 
@@ -84,7 +83,7 @@ def merge_segments(
     Args:
         instances: In any order; of equal scores the earlier one comes first.
         semantic: ``[H, W]`` uint8 or wider integer: contiguous category or 255 (void).
-        num_things: Categories from here on are stuff.
+        num_things: Number of thing categories; categories from here on are stuff.
         options: Limits of score and overlap.
         stuff_area_limit_px: Stuff with fewer free pixels becomes void.
         relations: Between ``instances``; None is the heuristic.
@@ -98,7 +97,7 @@ def merge_segments(
     segment_map = np.zeros(semantic.shape, np.int32)
     order = _by_score(instances, options, num_things)
     edges = [] if relations is None else relations.edges
-    areas = _paint_things(segment_map, instances, order=order, lower=_lower(edges), options=options)
+    areas = _paint_things(segment_map, instances, order=order, edges=edges, options=options)
     if edges and options.order == "topological":
         areas = _repaint(segment_map, instances, accepted=list(areas), edges=edges)
     things = _describe(segment_map, instances, areas)
@@ -112,6 +111,48 @@ def merge_segments(
     return PanopticPrediction(segment_map=segment_map, segments=(*things, *stuff))
 
 
+def paint_order(by_score: Sequence[int], edges: Sequence[tuple[int, int]]) -> list[int]:
+    """Order instances from bottom to top so that no relation is broken without need.
+
+    Relations may run in circles: the weakest one that lies on a circle is dropped until there is
+    no circle. Of the instances that may come next, the one of the lowest score does.
+
+    Args:
+        by_score: The instances to order, by descending score.
+        edges: ``(upper, lower)``, the clearest first; edges of other instances are ignored.
+    """
+    known = set(by_score)
+    edges = [edge for edge in edges if known.issuperset(edge)]
+    lower = _lower(edges)
+    for upper, below in reversed(edges):
+        if _lies_over(below, upper, lower):
+            del lower[upper][below]
+    waiting, painted = list(by_score), dict[int, None]()
+    while waiting:
+        last = next(k for k in reversed(waiting) if lower.get(k, {}).keys() <= painted.keys())
+        waiting.remove(last)
+        painted[last] = None
+    return list(painted)
+
+
+def _lower(edges: Sequence[tuple[int, int]]) -> dict[int, dict[int, None]]:
+    """The instances directly below each one, in the order of the edges."""
+    lower: dict[int, dict[int, None]] = {}
+    for upper, below in edges:
+        lower.setdefault(upper, {})[below] = None
+    return lower
+
+
+def _lies_over(start: int, goal: int, lower: Mapping[int, Mapping[int, None]]) -> bool:
+    """Whether relations lead down from one instance to the other."""
+    seen, open_ends = {start}, [start]
+    while open_ends:
+        found = lower.get(open_ends.pop(), {}).keys() - seen
+        seen |= found
+        open_ends.extend(found)
+    return goal in seen
+
+
 def _by_score(instances: Sequence[Instance], options: MergeOptions, num_things: int) -> list[int]:
     for instance in instances:
         if math.isnan(instance.score):
@@ -122,23 +163,16 @@ def _by_score(instances: Sequence[Instance], options: MergeOptions, num_things: 
     return sorted(kept, key=lambda k: -instances[k].score)
 
 
-def _lower(edges: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
-    """The instances that each one lies over."""
-    lower: dict[int, list[int]] = {}
-    for upper, below in edges:
-        lower.setdefault(upper, []).append(below)
-    return lower
-
-
 def _paint_things(
     segment_map: np.ndarray,
     instances: Sequence[Instance],
     *,
     order: Sequence[int],
-    lower: Mapping[int, Sequence[int]],
+    edges: Sequence[tuple[int, int]],
     options: MergeOptions,
 ) -> dict[int, int]:
     """Positions of the accepted instances, in that order (their ids), and their areas."""
+    lower = _lower(edges)
     ids: dict[int, int] = {}
     areas: dict[int, int] = {}
     for k in order:
@@ -146,7 +180,10 @@ def _paint_things(
         below = [j for j in lower.get(k, ()) if j in ids]
         view = segment_map[crop.slices]
         gains = [(view, crop.mask & (view == 0))]
-        gains += [_find_reclaimed(segment_map, crop, instances[j].crop, ids[j]) for j in below]
+        for j in below:  # what is left of it inside the mask
+            rows, columns, both = shared_window(crop, instances[j].crop)
+            part = segment_map[rows, columns]
+            gains.append((part, both & (part == ids[j])))
         counts = [int(np.count_nonzero(gain)) for _, gain in gains]
         if _is_left_out(sum(counts), int(np.count_nonzero(crop.mask)), options):
             continue
@@ -156,15 +193,6 @@ def _paint_things(
         for j, count in zip(below, counts[1:], strict=True):
             areas[j] -= count
     return areas
-
-
-def _find_reclaimed(
-    segment_map: np.ndarray, crop: MaskCrop, lower: MaskCrop, lower_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """A view of the map where two crops meet, and there: what is left of the lower, in the mask."""
-    rows, columns, both = shared_window(crop, lower)
-    part = segment_map[rows, columns]
-    return part, both & (part == lower_id)
 
 
 def _is_left_out(area: int, mask_area: int, options: MergeOptions) -> bool:
@@ -183,7 +211,7 @@ def _repaint(
     accepted: Sequence[int],
     edges: Sequence[tuple[int, int]],
 ) -> dict[int, int]:
-    """Give the accepted instances' pixels out again, in one order; what each has then."""
+    """Distribute the accepted instances' pixels again, in one order; the new areas."""
     segment_map.fill(0)
     areas = dict.fromkeys(accepted, 0)
     ids = {k: number for number, k in enumerate(accepted, start=1)}

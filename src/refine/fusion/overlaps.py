@@ -1,4 +1,4 @@
-"""How many pixels masks share: exact, counted on their crops and never on a full canvas."""
+"""Exact pixel counts of overlapping masks, taken on their crops and never on a full canvas."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,37 +30,32 @@ class Overlaps:
 
 
 def pair_overlaps(crops: Sequence[MaskCrop]) -> Overlaps:
-    """Compare every mask of an image with every other one.
-
-    Args:
-        crops: N masks in pixels of one image.
-    """
+    """Compare every mask of an image with every other one."""
     places = _places(crops)
     counts = _count_shared(crops, crops, np.triu(_touches(places, places), 1))
     pairs = np.argwhere(counts)
-    areas = np.array([np.count_nonzero(crop.mask) for crop in crops], np.int64)
-    return Overlaps(areas, pairs, counts[pairs[:, 0], pairs[:, 1]])
+    return Overlaps(mask_areas(crops), pairs, counts[pairs[:, 0], pairs[:, 1]])
 
 
-def cross_overlaps(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:
-    """Compare every mask with every mask of another list.
+def cross_ious(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:
+    """``[N, M]`` float64 IoU of N masks with M masks of the same image; 0 if both are empty."""
+    common = _count_shared(first, second, _touches(_places(first), _places(second)))
+    union = np.add.outer(mask_areas(first), mask_areas(second)) - common
+    ious: np.ndarray = common / np.maximum(union, 1)
+    return ious
 
-    Args:
-        first: N masks in pixels of one image.
-        second: M masks of the same image.
 
-    Returns:
-        ``[N, M]`` int64 pixels that both cover.
-    """
-    return _count_shared(first, second, _touches(_places(first), _places(second)))
+def mask_areas(crops: Sequence[MaskCrop]) -> np.ndarray:
+    """``[N]`` int64 pixels of each mask."""
+    return np.array([np.count_nonzero(crop.mask) for crop in crops], np.int64)
 
 
 def shared_window(a: MaskCrop, b: MaskCrop) -> tuple[slice, slice, np.ndarray]:
-    """Where two crops meet, and the pixels there that both masks cover.
+    """Find where two crops meet.
 
     Returns:
-        Rows and columns in the full image, and the ``[h, w]`` bool intersection; empty if the
-        crops lie apart.
+        Rows and columns in the full image, and there the ``[h, w]`` bool pixels that both masks
+        cover; empty if the crops lie apart.
     """
     top, left = max(a.y, b.y), max(a.x, b.x)
     bottom = max(top, min(a.y + a.mask.shape[0], b.y + b.mask.shape[0]))

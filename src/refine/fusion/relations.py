@@ -39,7 +39,9 @@ class _Query:
     Attributes:
         pairs: ``[K, 2]`` int64 positions in ``instances``.
         instances: By descending score.
-        areas: ``[N]`` int64 mask pixels.
+        scores: ``[K, 2]`` float64.
+        labels: ``[K, 2]`` int64.
+        areas: ``[K, 2]`` float64 mask pixels.
         raw: The network's output.
         truth: The ground truth, if there is any.
         options: Settings of the rules.
@@ -47,20 +49,12 @@ class _Query:
 
     pairs: np.ndarray
     instances: Sequence[Instance]
+    scores: np.ndarray
+    labels: np.ndarray
     areas: np.ndarray
     raw: RawPrediction
     truth: GroundTruth | None
     options: RelationsOptions
-
-    @property
-    def scores(self) -> np.ndarray:
-        """``[K, 2]`` float64."""
-        return self._take(np.array([i.score for i in self.instances], np.float64))
-
-    @property
-    def labels(self) -> np.ndarray:
-        """``[K, 2]`` int64."""
-        return self._take(np.array([i.label for i in self.instances], np.int64))
 
     @property
     def detections(self) -> np.ndarray:
@@ -68,11 +62,8 @@ class _Query:
         indices = np.array([i.index for i in self.instances], np.int64)
         if (indices < 0).any():
             raise ValueError("an instance does not say which detection it is (index)")
-        return self._take(indices)
-
-    def _take(self, values: np.ndarray) -> np.ndarray:
-        taken: np.ndarray = values[self.pairs]
-        return taken
+        detections: np.ndarray = indices[self.pairs]
+        return detections
 
 
 def relate(
@@ -88,13 +79,13 @@ def relate(
     Args:
         instances: N instances of one image at original size, by descending score, those below the
             merge's score limit already left out; with ``index``.
-        overlaps: Of their masks.
+        overlaps: Overlaps of their masks.
         options: The rule and its settings.
         raw: The network's output that the instances come from.
         truth: The ground truth; only ``oracle`` reads it.
 
     Returns:
-        One answer a queried pair. Pairs are queried if ``overlap_thresh`` of either mask lies in
+        One answer per queried pair. Pairs are queried if ``overlap_thresh`` of either mask lies in
         the other, and, without ``intra_category``, the categories differ.
 
     Raises:
@@ -102,11 +93,15 @@ def relate(
             values out of their range.
         ValueError: The instances are not in order of score.
     """
-    scores = [i.score for i in instances]
-    if scores != sorted(scores, reverse=True):
+    scores = np.array([i.score for i in instances], np.float64)
+    if (np.diff(scores) > 0).any():
         raise ValueError("instances have to come by descending score")
-    pairs = _query_pairs(instances, overlaps, options)
-    query = _Query(pairs, instances, overlaps.areas, raw, truth, options)
+    labels = np.array([i.label for i in instances], np.int64)
+    pairs = overlaps.pairs[(overlaps.shares >= options.overlap_thresh).any(axis=1)]
+    if not options.intra_category:
+        pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
+    areas = overlaps.areas[pairs].astype(np.float64)
+    query = _Query(pairs, instances, scores[pairs], labels[pairs], areas, raw, truth, options)
     preferences = _RULES[options.kind](query)
     on_top = np.where(np.isnan(preferences), 0, np.where(preferences < 0, -1, 1))
     return Relations(pairs, on_top.astype(np.int8), np.abs(np.nan_to_num(preferences)))
@@ -141,32 +136,15 @@ def prefer_by_soft_occlusion(
             "choose fusion.relations.kind=occlusion"
         )
     logs = np.log(scores) - (occlusions - 1) ** 2 / sigma
-    sizes = np.abs(np.exp(logs[:, 0]) - np.exp(logs[:, 1]))
-    differences = logs[:, 0] - logs[:, 1]
+    sizes = np.abs(_lead(np.exp(logs)))
+    differences = _lead(logs)
     smallest = np.finfo(np.float64).tiny
     return np.where(differences == 0, 0.0, np.copysign(np.maximum(sizes, smallest), differences))
 
 
-def _query_pairs(
-    instances: Sequence[Instance], overlaps: Overlaps, options: RelationsOptions
-) -> np.ndarray:
-    """``[K, 2]`` int64."""
-    is_queried = (overlaps.shares >= options.overlap_thresh).any(axis=1)
-    if not options.intra_category:
-        labels = np.array([i.label for i in instances], np.int64)[overlaps.pairs]
-        is_queried &= labels[:, 0] != labels[:, 1]
-    queried: np.ndarray = overlaps.pairs[is_queried]
-    return queried
-
-
-def _prefer_by_score(query: _Query) -> np.ndarray:
-    return _lead(query.scores)
-
-
 def _prefer_by_area(query: _Query) -> np.ndarray:
-    areas = query.areas[query.pairs].astype(np.float64)
-    share: np.ndarray = -_lead(areas) / areas.max(axis=1)
-    return share
+    preferences: np.ndarray = -_lead(query.areas) / query.areas.max(axis=1)
+    return preferences
 
 
 def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
@@ -191,17 +169,8 @@ def _prefer_by_ranking(query: _Query) -> np.ndarray:
     ranking = _head(query.raw.rankings, name, "ranking").double().cpu().numpy()
     if not np.isfinite(ranking).all():
         raise RefineError(f"ranking head {name!r} gave NaN or infinity: train it anew")
-    labels = query.labels
-    return np.where(labels[:, 0] == labels[:, 1], np.nan, _lead(ranking[query.detections]))
-
-
-def _prefer_by_occlusion(query: _Query) -> np.ndarray:
-    return _lead(_look_up_occlusions(query))
-
-
-def _prefer_by_soft_occlusion(query: _Query) -> np.ndarray:
-    occlusions = _look_up_occlusions(query)
-    return prefer_by_soft_occlusion(query.scores, occlusions, sigma=query.options.sigma)
+    is_one_category = query.labels[:, 0] == query.labels[:, 1]
+    return np.where(is_one_category, np.nan, _lead(ranking[query.detections]))
 
 
 def _prefer_by_truth(query: _Query) -> np.ndarray:
@@ -213,33 +182,7 @@ def _prefer_by_truth(query: _Query) -> np.ndarray:
     return true_order(query.instances, query.pairs, query.truth)
 
 
-_RULES: dict[str, Callable[[_Query], np.ndarray]] = {
-    "score": _prefer_by_score,
-    "area": _prefer_by_area,
-    "shr": _prefer_by_hierarchy,
-    "srm": _prefer_by_ranking,
-    "occlusion": _prefer_by_occlusion,
-    "soft_occlusion": _prefer_by_soft_occlusion,
-    "oracle": _prefer_by_truth,
-}
-
-
-def _lead(values: np.ndarray) -> np.ndarray:
-    """``[K]``: how much more i has than j, of ``[K, 2]``."""
-    lead: np.ndarray = values[:, 0] - values[:, 1]
-    return lead
-
-
-def _head(heads: Mapping[str, _Answers], name: str, kind: str) -> _Answers:
-    if name in heads:
-        return heads[name]
-    offer = (
-        f"set fusion.relations.head to one of: {', '.join(heads)}" if heads else "they have none"
-    )
-    raise RefineError(f"these predictions have no {kind} head {name!r}: {offer}")
-
-
-def _look_up_occlusions(query: _Query) -> np.ndarray:
+def _occlusions(query: _Query) -> np.ndarray:
     """``[K, 2]`` float64: ``O(i, j)`` and ``O(j, i)`` of every queried pair."""
     name = query.options.head
     answers = _head(query.raw.occlusions, name, "occlusion")
@@ -259,3 +202,31 @@ def _look_up_occlusions(query: _Query) -> np.ndarray:
             "fusion.relations.overlap_thresh or fusion.merge.score_thresh to those of its run"
         )
     return found
+
+
+def _head(heads: Mapping[str, _Answers], name: str, kind: str) -> _Answers:
+    if name in heads:
+        return heads[name]
+    offer = (
+        f"set fusion.relations.head to one of: {', '.join(heads)}" if heads else "they have none"
+    )
+    raise RefineError(f"these predictions have no {kind} head {name!r}: {offer}")
+
+
+def _lead(values: np.ndarray) -> np.ndarray:
+    """``[K]``: how much more i has than j, from ``[K, 2]``."""
+    lead: np.ndarray = values[:, 0] - values[:, 1]
+    return lead
+
+
+_RULES: dict[str, Callable[[_Query], np.ndarray]] = {
+    "score": lambda query: _lead(query.scores),
+    "area": _prefer_by_area,
+    "shr": _prefer_by_hierarchy,
+    "srm": _prefer_by_ranking,
+    "occlusion": lambda query: _lead(_occlusions(query)),
+    "soft_occlusion": lambda query: prefer_by_soft_occlusion(
+        query.scores, _occlusions(query), sigma=query.options.sigma
+    ),
+    "oracle": _prefer_by_truth,
+}

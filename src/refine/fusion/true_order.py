@@ -1,24 +1,14 @@
 """The order that the ground truth gives to predicted instances: the headroom of any relation."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from refine.fusion.merge import Instance
-from refine.fusion.overlaps import cross_overlaps, shared_window
+from refine.fusion.overlaps import cross_ious, shared_window
 from refine.metrics.functional import MATCH_IOU
 from refine.ops.outlines import decode_mask, tight_crop
-from refine.types import GroundTruth, InstanceTruth, MaskCrop
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Thing:
-    """A true instance: a segment of the map, with its full outline if one is known."""
-
-    segment_id: int
-    category: int
-    outline: MaskCrop
+from refine.types import GroundTruth, MaskCrop, Segment
 
 
 def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTruth) -> np.ndarray:
@@ -39,20 +29,22 @@ def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTr
         j's; NaN where the truth does not tell (one has no true instance, both have the same one,
         nothing overlaps, a third segment owns most).
     """
-    things = _true_things(truth)
-    matches = _match(instances, things)
+    segments, outlines = _true_things(truth)
+    crops = [i.crop for i in instances]
+    iou = cross_ious(crops, outlines)
+    iou *= np.equal.outer([i.label for i in instances], [s.category for s in segments])
+    matches = [int(row.argmax()) if row.max(initial=0.0) > MATCH_IOU else -1 for row in iou]
     order = np.full(len(pairs), np.nan)
     for n, (i, j) in enumerate(pairs.tolist()):
         first, second = matches[i], matches[j]
-        if first is None or second is None or first is second:
+        if first < 0 or second < 0 or first == second:
             continue
-        if truth.instances is None:
-            masks = instances[i].crop, instances[j].crop
-        else:
-            masks = first.outline, second.outline
+        masks = (
+            (crops[i], crops[j]) if truth.instances is None else (outlines[first], outlines[second])
+        )
         rows, columns, both = shared_window(*masks)
         owners = truth.segment_map[rows, columns][both]
-        order[n] = lead(owners, first.segment_id, second.segment_id)
+        order[n] = lead(owners, segments[first].id, segments[second].id)
     return order
 
 
@@ -60,9 +52,9 @@ def lead(owners: np.ndarray, first: int, second: int) -> float:
     """How much more of some pixels one segment owns than another.
 
     Args:
-        owners: ``[n]`` segment ids of the pixels; void (0) has no say.
-        first: Id of the one.
-        second: Id of the other.
+        owners: ``[n]`` segment ids of the pixels; void (0) is not counted.
+        first: Segment id.
+        second: Segment id.
 
     Returns:
         The difference as a share of the pixels that are not void, in [-1, 1]; NaN if both own
@@ -74,32 +66,6 @@ def lead(owners: np.ndarray, first: int, second: int) -> float:
     if ours == theirs or max(ours, theirs) < max(pixels.values()):
         return float("nan")
     return float((ours - theirs) / counts.sum())
-
-
-def _true_things(truth: GroundTruth) -> list[_Thing]:
-    things = []
-    for segment in truth.segments:
-        crop = tight_crop(truth.segment_map == segment.id)
-        if segment.is_thing and not segment.is_crowd and crop is not None:
-            things.append(_Thing(segment.id, segment.category, crop))
-    return things if truth.instances is None else _with_outlines(things, truth.instances)
-
-
-def _with_outlines(things: list[_Thing], truth: InstanceTruth) -> list[_Thing]:
-    """Each visible part with the outline that fits it best."""
-    known = np.flatnonzero(~truth.is_crowd)
-    outlines = [decode_mask(truth.masks[k]) for k in known.tolist()]
-    matches = match_outlines(
-        [t.outline for t in things],
-        [t.category for t in things],
-        outlines=outlines,
-        outline_categories=truth.labels[known].tolist(),
-    )
-    completed = list(things)
-    for thing, outline in matches.items():
-        part = things[thing]
-        completed[thing] = _Thing(part.segment_id, part.category, outlines[outline])
-    return completed
 
 
 def match_outlines(
@@ -117,7 +83,7 @@ def match_outlines(
     Returns:
         Positions in ``parts`` to positions in ``outlines``; parts without an outline are not there.
     """
-    iou = _iou(parts, outlines)
+    iou = cross_ious(parts, outlines)
     iou *= np.equal.outer(part_categories, outline_categories)
     matches: dict[int, int] = {}
     while iou.any():
@@ -127,16 +93,22 @@ def match_outlines(
     return matches
 
 
-def _match(instances: Sequence[Instance], things: Sequence[_Thing]) -> list[_Thing | None]:
-    iou = _iou([i.crop for i in instances], [t.outline for t in things])
-    iou *= np.equal.outer([i.label for i in instances], [t.category for t in things])
-    return [things[int(row.argmax())] if row.max(initial=0.0) > MATCH_IOU else None for row in iou]
-
-
-def _iou(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:
-    """``[N, M]`` float64; 0 between empty masks."""
-    common = cross_overlaps(first, second)
-    areas = [[np.count_nonzero(crop.mask) for crop in crops] for crops in (first, second)]
-    union = np.add.outer(*(np.array(a, np.int64) for a in areas)) - common
-    iou: np.ndarray = common / np.maximum(union, 1)
-    return iou
+def _true_things(truth: GroundTruth) -> tuple[list[Segment], list[MaskCrop]]:
+    """The instances of the map: full outlines where they are known, else the visible parts."""
+    things = [s for s in truth.segments if s.is_thing and not s.is_crowd]
+    crops = [tight_crop(truth.segment_map == s.id) for s in things]
+    segments = [s for s, crop in zip(things, crops, strict=True) if crop is not None]
+    parts = [crop for crop in crops if crop is not None]
+    if truth.instances is None:
+        return segments, parts
+    known = np.flatnonzero(~truth.instances.is_crowd)
+    outlines = [decode_mask(truth.instances.masks[k]) for k in known.tolist()]
+    matches = match_outlines(
+        parts,
+        [s.category for s in segments],
+        outlines=outlines,
+        outline_categories=truth.instances.labels[known].tolist(),
+    )
+    return segments, [
+        outlines[matches[k]] if k in matches else part for k, part in enumerate(parts)
+    ]

@@ -10,12 +10,11 @@
 So an isolated, confident speck goes with the doubtful region beside it. Steps 1 to 3 do not depend
 on the threshold: :func:`erasable_regions` does them once, :func:`erase` is one look-up a pixel.
 
-An erased segment that was wrong saves a false positive; one that was right costs a match. What
-erasing could give at most, and how well it chose, tell :func:`wrong_stuff` and
-:func:`count_erased`.
+An erased segment that was wrong saves a false positive; one that was right costs a match.
+:func:`wrong_stuff` gives the most that erasing could gain, :func:`count_erased` how well it chose.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -26,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refine.metrics.functional import MATCH_IOU
+from refine.metrics.functional import find_segment_errors
 from refine.ops.components import label_dilated
 from refine.options import UnknownErasingOptions
-from refine.types import IGNORE_INDEX, STRIDE, GroundTruth, PanopticPrediction, Segment
+from refine.types import IGNORE_INDEX, STRIDE, GroundTruth, PanopticPrediction
 
 _CELL_ROWS_A_PASS = 8
 _PIXELS_A_PASS = 65_536
@@ -141,24 +140,17 @@ def erase_categories(semantic: np.ndarray, categories: Collection[int]) -> np.nd
 def wrong_stuff(prediction: PanopticPrediction, truth: GroundTruth) -> set[int]:
     """Categories of the stuff segments that panoptic quality counts as false positives.
 
-    Those with IoU of at most 0.5 with every true segment of their category (the union leaves out
-    predicted pixels on true void), of which void and the last crowd of their category hold no more
-    than half.
-
     Args:
-        prediction: A panoptic map; it has one segment a stuff category at most.
-        truth: Of the same size.
+        prediction: A panoptic map with at most one segment per stuff category.
+        truth: Ground truth of the same size.
     """
-    num_ids = max((s.id for s in truth.segments), default=0) + 1
-    wrong = set()
-    for segment in prediction.segments:
-        if not segment.is_thing:
-            inside = truth.segment_map[prediction.segment_map == segment.id]
-            common = np.bincount(inside, minlength=num_ids)
-            rivals = [s for s in truth.segments if s.category == segment.category]
-            if _is_false_positive(common, rivals):
-                wrong.add(segment.category)
-    return wrong
+    errors = find_segment_errors(
+        prediction.segment_map,
+        prediction.segments,
+        true_map=truth.segment_map,
+        true_segments=truth.segments,
+    )
+    return {s.category for s in prediction.segments if not s.is_thing and s.id in errors.wrong}
 
 
 class ErasedCount(NamedTuple):
@@ -237,24 +229,6 @@ def _means(
             part, probabilities[top : top + rows].ravel(), minlength=num_regions + 1
         )
     return sums[1:] / sizes[1:], sizes[1:]
-
-
-def _is_false_positive(common: np.ndarray, rivals: Sequence[Segment]) -> bool:
-    """Panoptic quality's verdict on a predicted segment.
-
-    Args:
-        common: Its pixels by true id; 0 is void.
-        rivals: The true segments of its category.
-    """
-    area, excused = int(common.sum()), int(common[0])
-    for true in rivals:
-        union = area + true.area - common[true.id] - common[0]
-        if not true.is_crowd and common[true.id] > MATCH_IOU * union:
-            return False
-    crowds = [s.id for s in rivals if s.is_crowd]
-    if crowds:
-        excused += int(common[crowds[-1]])
-    return excused <= MATCH_IOU * area
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from refine.fusion.consensus import ConsensusGap, consensus_gap, consensus_gaps, count_disputed
+from refine.fusion.evidence import Evidence
 from refine.fusion.merge import Instance
 from refine.options import MergeOptions
 from refine.types import IterationTrace, MaskCrop, RawPrediction
@@ -136,7 +137,7 @@ def raw_prediction(box=(8, 8, 24, 24), *, scores=(0.9,), original_size=(32, 64))
 
 
 def gap_of(raw, **options):
-    return consensus_gap(raw, num_things=NUM_THINGS, options=MergeOptions(**options))
+    return consensus_gap(Evidence(raw, num_things=NUM_THINGS), MergeOptions(**options))
 
 
 @pytest.mark.parametrize("original_size", [(32, 64), (64, 128)])

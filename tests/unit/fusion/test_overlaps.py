@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oracles import overlaps as oracle
-from refine.fusion.overlaps import cross_overlaps, pair_overlaps, shared_window
+from refine.fusion.overlaps import cross_ious, pair_overlaps, shared_window
 from refine.types import MaskCrop
 
 
@@ -44,12 +44,13 @@ def test_between_two_lists():
     rng = np.random.default_rng(3)
     for _ in range(40):
         first, second = (random_crops(rng, int(rng.integers(0, 5)), (9, 11)) for _ in range(2))
-        found = cross_overlaps(first, second)
+        found = cross_ious(first, second)
         assert found.shape == (len(first), len(second))
         for i, a in enumerate(first):
             for j, b in enumerate(second):
-                both = oracle.full_mask(a, (9, 11)) & oracle.full_mask(b, (9, 11))
-                assert found[i, j] == both.sum()
+                a_full, b_full = (oracle.full_mask(crop, (9, 11)) for crop in (a, b))
+                union = (a_full | b_full).sum()
+                assert found[i, j] == ((a_full & b_full).sum() / union if union else 0)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from oracles.merge import bottom_up
-from refine.fusion.paint_order import paint_order
+from refine.fusion.merge import paint_order
 
 
 def test_without_relations_the_highest_score_is_on_top():
