@@ -1,6 +1,6 @@
 """Everything after the network: the evidence of one image becomes one panoptic map."""
 
-import numpy as np
+from functools import partial
 
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
@@ -21,13 +21,10 @@ def fuse(
     """Erase, relate and merge, at original size.
 
     Args:
-        evidence: Of one image.
+        evidence: Of the image.
         options: Settings.
         stuff_area_limit_px: Stuff with fewer original pixels becomes void.
-        truth: Of the image; the oracles read it.
-
-    Returns:
-        The panoptic map at original size.
+        truth: Ground truth of the image; only the oracles read it.
 
     Raises:
         RefineError: A setting asks for an oracle without ``truth``, or for a head that the
@@ -36,24 +33,16 @@ def fuse(
     instances = evidence.instances(options.merge)
     relations = None
     if options.relations.kind != "score":  # which is what the merge does by itself
-        relations = relate(
-            instances,
-            evidence.overlaps(options.merge),
-            options.relations,
-            raw=evidence.raw,
-            truth=truth,
-        )
-
-    def merge(semantic: np.ndarray) -> PanopticPrediction:
-        return merge_segments(
-            instances,
-            semantic,
-            num_things=evidence.num_things,
-            options=options.merge,
-            stuff_area_limit_px=stuff_area_limit_px,
-            relations=relations,
-        )
-
+        overlaps = evidence.overlaps(options.merge)
+        relations = relate(instances, overlaps, options.relations, raw=evidence.raw, truth=truth)
+    merge = partial(
+        merge_segments,
+        instances,
+        num_things=evidence.num_things,
+        options=options.merge,
+        stuff_area_limit_px=stuff_area_limit_px,
+        relations=relations,
+    )
     erasing, resize = options.unknown_erasing, options.semantic_resize
     semantic = evidence.semantic_map(resize)
     if erasing.mode == "score":

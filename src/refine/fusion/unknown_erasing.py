@@ -15,7 +15,6 @@ An erased segment that was wrong saves a false positive; one that was right cost
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -31,25 +30,19 @@ from refine.options import UnknownErasingOptions
 from refine.types import IGNORE_INDEX, STRIDE, GroundTruth, PanopticPrediction
 
 _CELL_ROWS_A_PASS = 8
-_PIXELS_A_PASS = 65_536
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Regions:
+class Regions(NamedTuple):
     """What Unknown Erasing may erase in one image.
 
     Attributes:
         labels: ``[H, W]`` unsigned, at original size: k + 1 at the pixels of region k, 0 where
             nothing can be erased.
-        categories: ``[R]`` uint8 contiguous ids.
         scores: ``[R]`` float64 mean probability of the region's category, in (0, 1].
-        sizes: ``[R]`` int64 number of cells (``at: stride4``) or network pixels (``at: input``).
     """
 
     labels: np.ndarray
-    categories: np.ndarray
     scores: np.ndarray
-    sizes: np.ndarray
 
 
 def erasable_regions(
@@ -88,13 +81,12 @@ def erasable_regions(
     radius = round(options.dilation_frac * min(image_size) / stride)
     considered = np.where(best >= first, best, np.uint8(IGNORE_INDEX))
     found = score_regions(considered, probabilities, radius=radius)
-    del probabilities
-    rows, columns = (
-        _Axis.make(pixels, network_pixels=network, stride=stride, num_cells=cells)
-        for pixels, cells, network in zip(semantic.shape, best.shape, image_size, strict=True)
+    # one division, the last step: a centre on the border of two cells comes out exactly
+    y, x = (
+        (np.arange(pixels) + 0.5) * network / (pixels * stride)
+        for pixels, network in zip(semantic.shape, image_size, strict=True)
     )
-    labels = _transfer(found.labels, best, semantic, rows=rows, columns=columns)
-    return replace(found, labels=labels)
+    return found._replace(labels=_transfer(found.labels, best, semantic, y=y, x=x))
 
 
 def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: int) -> Regions:
@@ -109,8 +101,11 @@ def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: 
         Regions whose labels are those of the cells.
     """
     labels, owners = label_dilated(categories, radius)
-    scores, sizes = _means(labels, probabilities, len(owners))
-    return Regions(labels=labels, categories=owners, scores=scores, sizes=sizes)
+    # a best category's probability is at least 1/255: so sums of float32 values in float64 are
+    # exact up to four million pixels, and the order of summation never decides about a threshold
+    sums = np.bincount(labels.ravel(), probabilities.ravel(), len(owners) + 1)[1:]
+    sizes = np.bincount(labels.ravel(), minlength=len(owners) + 1)[1:]
+    return Regions(labels, sums / sizes)
 
 
 def erase(semantic: np.ndarray, regions: Regions, score_thresh: float) -> np.ndarray:
@@ -212,87 +207,42 @@ def _best_categories(
     return best.cpu().numpy(), probabilities.cpu().numpy()
 
 
-def _means(
-    labels: np.ndarray, probabilities: np.ndarray, num_regions: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean probability and number of pixels of labels ``1 .. R``.
-
-    A best category's probability is at least 1/255: so sums of float32 values in float64 are exact
-    up to four million pixels, and the order of summation never decides about a threshold.
-    """
-    sums, sizes = np.zeros(num_regions + 1), np.zeros(num_regions + 1, np.int64)
-    rows = max(_PIXELS_A_PASS // labels.shape[1], 1)
-    for top in range(0, len(labels), rows):
-        part = labels[top : top + rows].ravel()
-        sizes += np.bincount(part, minlength=num_regions + 1)
-        sums += np.bincount(
-            part, probabilities[top : top + rows].ravel(), minlength=num_regions + 1
-        )
-    return sums[1:] / sizes[1:], sizes[1:]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Axis:
-    """Where the original pixels of an axis lie among the cells.
-
-    Attributes:
-        positions: ``[n]`` float64 centres; cell k covers ``[k, k + 1)``.
-        cells: ``[n]`` int64 the cell that holds each centre.
-    """
-
-    positions: np.ndarray
-    cells: np.ndarray
-
-    @classmethod
-    def make(cls, pixels: int, *, network_pixels: int, stride: int, num_cells: int) -> "_Axis":
-        # one division, the last step: a centre on the border of two cells comes out exactly
-        positions = (np.arange(pixels) + 0.5) * network_pixels / (pixels * stride)
-        return cls(positions, np.minimum(positions.astype(np.int64), num_cells - 1))
-
-    def __getitem__(self, chosen: slice | np.ndarray) -> "_Axis":
-        return _Axis(self.positions[chosen], self.cells[chosen])
-
-
 def _transfer(
-    labels: np.ndarray, best: np.ndarray, semantic: np.ndarray, *, rows: _Axis, columns: _Axis
+    labels: np.ndarray, best: np.ndarray, semantic: np.ndarray, *, y: np.ndarray, x: np.ndarray
 ) -> np.ndarray:
     """``[H, W]`` label of the nearest cell of each original pixel's own category, else 0.
 
     From radius 1 on, all cells of a category among the nine are of one region; which of them is
     nearest matters to radius 0 only.
+
+    Args:
+        labels: ``[h, w]`` region of each cell.
+        best: ``[h, w]`` category of each cell.
+        semantic: ``[H, W]`` category of each original pixel.
+        y: ``[H]`` float64 centres of the pixels' rows in cells; cell k covers ``[k, k + 1)``.
+        x: ``[W]`` the same of the columns.
     """
-    result = np.empty(semantic.shape, labels.dtype)
+    rows, columns = (
+        np.minimum(centres.astype(np.int64), cells - 1)
+        for centres, cells in zip((y, x), best.shape, strict=True)
+    )
+    is_own = best[:, columns][rows] == semantic
+    result: np.ndarray = np.where(is_own, labels[:, columns][rows], 0)
     has_label = np.zeros(IGNORE_INDEX + 1, bool)
     has_label[best[labels > 0]] = True
-    wide_labels, wide_best = labels[:, columns.cells], best[:, columns.cells]
+    i, j = np.nonzero(has_label[semantic] & ~is_own)
+    wanted, row, column = semantic[i, j], rows[i], columns[j]
+    below, right = y[i] - row - 0.5, x[j] - column - 0.5  # of the cell's centre
     padded_labels, padded_best = np.pad(labels, 1), np.pad(best, 1, constant_values=IGNORE_INDEX)
-    step = max(_PIXELS_A_PASS // semantic.shape[1], 1)
-    for top in range(0, len(semantic), step):
-        part = slice(top, top + step)
-        wanted, near_rows = semantic[part], rows[part]
-        is_own = wide_best[near_rows.cells] == wanted
-        result[part] = np.where(is_own, wide_labels[near_rows.cells], 0)
-        y, x = np.nonzero(has_label[wanted] & ~is_own)
-        result[part][y, x] = _nearest_labels(
-            padded_labels, padded_best, wanted[y, x], rows=near_rows[y], columns=columns[x]
-        )
-    return result
-
-
-def _nearest_labels(
-    labels: np.ndarray, best: np.ndarray, wanted: np.ndarray, *, rows: _Axis, columns: _Axis
-) -> np.ndarray:
-    """``[n]`` label of the nearest of nine cells (padded by one) that is of the wanted category."""
-    result = np.zeros(len(wanted), labels.dtype)
-    nearest = np.full(len(wanted), np.inf)
-    own = (rows.cells + 1) * best.shape[1] + columns.cells + 1
-    down, right = rows.positions - rows.cells - 0.5, columns.positions - columns.cells - 0.5
+    width = padded_best.shape[1]
+    chosen, nearest = np.zeros(len(wanted), labels.dtype), np.full(len(wanted), np.inf)
     for dy, dx in product((-1, 0, 1), repeat=2):
-        cells = own + (dy * best.shape[1] + dx)
-        found = np.flatnonzero(best.take(cells) == wanted)
-        distances = (down[found] - dy) ** 2 + (right[found] - dx) ** 2
+        cells = (row + 1 + dy) * width + column + 1 + dx
+        found = np.flatnonzero(padded_best.take(cells) == wanted)
+        distances = (below[found] - dy) ** 2 + (right[found] - dx) ** 2
         is_nearer = distances < nearest[found]
         found = found[is_nearer]
         nearest[found] = distances[is_nearer]
-        result[found] = labels.take(cells[found])
+        chosen[found] = padded_labels.take(cells[found])
+    result[i, j] = chosen
     return result
