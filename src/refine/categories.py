@@ -52,6 +52,13 @@ class CategoryTable:
         self.num_things = sum(c.is_thing for c in ordered)
 
     @classmethod
+    def of(cls, categories: "CategoryTable | Sequence[Mapping[str, Any]]") -> "CategoryTable":
+        """The table itself, or that of a COCO ``categories`` list (:meth:`from_json`)."""
+        if isinstance(categories, CategoryTable):
+            return categories
+        return cls.from_json(categories, source="categories")
+
+    @classmethod
     def from_json(cls, entries: Sequence[Mapping[str, Any]], *, source: str) -> "CategoryTable":
         """Read a COCO ``categories`` list.
 

@@ -4,26 +4,18 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.progress import track
 
+from refine.api.predictor import Predictor, choose_device
 from refine.coco_format.writer import PanopticWriter
 from refine.config.command import run_command
 from refine.config.overrides import from_checkpoint
-from refine.data.collate import collate
-from refine.data.images import decode_image
-from refine.data.transforms import eval_geometry, transform_image
 from refine.errors import RefineError
-from refine.options import ImageOptions
 from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import read_checkpoint
 from refine.runs.results import say
-from refine.types import Sample
-from refine.viz.files import write_png
-from refine.viz.overlay import draw_panoptic
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -44,19 +36,17 @@ def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     paths = find_images(str(cfg.source))
     checkpoint = read_checkpoint(Path(cfg.ckpt_path))
     options = from_checkpoint(cfg, checkpoint.config, overrides)
-    device = _choose_device(cfg.device)
+    device = choose_device(cfg.device)
     pipeline = restore_pipeline(
         checkpoint, options["model"], options["data"], options["fusion"]
     ).to(device)
+    predictor = Predictor(pipeline, categories=checkpoint.categories, image=options["data"].image)
     out = Path(cfg.out)
     writer = PanopticWriter(out, checkpoint.categories)
     image_ids = choose_image_ids(paths)
     for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
-        sample, pixels = _load(path, image_id, options["data"].image)
-        ((_, panoptic),) = pipeline.predict(collate([sample]).to(device))
-        writer.add(image_id, path.name, panoptic)
-        overlay = draw_panoptic(pixels, panoptic, checkpoint.categories, labels=cfg.labels)
-        write_png(out / "overlays" / f"{path.stem}.png", overlay)
+        result = predictor.predict(path)
+        result.write_to(writer, image_id, file_name=path.name, labels=cfg.labels)
     writer.close()
     say(f"{len(paths)} images; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")
     return out
@@ -97,26 +87,6 @@ def choose_image_ids(paths: Sequence[Path]) -> list[int]:
         if len(set(ids)) == len(ids):
             return ids
     return list(range(1, len(paths) + 1))
-
-
-def _load(path: Path, image_id: int, options: ImageOptions) -> tuple[Sample, np.ndarray]:
-    pixels = decode_image(path.read_bytes(), source=str(path))
-    size = (pixels.shape[0], pixels.shape[1])
-    image = transform_image(pixels, eval_geometry(size, options))
-    return (
-        Sample(image=image, image_id=image_id, file_name=path.name, original_size=size),
-        pixels,
-    )
-
-
-def _choose_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RefineError(f"device={name}: {reason}; use device=auto or device=cpu") from None
 
 
 def _task(cfg: DictConfig) -> None:

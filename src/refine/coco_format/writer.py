@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from refine.categories import CategoryTable
+from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
 from refine.types import PanopticPrediction, Segment
@@ -32,6 +33,36 @@ class PanopticWriter:
         self._annotations: list[dict[str, Any]] = []
         self._file_names: set[str] = set()
         (out_dir / "panoptic").mkdir(parents=True, exist_ok=True)
+
+    def keep_others(self, file_name: str) -> int:
+        """Keep what an earlier ``panoptic.json`` in the folder says of images of other names.
+
+        Args:
+            file_name: Name of the image file that is added next.
+
+        Returns:
+            An id for that image: the number that its stem is, if no other image has it, else the
+            next free one.
+
+        Raises:
+            RefineError: The earlier file is malformed or of other categories.
+        """
+        path = self.out_dir / "panoptic.json"
+        stem = PurePosixPath(file_name).stem
+        if path.exists():
+            document = parse_json_object(path.read_bytes(), source=str(path))
+            if document.get("categories") != self.categories.to_json():
+                raise RefineError(f"{path}: results of other categories; choose another folder")
+            others = (
+                image for image in document["images"] if Path(image["file_name"]).stem != stem
+            )
+            self._images = list(others)
+            ids = {image["id"] for image in self._images}
+            self._annotations = [a for a in document["annotations"] if a["image_id"] in ids]
+        ids = {image["id"] for image in self._images}
+        if stem.isdecimal() and int(stem) not in ids:
+            return int(stem)
+        return max(ids, default=0) + 1
 
     def add(self, image_id: int, file_name: str, prediction: PanopticPrediction) -> None:
         """Write the PNG of one image.

@@ -28,9 +28,25 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode not in _EIGHT_BIT_MODES:
-                raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            return to_rgb(image, source=source)
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0]
         raise RefineError(f"{source}: damaged image ({reason}); get the file again") from None
+
+
+def to_rgb(image: Image.Image, *, source: str) -> np.ndarray:
+    """The pixels of a PIL image of any 8-bit kind.
+
+    Args:
+        image: As it is stored; EXIF orientation is not applied.
+        source: File name shown in error messages.
+
+    Returns:
+        ``[H, W, 3]`` uint8 RGB.
+
+    Raises:
+        RefineError: Not 8 bits a channel.
+    """
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))

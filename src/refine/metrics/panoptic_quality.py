@@ -4,7 +4,7 @@ torchmetrics has a class of the same name. It rewards turning predictions into v
 Unknown Erasing does, and knows no crowds; this one follows the official evaluator.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from refine.categories import CategoryTable
+from refine.errors import RefineError
 from refine.metrics.functional import (
     GroupQuality,
     PanopticStats,
@@ -21,21 +22,45 @@ from refine.metrics.functional import (
     match_segments,
     to_metric_keys,
 )
+from refine.metrics.plain_segments import read_panoptic
 from refine.metrics.quality_table import CategoryRow, category_rows
 from refine.metrics.records import RECORD_DTYPE, sort_records, to_records
 from refine.types import GroundTruth, PanopticPrediction
+
+Prediction = PanopticPrediction | Mapping[str, Any]
+Target = GroundTruth | Mapping[str, Any]
 
 
 class PanopticQuality(Metric):
     """PQ, SQ and RQ over all categories, things and stuff, by the official evaluator's rules.
 
-    The state is four sums a category, added up over processes, so the result does not depend on
-    how images are spread; images flagged as sampler padding are left out. Beside the sums it keeps
-    what each image added (:mod:`refine.metrics.records`), 48 bytes an image and category.
+    The state is four sums for each category, added up over processes, so the result does not
+    depend on how images are spread. Beside the sums it keeps what each image with an id added
+    (:mod:`refine.metrics.records`), 48 bytes for each image and category in it.
 
     Args:
-        categories: Those of the dataset.
+        categories: COCO's list of dictionaries with ``id``, ``name`` and ``isthing``, or a table.
         **kwargs: torchmetrics' own options.
+
+    Raises:
+        RefineError: A malformed category, or an id used twice.
+
+    Example:
+        >>> import numpy as np
+        >>> import refine
+        >>> quality = refine.PanopticQuality(
+        ...     [{"id": 7, "name": "cat", "isthing": 1}, {"id": 9, "name": "sky", "isthing": 0}]
+        ... )
+        >>> target = {
+        ...     "segment_map": np.array([[1, 1, 1, 1, 2]]),
+        ...     "segments_info": [{"id": 1, "category_id": 7}, {"id": 2, "category_id": 9}],
+        ... }
+        >>> prediction = target | {"segment_map": np.array([[1, 1, 1, 0, 2]])}
+        >>> quality.update(prediction, target)
+        >>> {key: round(value.item(), 3) for key, value in quality.compute().items()}
+        {'pq': 0.875, 'sq': 0.875, 'rq': 1.0, \
+'pq_things': 0.75, 'sq_things': 0.75, 'rq_things': 1.0, \
+'pq_stuff': 1.0, 'sq_stuff': 1.0, 'rq_stuff': 1.0}
     """
 
     is_differentiable = False
@@ -48,10 +73,12 @@ class PanopticQuality(Metric):
     fn: Tensor
     records: list[Tensor]  # bytes: torch knows no structured arrays
 
-    def __init__(self, categories: CategoryTable, **kwargs: Any) -> None:
+    def __init__(
+        self, categories: CategoryTable | Sequence[Mapping[str, Any]], **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.categories = categories
-        number = len(categories)
+        self.categories = CategoryTable.of(categories)
+        number = len(self.categories)
         self.add_state("iou", torch.zeros(number, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("tp", "fp", "fn"):
             self.add_state(name, torch.zeros(number, dtype=torch.int64), dist_reduce_fx="sum")
@@ -59,44 +86,66 @@ class PanopticQuality(Metric):
 
     def update(
         self,
-        predictions: Sequence[PanopticPrediction],
-        truths: Sequence[GroundTruth],
+        predictions: Prediction | Sequence[Prediction],
+        targets: Target | Sequence[Target],
         *,
-        image_ids: Sequence[int],
-        is_padding: Sequence[bool],
+        image_ids: Sequence[int] | None = None,
+        is_padding: Sequence[bool] | None = None,
     ) -> None:
-        """Add images.
+        """Add an image, or several.
+
+        An image is a dictionary of ``segment_map``, ``[H, W]`` integers of which 0 is void, an
+        array or a tensor on any device; and ``segments_info``, COCO's list of a dictionary for
+        each segment: ``id``, ``category_id`` and, for targets, ``iscrowd`` (0 if it is not there)
+        and ``area`` (counted if it is not there). Results of :func:`refine.load`'s models and of
+        :func:`refine.fuse_predictions` are predictions, too.
 
         Args:
-            predictions: One an image, at original size.
-            truths: Their ground truth, at the same size.
-            image_ids: Their ids in the JSON.
+            predictions: One for each image, at original size.
+            targets: Their ground truth, at the same size.
+            image_ids: Ids of the images in the JSON, for :meth:`image_records`; without them,
+                no records are kept.
             is_padding: Images that only fill up a distributed sampler; they are skipped.
 
         Raises:
-            ValueError: Lists of different lengths, maps of different sizes, or segments that
-                contradict their map.
+            RefineError: Another form, an unknown category, maps of different sizes, or segments
+                that contradict their map.
+            ValueError: Lists of different lengths.
         """
+        if not isinstance(predictions, Sequence):
+            predictions = [predictions]
+        if not isinstance(targets, Sequence):
+            targets = [targets]
+        number = len(predictions)
         total = PanopticStats.zeros(len(self.categories))
         records = [np.zeros(0, RECORD_DTYPE)]
-        columns = zip(predictions, truths, image_ids, is_padding, strict=True)
-        for prediction, truth, image_id, skip in columns:
-            if skip:
-                continue
-            stats = match_segments(
-                prediction.segment_map,
-                prediction.segments,
-                true_map=truth.segment_map,
-                true_segments=truth.segments,
-                num_categories=len(self.categories),
-            )
-            total += stats
-            records.append(to_records(image_id, stats))
+        ids = range(number) if image_ids is None else image_ids
+        flags = [False] * number if is_padding is None else is_padding
+        for prediction, target, k, skip in zip(predictions, targets, ids, flags, strict=True):
+            if not skip:
+                stats = self._match(prediction, target, name=f"image {k}")
+                total += stats
+                if image_ids is not None:
+                    records.append(to_records(k, stats))
         as_bytes = torch.from_numpy(np.concatenate(records).view(np.uint8))
         self.records.append(as_bytes.to(self.iou.device))
         for name in ("iou", "tp", "fp", "fn"):
             state = getattr(self, name)
             setattr(self, name, state + torch.from_numpy(getattr(total, name)).to(state.device))
+
+    def _match(self, prediction: Prediction, target: Target, *, name: str) -> PanopticStats:
+        found = read_panoptic(prediction, self.categories, source=f"{name}, prediction")
+        true = read_panoptic(target, self.categories, source=f"{name}, target")
+        try:
+            return match_segments(
+                found.segment_map,
+                found.segments,
+                true_map=true.segment_map,
+                true_segments=true.segments,
+                num_categories=len(self.categories),
+            )
+        except ValueError as error:
+            raise RefineError(f"{name}: {error}") from None
 
     def compute(self) -> dict[str, Tensor]:
         """``pq sq rq``, and the same with ``_things`` and ``_stuff``: float64 fractions.

@@ -1,0 +1,1 @@
+"""The Python interface, as ``import refine`` offers it: load, predict, fuse."""

@@ -1,0 +1,120 @@
+"""What the library returns for one image: its panoptic map with named segments."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from refine.categories import CategoryTable
+from refine.coco_format.writer import PanopticWriter
+from refine.types import PanopticPrediction, Segment
+from refine.viz.files import write_png
+from refine.viz.overlay import draw_panoptic
+
+_GREY = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSegment(Segment):
+    """One segment, with what the dataset calls its category.
+
+    Attributes:
+        category_id: ``id`` of the category in the dataset's JSON.
+        name: Name of the category.
+    """
+
+    category_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PanopticResult(PanopticPrediction):
+    """The panoptic segmentation of one image.
+
+    Attributes:
+        segment_map: ``[H, W]`` int32: 0 is void, else the ``id`` of a segment.
+        segments: The segments of the map, things by descending score, then stuff; none is empty.
+            Each has ``id``, ``name``, ``category_id``, ``is_thing``, ``score`` in [0, 1] (1 for
+            stuff), ``area`` in pixels and ``category``, its position in ``categories``.
+        categories: All categories of the dataset, things first.
+        image: ``[H, W, 3]`` uint8 RGB, or None if it was not given.
+        file_name: Name of the image file, or a made-up one.
+    """
+
+    segments: tuple[NamedSegment, ...]
+    categories: CategoryTable
+    image: np.ndarray | None = None
+    file_name: str = "image.png"
+
+    @classmethod
+    def of(
+        cls,
+        prediction: PanopticPrediction,
+        categories: CategoryTable,
+        *,
+        image: np.ndarray | None = None,
+        file_name: str = "image.png",
+    ) -> "PanopticResult":
+        """A result with the segment map and the segments of a prediction."""
+        segments = tuple(
+            NamedSegment(
+                **asdict(s),
+                category_id=categories.to_dataset_id(s.category),
+                name=categories[s.category].name,
+            )
+            for s in prediction.segments
+        )
+        return cls(
+            segment_map=prediction.segment_map,
+            segments=segments,
+            categories=categories,
+            image=image,
+            file_name=file_name,
+        )
+
+    def __repr__(self) -> str:
+        height, width = self.segment_map.shape
+        names = ", ".join(s.name for s in self.segments) or "no segments"
+        return f"<PanopticResult of {self.file_name}, {height} x {width}: {names}>"
+
+    def draw(self, *, labels: bool = True) -> Image.Image:
+        """The image (grey if it was not given) with every segment tinted and outlined.
+
+        Args:
+            labels: Write the category names, and the scores of things.
+        """
+        return Image.fromarray(self._overlay(labels))
+
+    def save(self, folder: str | Path, *, name: str | None = None, labels: bool = True) -> None:
+        """Write ``overlays/NAME.png``, ``panoptic/NAME.png`` and ``panoptic.json``.
+
+        These are the files of ``python -m refine.predict``. A ``panoptic.json`` that is already
+        there keeps its entries of other images, so several results can share a folder.
+
+        Args:
+            folder: Created if it is missing.
+            name: Name of the two PNGs without its ending; None: that of the image file.
+            labels: Write names and scores into the overlay.
+
+        Raises:
+            RefineError: The folder holds results of other categories.
+        """
+        file_name = self.file_name if name is None else f"{name}.png"
+        with PanopticWriter(Path(folder), self.categories) as writer:
+            image_id = writer.keep_others(file_name)
+            self.write_to(writer, image_id, file_name=file_name, labels=labels)
+
+    def write_to(
+        self, writer: PanopticWriter, image_id: int, *, file_name: str, labels: bool
+    ) -> None:
+        """Add the result to the files that a writer makes, and its overlay beside them."""
+        writer.add(image_id, file_name, self)
+        path = writer.out_dir / "overlays" / f"{Path(file_name).stem}.png"
+        write_png(path, self._overlay(labels))
+
+    def _overlay(self, labels: bool) -> np.ndarray:
+        image = self.image
+        if image is None:
+            image = np.full((*self.segment_map.shape, 3), _GREY, np.uint8)
+        return draw_panoptic(image, self, self.categories, labels=labels)

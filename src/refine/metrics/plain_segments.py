@@ -1,0 +1,70 @@
+"""Panoptic maps as anyone has them: dictionaries with COCO's own field names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.errors import RefineError
+from refine.ops.arrays import to_array
+from refine.types import GroundTruth, PanopticPrediction, Segment
+
+Panoptic = PanopticPrediction | GroundTruth
+
+
+def read_panoptic(
+    value: Panoptic | Mapping[str, Any], categories: CategoryTable, *, source: str
+) -> Panoptic:
+    """The segment map and the segments of a dictionary, checked.
+
+    Args:
+        value: ``segment_map``, ``[H, W]`` integers, and ``segments_info``, COCO's list of
+            dictionaries with ``id``, ``category_id`` and, if wanted, ``area`` and ``iscrowd``. A
+            value of one of our own types is returned as it is.
+        categories: The dataset's categories.
+        source: Name shown in error messages.
+
+    Raises:
+        RefineError: Another form, or a category that the table does not have.
+    """
+    if isinstance(value, Panoptic):
+        if getattr(value, "categories", categories) != categories:  # a PanopticResult has its own
+            raise RefineError(f"{source}: made with other categories than the metric's")
+        return value
+    try:
+        segment_map, infos = to_array(value["segment_map"]), list(value["segments_info"])
+    except (KeyError, TypeError, IndexError):
+        raise RefineError(
+            f"{source}: expected a dictionary with segment_map and segments_info"
+        ) from None
+    if segment_map.ndim != 2 or segment_map.dtype.kind not in "iu":
+        raise RefineError(
+            f"{source}: segment_map is {segment_map.dtype} of shape {segment_map.shape}; expected "
+            "integers [H, W]"
+        )
+    areas = dict(
+        zip(*(v.tolist() for v in np.unique(segment_map, return_counts=True)), strict=True)
+    )
+    segments = []
+    for k, info in enumerate(infos):
+        try:
+            segment_id, category = int(info["id"]), categories.to_contiguous(info["category_id"])
+        except (KeyError, TypeError, ValueError):
+            raise RefineError(
+                f"{source}: segments_info[{k}] is {info!r}; expected id and category_id"
+            ) from None
+        if category is None:
+            raise RefineError(
+                f"{source}: segments_info[{k}] has the unknown category_id {info['category_id']!r}"
+            )
+        segments.append(
+            Segment(
+                id=segment_id,
+                category=category,
+                is_thing=categories.is_thing(category),
+                area=int(info.get("area", areas.get(segment_id, 0))),
+                is_crowd=bool(info.get("iscrowd", 0)),
+            )
+        )
+    return GroundTruth(segment_map=segment_map, segments=tuple(segments))

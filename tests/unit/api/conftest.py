@@ -1,0 +1,55 @@
+"""A checkpoint of a tiny network with random weights, and a photo."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
+from refine.categories import CategoryTable
+from refine.options import (
+    AnchorOptions,
+    DataOptions,
+    FusionOptions,
+    ImageOptions,
+    MergeOptions,
+)
+from refine.runs.assembly import build_pipeline
+from refine.runs.checkpoint import make_record
+
+CATEGORIES = [
+    {"id": 10 - k, "name": f"category {k}", "isthing": int(k < NUM_THINGS)}
+    for k in range(NUM_CATEGORIES)
+]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    sections = {
+        "model": tiny_options(iterations=1),
+        "data": DataOptions(
+            image=ImageOptions(eval_short_side_px=64),
+            anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
+            stuff_area_limit_px=1,
+        ),
+        "fusion": FusionOptions(merge=MergeOptions(score_thresh=0.2)),
+    }
+    table = CategoryTable.of(CATEGORIES)
+    pipeline = build_pipeline(*sections.values(), categories=table)
+    path = tmp_path_factory.mktemp("RUN") / "checkpoints" / "best.ckpt"
+    path.parent.mkdir()
+    state = {f"pipeline.{key}": value for key, value in pipeline.state_dict().items()}
+    config = {key: asdict(options) for key, options in sections.items()}
+    torch.save({"refine": make_record(config, table), "state_dict": state}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photos") / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
