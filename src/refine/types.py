@@ -72,18 +72,18 @@ class CodedMask:
     """A :class:`MaskCrop` as COCO run-length bytes, small enough to travel between processes.
 
     Attributes:
-        y: Row of the crop's first pixel in the full image.
-        x: Column of the crop's first pixel.
         height: Rows of the crop.
         width: Columns of the crop.
         counts: Compressed COCO RLE of the ``[height, width]`` crop.
+        y: Row of the crop's first pixel in the full image.
+        x: Column of the crop's first pixel.
     """
 
-    y: int
-    x: int
     height: int
     width: int
     counts: bytes
+    y: int = 0
+    x: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

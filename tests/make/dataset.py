@@ -18,7 +18,7 @@ from PIL import Image
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.storage import FolderStorage
 from refine.data.segment_runs import find_runs
-from refine.ops.outlines import RunLengths, encode_mask
+from refine.ops.outlines import encode_mask
 from refine.types import MaskCrop, Segment
 
 CATEGORIES = [
@@ -199,19 +199,16 @@ def describe(entries, segment_map):
 
 def annotate(things):
     """The instance annotations of things, with run lengths of the whole image."""
-    annotations = []
-    for thing in things:
-        coded = encode_mask(MaskCrop(0, 0, thing.mask))
-        annotations.append(
-            InstanceAnnotation(
-                id=thing.id,
-                category=thing.category,
-                is_crowd=thing.is_crowd,
-                box=(0, 0, 1, 1),
-                outline=RunLengths(coded.height, coded.width, coded.counts),
-            )
+    return [
+        InstanceAnnotation(
+            id=thing.id,
+            category=thing.category,
+            is_crowd=thing.is_crowd,
+            box=(0, 0, 1, 1),
+            outline=encode_mask(MaskCrop(0, 0, thing.mask)),
         )
-    return annotations
+        for thing in things
+    ]
 
 
 def runs_of(segment_map, segments):

@@ -14,7 +14,8 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.coco_format.annotations import contiguous_categories
 from refine.coco_format.json_entries import Entries, entries_of, parse_json_object, read_bytes
-from refine.ops.outlines import RunLengths, compress_runs
+from refine.ops.outlines import compress_runs
+from refine.types import CodedMask
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class InstanceAnnotation:
     category: int
     is_crowd: bool
     box: tuple[float, float, float, float]
-    outline: tuple[np.ndarray, ...] | RunLengths
+    outline: tuple[np.ndarray, ...] | CodedMask
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,12 +97,12 @@ class InstanceAnnotations:
             outline=self._outline(a),
         )
 
-    def _outline(self, a: int) -> tuple[np.ndarray, ...] | RunLengths:
+    def _outline(self, a: int) -> tuple[np.ndarray, ...] | CodedMask:
         r = self.runs[a]
         if r >= 0:
             counts = self.run_bytes[self.run_offsets[r] : self.run_offsets[r + 1]].tobytes()
             height, width = self.run_sizes[r].tolist()
-            return RunLengths(height, width, counts)
+            return CodedMask(height, width, counts)
         return tuple(
             self._polygon(p) for p in range(self.polygon_offsets[a], self.polygon_offsets[a + 1])
         )
@@ -215,7 +216,7 @@ def _usable_polygons(entries: Entries, k: int, outline: list[Any]) -> list[list[
 
 def _run_columns(entries: Entries, outlines: Sequence[Any]) -> dict[str, np.ndarray]:
     places = np.full(len(outlines), -1, dtype=np.int64)
-    runs: list[RunLengths] = []
+    runs: list[CodedMask] = []
     for k, outline in enumerate(outlines):
         if isinstance(outline, dict):
             places[k] = len(runs)
@@ -229,7 +230,7 @@ def _run_columns(entries: Entries, outlines: Sequence[Any]) -> dict[str, np.ndar
     }
 
 
-def _parse_runs(entries: Entries, k: int, outline: dict[str, Any]) -> RunLengths:
+def _parse_runs(entries: Entries, k: int, outline: dict[str, Any]) -> CodedMask:
     try:
         height, width = outline["size"]
         return compress_runs(outline["counts"], height=height, width=width)

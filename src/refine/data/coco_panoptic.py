@@ -25,16 +25,11 @@ from refine.data.transforms import (
     transform_polygon,
 )
 from refine.errors import RefineError
-from refine.ops.outlines import (
-    RunLengths,
-    decode_runs,
-    encode_mask,
-    rasterize_polygons,
-    tight_crop,
-)
+from refine.ops.outlines import decode_mask, encode_mask, rasterize_polygons, tight_crop
 from refine.options import ImageOptions
 from refine.types import (
     IGNORE_INDEX,
+    CodedMask,
     GroundTruth,
     InstanceTruth,
     MaskCrop,
@@ -48,7 +43,7 @@ class _Outlined(NamedTuple):
     """An instance that is no crowd, in original pixels."""
 
     category: int
-    outline: tuple[np.ndarray, ...] | RunLengths | MaskCrop
+    outline: tuple[np.ndarray, ...] | CodedMask | MaskCrop
     annotation_id: int | None = None
 
 
@@ -291,13 +286,13 @@ def _semantic_values(segments: Sequence[Segment]) -> np.ndarray:
 
 
 def _transform_outline(
-    outline: tuple[np.ndarray, ...] | RunLengths | MaskCrop, geometry: Geometry
+    outline: tuple[np.ndarray, ...] | CodedMask | MaskCrop, geometry: Geometry
 ) -> MaskCrop | None:
     """The tight mask of an outline in the result, or None if nothing of it is left."""
     if isinstance(outline, tuple):
         polygons = [transform_polygon(polygon, geometry) for polygon in outline]
         return rasterize_polygons(polygons, geometry.size)
-    crop = tight_crop(decode_runs(outline)) if isinstance(outline, RunLengths) else outline
+    crop = tight_crop(decode_mask(outline).mask) if isinstance(outline, CodedMask) else outline
     moved = transform_crop(crop, geometry) if crop is not None else None
     return tight_crop(moved.mask, y=moved.y, x=moved.x) if moved is not None else None
 

@@ -9,8 +9,8 @@ from refine.coco_format.png import decode_segment_png
 from refine.coco_format.storage import Storage
 from refine.data.segment_runs import SegmentRuns, find_runs
 from refine.errors import RefineError
-from refine.ops.outlines import RunLengths, decode_runs, rasterize_polygons, tight_crop
-from refine.types import MaskCrop, Segment
+from refine.ops.outlines import decode_mask, rasterize_polygons, tight_crop
+from refine.types import CodedMask, MaskCrop, Segment
 
 
 def read_runs(
@@ -73,7 +73,7 @@ def instances_of_image(
     """
     found = instances.of_image(image_id)
     for outline in (a.outline for a in found):
-        if isinstance(outline, RunLengths) and (outline.height, outline.width) != size:
+        if isinstance(outline, CodedMask) and (outline.height, outline.width) != size:
             raise RefineError(
                 f"{instances.source}: image {image_id}: a mask of {outline.width} x "
                 f"{outline.height} pixels, the image has {size[1]} x {size[0]}; mend the mask"
@@ -82,7 +82,7 @@ def instances_of_image(
 
 
 def original_mask(
-    outline: tuple[np.ndarray, ...] | RunLengths, size: tuple[int, int]
+    outline: tuple[np.ndarray, ...] | CodedMask, size: tuple[int, int]
 ) -> MaskCrop | None:
     """An annotation's outline as pixels of the original image.
 
@@ -93,6 +93,6 @@ def original_mask(
     Returns:
         The tight crop, or None if no pixel is covered.
     """
-    if isinstance(outline, RunLengths):
-        return tight_crop(decode_runs(outline))
+    if isinstance(outline, CodedMask):
+        return tight_crop(decode_mask(outline).mask)
     return rasterize_polygons(outline, size)

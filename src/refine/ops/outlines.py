@@ -1,7 +1,6 @@
 """Outlines of instances: polygons and COCO's run lengths, to masks and back (pycocotools)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -9,37 +8,17 @@ from pycocotools import mask as coco_mask
 from refine.types import CodedMask, MaskCrop
 
 
-@dataclass(frozen=True, slots=True)
-class RunLengths:
-    """A mask in COCO's compressed run-length encoding.
-
-    Attributes:
-        height: Rows.
-        width: Columns.
-        counts: Run lengths of the column-major mask, as COCO packs them.
-    """
-
-    height: int
-    width: int
-    counts: bytes
-
-
 def encode_mask(crop: MaskCrop) -> CodedMask:
     """Pack a crop; exact, and typically a hundredth of its size."""
     height, width = crop.mask.shape
     packed = coco_mask.encode(np.asfortranarray(crop.mask, dtype=np.uint8))
-    return CodedMask(y=crop.y, x=crop.x, height=height, width=width, counts=packed["counts"])
+    return CodedMask(height, width, packed["counts"], y=crop.y, x=crop.x)
 
 
 def decode_mask(coded: CodedMask) -> MaskCrop:
-    """The crop that :func:`encode_mask` packed; its mask is ``[h, w]`` bool."""
-    mask = decode_runs(RunLengths(coded.height, coded.width, coded.counts))
-    return MaskCrop(y=coded.y, x=coded.x, mask=mask)
-
-
-def decode_runs(runs: RunLengths) -> np.ndarray:
-    """The ``[height, width]`` bool mask of COCO run lengths, C-contiguous."""
-    return np.ascontiguousarray(_decode(runs.counts, runs.height, runs.width))
+    """The crop that :func:`encode_mask` packed; its mask is C-contiguous."""
+    mask = _decode(coded.counts, coded.height, coded.width)
+    return MaskCrop(y=coded.y, x=coded.x, mask=np.ascontiguousarray(mask))
 
 
 def _decode(counts: bytes, height: int, width: int) -> np.ndarray:
@@ -48,8 +27,8 @@ def _decode(counts: bytes, height: int, width: int) -> np.ndarray:
     return mask.view(np.bool_)
 
 
-def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> RunLengths:
-    """Run lengths as they stand in a JSON file, plain numbers or COCO's string.
+def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> CodedMask:
+    """Pack the run lengths of a JSON file, plain numbers or COCO's string.
 
     Raises:
         ValueError: The runs do not add up to ``height * width`` pixels, or make no sense.
@@ -66,16 +45,16 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Ru
     if not isinstance(counts, str):
         plain = {"size": [height, width], "counts": list(counts)}
         packed = coco_mask.frPyObjects(plain, height, width)["counts"]
-    return RunLengths(height, width, packed)
+    return CodedMask(height, width, packed)
 
 
 def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
     """The smallest crop that holds every pixel of a mask.
 
     Args:
-        mask: ``[H, W]`` bool, with C-contiguous rows or not.
+        mask: ``[H, W]`` bool, in any memory order.
         y: Row of the mask's first pixel in the full image.
-        x: Column of the mask's first pixel.
+        x: Column of the mask's first pixel in the full image.
 
     Returns:
         The crop (a view), or None if the mask is empty.

@@ -9,7 +9,8 @@ from make.dataset import CAR, CAT, CATEGORIES, instances_json
 from refine.categories import CategoryTable
 from refine.coco_format.instances import load_instances_json
 from refine.errors import RefineError
-from refine.ops.outlines import RunLengths, decode_runs
+from refine.ops.outlines import decode_mask
+from refine.types import CodedMask
 
 TABLE = CategoryTable.from_json(CATEGORIES, source="test")
 
@@ -37,8 +38,8 @@ def test_annotations_of_an_image(tmp_path):
     (polygon,) = car.outline
     assert polygon.tolist() == [[1, 2], [5, 2], [5, 6], [1, 6]]
     assert crowd.is_crowd
-    assert isinstance(crowd.outline, RunLengths)
-    mask = decode_runs(crowd.outline)
+    assert isinstance(crowd.outline, CodedMask)
+    mask = decode_mask(crowd.outline).mask
     assert mask.shape == (8, 12)
     assert mask.sum() == mask[0:2, 9:12].sum() == 6
 
@@ -76,7 +77,7 @@ def test_compressed_run_lengths(tmp_path):
     again = _load(
         tmp_path, _changed(lambda a: a[2]["segmentation"].update(counts=counts))
     ).of_image(1)[2]
-    assert decode_runs(again.outline).sum() == 6
+    assert decode_mask(again.outline).mask.sum() == 6
 
 
 def test_nothing_is_kept_as_python_objects(tmp_path):
