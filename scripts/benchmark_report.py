@@ -22,7 +22,7 @@ from refine.report.ablation import choose_dataset
 from refine.report.entries import read_entries
 from refine.report.html.report import ReportOptions, build_report
 from refine.runs.results import write_config, write_results
-from refine.viz.files import write_png
+from refine.viz.image_files import write_png
 
 SIGMAS = (0.1, 0.5, 1.0, 2.0, 2.5, 4.0, 10.0)
 

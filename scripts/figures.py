@@ -23,7 +23,7 @@ from refine.report.figure_panels import (
     find_changed_images,
     list_panels,
 )
-from refine.viz.files import write_png
+from refine.viz.image_files import write_png
 
 IS_CLOSE_UP = {"figure2": True, "figure5": False}
 

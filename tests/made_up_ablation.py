@@ -122,7 +122,7 @@ def write_sweeps(root):
 
 def draw_pictures(folder, *, image_ids, shade):
     """``pictures/`` of a run."""
-    from refine.viz.files import write_png
+    from refine.viz.image_files import write_png
 
     for image_id in image_ids:
         picture = np.full((60, 240, 3), shade, np.uint8)

@@ -9,7 +9,7 @@ from PIL import Image
 from refine.categories import CategoryTable
 from refine.coco_format.writer import PanopticWriter
 from refine.types import PanopticPrediction, Segment
-from refine.viz.files import write_png
+from refine.viz.image_files import write_png
 from refine.viz.overlay import draw_panoptic
 
 _GREY = 128

@@ -9,17 +9,18 @@ from pytorch_lightning.callbacks import Callback
 from refine.categories import CategoryTable
 from refine.training.detector_module import DetectorModule
 from refine.types import Batch
-from refine.viz.files import resize_image, write_png
-from refine.viz.overlay import draw_triptych
+from refine.viz.comparison import draw_pixel_comparison
+from refine.viz.image_files import write_png
+from refine.viz.panels import original_image
 
 
 class Pictures(Callback):
-    """Draws the first images of an evaluation (not of the validations within a training).
+    """Draws the first images of the final evaluation, but not of validations during training.
 
     Args:
-        folder: Receives one PNG an image, named after it.
+        folder: Folder of the PNGs, which are named after their images.
         categories: Names and colours.
-        count: Images to draw, on each process.
+        count: Number of images that each process draws.
     """
 
     def __init__(self, folder: Path, categories: CategoryTable, *, count: int) -> None:
@@ -29,7 +30,7 @@ class Pictures(Callback):
         self._drawn = 0
 
     def on_validation_start(self, *_: Any) -> None:
-        """Start anew."""
+        """Start counting again."""
         self._drawn = 0
 
     def on_validation_batch_end(
@@ -40,18 +41,14 @@ class Pictures(Callback):
         batch: Batch,
         *_: Any,
     ) -> None:
-        """Draw the batch's images until ``count`` is reached."""
+        """Draw the images of the batch until ``count`` is reached."""
         if not cast(DetectorModule, pl_module).is_final_evaluation:
             return
         for sample, (_, panoptic) in zip(batch.samples, outputs["outputs"], strict=True):
             if self._drawn == self.count or sample.truth is None or sample.is_padding:
                 continue
-            image = sample.image.permute(1, 2, 0).cpu().numpy()
-            picture = draw_triptych(
-                resize_image(image, sample.original_size),
-                sample.truth,
-                panoptic,
-                self.categories,
+            picture = draw_pixel_comparison(
+                original_image(sample), sample.truth, panoptic, self.categories
             )
             write_png(self.folder / f"{Path(sample.file_name).stem}.png", picture)
             self._drawn += 1

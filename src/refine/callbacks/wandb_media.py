@@ -9,17 +9,14 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from refine.callbacks.views import find_decisions, view_iterations
 from refine.callbacks.wandb_run import TABLE_KEY, WandbRun, to_pictures, to_table
 from refine.fusion.evidence import Evidence
-from refine.metrics.functional import find_segment_errors
 from refine.training.detector_module import DetectorModule
 from refine.types import Batch, PanopticPrediction, Sample
-from refine.viz.decisions import draw_decisions
-from refine.viz.files import resize_image
-from refine.viz.iterations import draw_iterations
-from refine.viz.panels import pad_to_one_size
-from refine.viz.triptych import draw_error_triptych
+from refine.viz.comparison import draw_segment_comparison
+from refine.viz.decisions import draw_decisions, find_decisions
+from refine.viz.iteration_rows import draw_iterations
+from refine.viz.panels import original_image, pad_to_one_size
 
 PANOPTIC_KEY = "pictures/panoptic"
 ITERATIONS_KEY = "pictures/iterations"
@@ -127,21 +124,9 @@ class WandbMedia(Callback):
     ) -> None:
         truth = sample.truth
         assert truth is not None
-        image, categories = _image_of(sample), module.evaluation.quality.categories
-        errors = find_segment_errors(
-            found.segment_map,
-            found.segments,
-            true_map=truth.segment_map,
-            true_segments=truth.segments,
-        )
-        self._pictures[PANOPTIC_KEY][sample.file_name] = draw_error_triptych(
-            image,
-            truth,
-            found,
-            categories,
-            wrong=errors.wrong,
-            missed=errors.missed,
-            max_side_px=self.max_side_px,
+        image, categories = original_image(sample), module.evaluation.quality.categories
+        self._pictures[PANOPTIC_KEY][sample.file_name] = draw_segment_comparison(
+            image, truth, found, categories, max_side_px=self.max_side_px
         )
         if len(self._pictures[DECISIONS_KEY]) == self.num_decisions:
             return
@@ -158,14 +143,9 @@ class WandbMedia(Callback):
             return
         traces = network.trace(batch)
         for k in wanted:
-            views = view_iterations(traces[k], module.pipeline.fusion.merge)
-            picture = draw_iterations(_image_of(batch.samples[k]), views, categories)
-            self._pictures[ITERATIONS_KEY][batch.samples[k].file_name] = picture
-
-
-def _image_of(sample: Sample) -> np.ndarray:
-    """``[H, W, 3]`` uint8 RGB at original size."""
-    return resize_image(sample.image.permute(1, 2, 0).cpu().numpy(), sample.original_size)
+            sample, merge = batch.samples[k], module.pipeline.fusion.merge
+            picture = draw_iterations(original_image(sample), traces[k], categories, merge)
+            self._pictures[ITERATIONS_KEY][sample.file_name] = picture
 
 
 def _find_logger(trainer: pl.Trainer) -> WandbRun | None:

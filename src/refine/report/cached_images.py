@@ -19,9 +19,8 @@ from refine.prediction_cache.reader import PredictionReader
 from refine.report.entries import Entry
 from refine.report.images import ImageSource
 from refine.types import GroundTruth, PanopticPrediction
-from refine.viz.files import resize_image
-from refine.viz.overlay import Panoptic, draw_panoptic
-from refine.viz.panels import enlarge_image, enlarge_map, find_enlargement
+from refine.viz.overlay import Panoptic, draw_panoptic, resize_panoptic
+from refine.viz.panels import fit_size, original_image, resize_image
 
 
 class CachedImages:
@@ -66,8 +65,7 @@ class CachedImages:
 
     def read_image(self, image_id: int) -> np.ndarray:
         """``[H, W, 3]`` uint8 RGB at original size."""
-        sample = self.dataset[self._places[image_id]]
-        return resize_image(sample.image.permute(1, 2, 0).numpy(), sample.original_size)
+        return original_image(self.dataset[self._places[image_id]])
 
     def open_evidence(self, image_id: int) -> Evidence:
         """The prediction of an image."""
@@ -98,9 +96,10 @@ class CachedImages:
 
     def draw(self, image: np.ndarray, panoptic: Panoptic) -> np.ndarray:
         """Its overlay, small images enlarged so that the names can be read."""
-        factor = find_enlargement(*image.shape[:2])
-        large = replace(panoptic, segment_map=enlarge_map(panoptic.segment_map, factor))
-        return draw_panoptic(enlarge_image(image, factor), large, self.categories)
+        size = fit_size(*image.shape[:2])
+        return draw_panoptic(
+            resize_image(image, size), resize_panoptic(panoptic, size), self.categories
+        )
 
 
 def open_pictures(

@@ -9,8 +9,9 @@ from refine.errors import RefineError
 from refine.options import FusionOptions, RelationsOptions, UnknownErasingOptions
 from refine.prediction_cache.header import CacheHeader
 from refine.report.cached_images import CachedImages
-from refine.types import GroundTruth, PanopticPrediction
-from refine.viz.panels import WHITE, add_caption, enlarge_image, find_enlargement, join_panels
+from refine.types import PanopticPrediction
+from refine.viz.overlay import crop_panoptic
+from refine.viz.panels import WHITE, add_caption, fit_size, join_panels, resize_image
 
 NOT_AVAILABLE = "not available"
 
@@ -118,13 +119,13 @@ def draw_figure(
     there = [prediction for prediction in fused.values() if prediction is not None]
     window = _find_window(there) if is_close_up else (slice(None), slice(None))
     captions = dict(zip(panels, caption_panels(panels), strict=True))
-    plain = enlarge_image(image[window], find_enlargement(*image[window].shape[:2]))
+    plain = resize_image(image[window], fit_size(*image[window].shape[:2]))
     parts = [add_caption(plain, {"image": WHITE})]
     for name, panoptic in {"ground truth": truth, **fused}.items():
         drawn = (
             np.full_like(plain, _GREY)
             if panoptic is None
-            else images.draw(image[window], _crop(panoptic, window))
+            else images.draw(image[window], crop_panoptic(panoptic, window))
         )
         parts.append(add_caption(drawn, {captions.get(name, name): WHITE}))
     return join_panels(parts, axis=1)
@@ -134,15 +135,6 @@ def caption_panels(panels: Mapping[str, FusionOptions | None]) -> Iterator[str]:
     """Names of the panels, with a word on those that cannot be had."""
     for name, fusion in panels.items():
         yield name if fusion is not None else f"{name} ({NOT_AVAILABLE})"
-
-
-def _crop(
-    panoptic: GroundTruth | PanopticPrediction, window: tuple[slice, slice]
-) -> GroundTruth | PanopticPrediction:
-    segment_map = panoptic.segment_map[window]
-    ids = set(np.unique(segment_map).tolist())
-    segments = tuple(s for s in panoptic.segments if s.id in ids)
-    return replace(panoptic, segment_map=segment_map, segments=segments)
 
 
 def _find_window(predictions: list[PanopticPrediction]) -> tuple[slice, slice]:

@@ -1,1 +1,1 @@
-"""Pictures: arrays in, arrays out."""
+"""Drawing: arrays in, ``[H, W, 3]`` uint8 RGB out."""

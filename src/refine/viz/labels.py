@@ -1,10 +1,14 @@
-"""Words on pictures that do not pile up."""
+"""Names of segments, written on pictures without piling up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from refine.categories import CategoryTable
+from refine.types import GroundTruth, PanopticPrediction, Segment
 
 _GRID = 64
 _PADDING_PX = 2
@@ -13,13 +17,13 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A text and where its middle should be.
+    """A text and the place of its middle.
 
     Attributes:
         text: One line.
-        y: Row.
-        x: Column.
-        area: Pixels of the segment that it names; a label larger than that is left out.
+        y: Row in pixels.
+        x: Column in pixels.
+        area: Pixels of the named segment; a label larger than that is left out.
     """
 
     text: str
@@ -28,49 +32,59 @@ class Label:
     area: int
 
 
+def segment_labels(
+    panoptic: GroundTruth | PanopticPrediction, categories: CategoryTable
+) -> list[Label]:
+    """One label per visible segment, by descending area: its category, and a score below 1."""
+    labels = []
+    for segment in panoptic.segments:
+        mask = panoptic.segment_map == segment.id
+        if area := int(np.count_nonzero(mask)):
+            y, x = find_inner_point(mask)
+            labels.append(Label(_describe(segment, categories), y=y, x=x, area=area))
+    return sorted(labels, key=lambda label: -label.area)
+
+
 def find_inner_point(mask: np.ndarray) -> tuple[int, int]:
     """Row and column of a pixel deep inside a mask, for its label.
 
-    The mask is thinned out to a grid of at most 64 cells a side and eroded until the next step
-    would leave nothing.
-
     Args:
-        mask: ``[H, W]`` bool with at least one pixel.
+        mask: ``[H, W]`` bool with at least one pixel. It is sampled on a grid of at most 64 cells
+            per side.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
     crop = mask[top : rows[-1] + 1, left : columns[-1] + 1]
     step = -(-max(crop.shape) // _GRID)
-    core = crop[step // 2 :: step, step // 2 :: step]
-    if not core.any():
-        step, core = 1, crop
-    while (eroded := _erode(core)).any():
-        core = eroded
-    cells = np.argwhere(core)
+    grid = crop[step // 2 :: step, step // 2 :: step]
+    if not grid.any():
+        step, grid = 1, crop
+    depth = ndimage.distance_transform_cdt(np.pad(grid, 1), "taxicab")[1:-1, 1:-1]
+    cells = np.argwhere(depth == depth.max())
     nearest = np.abs(cells - cells.mean(axis=0)).sum(axis=1).argmin()
     row, column = (cells[nearest] * step + step // 2).tolist()
     return top + row, left + column
 
 
 def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Write labels in white on dark boxes; earlier ones go first.
+    """Write labels in white on dark boxes.
 
-    A label that would cover another moves up or down by a line or two, else it is left out; so is
-    one larger than its segment.
+    A label that would cover an earlier one moves up or down by a line or two, or is left out.
 
     Args:
         image: ``[H, W, 3]`` uint8.
-        labels: In the order of their importance.
+        labels: The most important ones first.
 
     Returns:
         A new ``[H, W, 3]`` uint8.
     """
     canvas = Image.fromarray(image)
-    font = ImageFont.load_default(size=_font_size(image))
+    font = ImageFont.load_default(size=int(np.clip(min(image.shape[:2]) / 36, 11, 24)))
     draw = ImageDraw.Draw(canvas, "RGBA")
     placed: list[Box] = []
     for label in labels:
-        extent = draw.textbbox((0, 0), label.text, font=font)
+        left, top, right, bottom = draw.textbbox((0, 0), label.text, font=font)
+        extent = int(bottom - top) + 2 * _PADDING_PX, int(right - left) + 2 * _PADDING_PX
         box = _find_place(label, extent, image.shape[:2], placed)
         if box is None:
             continue
@@ -81,26 +95,17 @@ def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return np.array(canvas)
 
 
-def _erode(mask: np.ndarray) -> np.ndarray:
-    padded = np.pad(mask, 1)
-    vertical = padded[2:, 1:-1] & padded[:-2, 1:-1]
-    horizontal = padded[1:-1, 2:] & padded[1:-1, :-2]
-    eroded: np.ndarray = mask & vertical & horizontal
-    return eroded
-
-
-def _font_size(image: np.ndarray) -> int:
-    return int(np.clip(min(image.shape[:2]) / 36, 11, 24))
+def _describe(segment: Segment, categories: CategoryTable) -> str:
+    name = categories[segment.category].name
+    if segment.is_crowd:
+        return f"{name} (crowd)"
+    return f"{name} {segment.score:.2f}" if segment.score < 1 else name
 
 
 def _find_place(
-    label: Label,
-    extent: tuple[float, float, float, float],
-    size: tuple[int, int],
-    placed: list[Box],
+    label: Label, extent: tuple[int, int], size: tuple[int, int], placed: Sequence[Box]
 ) -> Box | None:
-    width = int(extent[2] - extent[0]) + 2 * _PADDING_PX
-    height = int(extent[3] - extent[1]) + 2 * _PADDING_PX
+    height, width = extent
     if height > size[0] or width > size[1] or height * width > label.area:
         return None
     left = int(np.clip(label.x - width // 2, 0, size[1] - width))
@@ -114,5 +119,4 @@ def _find_place(
 
 
 def _overlap(one: Box, other: Box) -> bool:
-    across = one[0] <= other[2] and other[0] <= one[2]
-    return across and one[1] <= other[3] and other[1] <= one[3]
+    return all(one[k] <= other[k + 2] and other[k] <= one[k + 2] for k in (0, 1))

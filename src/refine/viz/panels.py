@@ -1,26 +1,27 @@
-"""Panels of a picture: enlarged to a readable size, captioned, side by side."""
+"""Panels of a picture: resized, blended, captioned, joined; images are ``[H, W, 3]`` uint8 RGB."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from refine.types import Sample
 from refine.viz.palette import Color
 
 WHITE: Color = (255, 255, 255)
 _CAPTION_PX = 24
 _GAP_PX = 4
-_MIN_PANEL_PX = 384
-_MAX_PANEL_PX = 4096
+_MIN_WIDTH_PX = 384
+_MAX_SIDE_PX = 4096  # a sliver of an image must not become a picture of gigabytes
 
 
 def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> np.ndarray:
-    """Mix two pictures.
+    """Mix two pictures of any dtype, with values in 0..255.
 
     Args:
-        below: ``[..., 3]`` of any dtype, in 0..255.
+        below: ``[..., 3]``.
         above: Broadcasts with ``below``.
-        opacity: Of ``above``, in [0, 1]; one, or one a pixel (``[..., 1]``).
+        opacity: Weight of ``above`` in [0, 1]; one number, or one per pixel (``[..., 1]``).
 
     Returns:
         uint8.
@@ -29,50 +30,51 @@ def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> 
     return mixed.astype(np.uint8)
 
 
-def find_enlargement(height: int, width: int) -> int:
-    """The whole number that makes a panel at least 384 pixels wide."""
-    wanted = -(-_MIN_PANEL_PX // width)
-    # a sliver of an image must not become a picture of gigabytes
-    return max(1, min(wanted, _MAX_PANEL_PX // height))
+def fit_size(height: int, width: int, *, max_side_px: int = _MAX_SIDE_PX) -> tuple[int, int]:
+    """Height and width at which a panel can be read.
 
-
-def enlarge_image(image: np.ndarray, factor: int) -> np.ndarray:
-    """A ``[H, W, 3]`` uint8 picture ``factor`` times as large; smooth."""
-    height, width = image.shape[:2]
-    size = (width * factor, height * factor)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def enlarge_map(pixels: np.ndarray, factor: int) -> np.ndarray:
-    """``[H, W, ...]`` ``factor`` times as large; every pixel becomes a block."""
-    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def find_fit(height: int, width: int, *, max_side_px: int) -> tuple[int, int]:
-    """Height and width at which a panel is readable and no side longer than ``max_side_px``.
-
-    Small panels are enlarged by a whole number as by :func:`find_enlargement`, large ones shrink.
+    Narrow panels are enlarged by a whole number, up to a width of at least 384 pixels; panels with
+    a side longer than ``max_side_px`` shrink.
     """
     longest = max(height, width)
     if longest <= max_side_px:
-        factor = min(find_enlargement(height, width), max_side_px // longest)
+        factor = min(-(-_MIN_WIDTH_PX // width), max_side_px // longest)
         return height * factor, width * factor
     scale = max_side_px / longest
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize an image to ``(height, width)``; bicubic."""
+    if image.shape[:2] == size:
+        return image
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
+
+
+def original_image(sample: Sample) -> np.ndarray:
+    """The image of a sample at original size."""
+    return resize_image(sample.image.permute(1, 2, 0).cpu().numpy(), sample.original_size)
+
+
 def resize_map(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``[H, W]`` map of ids at another ``(height, width)``: the id below each new centre."""
+    """Resize a ``[H, W]`` map of ids to ``(height, width)``: the id below each new pixel centre."""
     rows, columns = (
         ((np.arange(new) + 0.5) * (old / new)).astype(int)
-        for old, new in zip(pixels.shape[:2], size, strict=True)
+        for old, new in zip(pixels.shape, size, strict=True)
     )
     resized: np.ndarray = pixels[rows][:, columns]
     return resized
 
 
+def to_grey(image: np.ndarray, brightness: float = 1.0) -> np.ndarray:
+    """An image without its colours, its values scaled by ``brightness`` in [0, 1]."""
+    grey: np.ndarray = (image.mean(axis=2, keepdims=True) * brightness).astype(np.uint8)
+    return grey.repeat(3, axis=2)
+
+
 def add_caption(panel: np.ndarray, words: Mapping[str, Color]) -> np.ndarray:
-    """The ``[H, W, 3]`` panel below a dark band with words in their colours."""
+    """Put a dark band above a panel, with words in their colours."""
     band = Image.new("RGB", (panel.shape[1], _CAPTION_PX))
     draw, font = ImageDraw.Draw(band), ImageFont.load_default(size=14)
     x = 6.0
@@ -83,15 +85,15 @@ def add_caption(panel: np.ndarray, words: Mapping[str, Color]) -> np.ndarray:
 
 
 def join_panels(panels: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
-    """Panels with a dark gap between them: ``axis`` 0 one below the other, 1 side by side."""
+    """Join panels with a dark gap: one below the other (``axis=0``) or side by side (1)."""
     gap_shape = list(panels[0].shape)
     gap_shape[axis] = _GAP_PX
     parts = [part for panel in panels for part in (np.zeros(gap_shape, np.uint8), panel)]
     return np.concatenate(parts[1:], axis=axis)
 
 
-def pad_to_one_size(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """``[H, W, 3]`` pictures, each with dark margins right and below up to the largest of them."""
-    height, width = (max(p.shape[axis] for p in pictures) for axis in (0, 1))
-    margins = [((0, height - p.shape[0]), (0, width - p.shape[1]), (0, 0)) for p in pictures]
-    return [np.pad(p, margin) for p, margin in zip(pictures, margins, strict=True)]
+def pad_to_one_size(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Pad images with black, right and below, to the largest height and width among them."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    margins = [((0, height - i.shape[0]), (0, width - i.shape[1]), (0, 0)) for i in images]
+    return [np.pad(image, margin) for image, margin in zip(images, margins, strict=True)]

@@ -114,10 +114,7 @@ def test_an_epoch_is_drawn_once_and_the_end_of_the_run_in_any_case(trainer):
 
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_iterations_are_drawn_of_a_network_that_has_them(trainer, monkeypatch, iterations):
-    monkeypatch.setattr(wandb_media, "view_iterations", lambda traces, options: traces)
-    monkeypatch.setattr(
-        wandb_media, "draw_iterations", lambda image, views, categories: np.zeros((2, 2, 3))
-    )
+    monkeypatch.setattr(wandb_media, "draw_iterations", lambda *_: np.zeros((2, 2, 3)))
     media, module = WandbMedia(num_iterations=3), Module(iterations)
     logged = validate(media, trainer, module, [sample(1), sample(2)], [sample(3), sample(4)])
     expected = ["1.jpg", "2.jpg", "3.jpg"] if iterations else None

@@ -1,42 +1,92 @@
-"""Pairs are drawn as they were stacked."""
-
-from dataclasses import dataclass
+"""Pairs are listed as the fusion decides them, and drawn as they were stacked."""
 
 import numpy as np
 import pytest
+import torch
 
-from refine.categories import Category, CategoryTable
-from refine.types import GroundTruth, MaskCrop, Segment
-from refine.viz.decisions import Decision, draw_decisions
+from make.pictures import BLUE, CAT, CATEGORIES, DOG, grey_image, rectangles, truth
+from refine.fusion.evidence import Evidence
+from refine.fusion.merge import Instance
+from refine.options import FusionOptions, RelationsOptions
+from refine.types import MaskCrop, PairOcclusions
+from refine.viz.decisions import Decision, draw_decisions, find_decisions
 
-RED, BLUE = (255, 0, 0), (0, 0, 255)
-CATEGORIES = CategoryTable(
+SIZE = (64, 96)
+LEFT, RIGHT = (0, 0, 48, 64), (32, 0, 96, 64)  # they share a third of LEFT
+NEARLY_LEFT = (0, 0, 44, 64)
+
+
+def find(*boxes, owner=None, limit=9, occlusions=None, **relations):
+    """Decisions about rectangles; in the ground truth, LEFT (1) or RIGHT (2) owns what they share.
+
+    Every box after the second is a cat.
+    """
+    labels = [CAT, DOG, CAT][: len(boxes)]
+    raw = rectangles(*boxes, size=SIZE, labels=labels, occlusions=occlusions or {})
+    segment_map = np.ones(SIZE, np.int32)
+    segment_map[:, (48 if owner == 1 else 32) :] = 2
+    true = None if owner is None else truth(segment_map, {1: CAT, 2: DOG})
+    options = FusionOptions(relations=RelationsOptions(**relations))
+    return find_decisions(Evidence(raw, num_things=2), options, true, limit=limit)
+
+
+HEAD = PairOcclusions(pairs=torch.tensor([[0, 1], [1, 0]]), probabilities=torch.tensor([0.2, 0.7]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "upper", "reason"),
     [
-        Category(dataset_id=1, name="a", is_thing=True, color=RED),
-        Category(dataset_id=2, name="b", is_thing=True, color=BLUE),
-    ]
+        ({}, CAT, "by score, scores 0.90 / 0.80"),
+        ({"occlusions": {"strong": HEAD}}, CAT, "by score, O(strong) 0.20, scores 0.90 / 0.80"),
+        (
+            {"occlusions": {"strong": HEAD}, "kind": "occlusion", "head": "strong"},
+            DOG,
+            "by occlusion, O(strong) 0.70, scores 0.80 / 0.90",
+        ),
+        (
+            {"kind": "shr", "shr_box_frac": 0.9},
+            CAT,
+            "by score (shr abstains), scores 0.90 / 0.80",
+        ),
+    ],
+    ids=["score", "a head that is not asked", "a head", "no opinion"],
 )
-SIZE = (100, 200)
+def test_a_decision_and_its_reason(settings, upper, reason):
+    (decision,) = find(LEFT, RIGHT, **settings)
+    assert (decision.upper.label, decision.reason) == (upper, reason)
+    assert decision.is_right is None
 
 
-@dataclass
-class Drawn:
-    crop: MaskCrop
-    label: int
-    score: float = 0.9
+@pytest.mark.parametrize(("owner", "is_right"), [(1, True), (2, False)])
+def test_decisions_are_judged_by_the_ground_truth(owner, is_right):
+    (decision,) = find(LEFT, RIGHT, owner=owner)
+    assert decision.is_right is is_right
 
 
-def drawn(x, label, *, width=60):
-    return Drawn(MaskCrop(20, x, np.ones((60, width), bool)), label)
+def test_the_largest_common_areas_come_first():
+    found = find(LEFT, RIGHT, NEARLY_LEFT, overlap_thresh=0.1)
+    assert [{d.upper.index, d.lower.index} for d in found] == [{0, 2}, {0, 1}, {1, 2}]
+    assert len(find(LEFT, RIGHT, NEARLY_LEFT, limit=1)) == 1
 
 
-def decide(upper, lower, is_right=None):
-    return Decision(upper=upper, lower=lower, reason="by score", is_right=is_right)
+@pytest.mark.parametrize("boxes", [(), (LEFT,), (LEFT, (60, 0, 90, 20))], ids=len)
+def test_nothing_overlaps(boxes):
+    assert find(*boxes, owner=1) == []
 
 
-def picture_of(*decisions, truth=None):
-    image = np.full((*SIZE, 3), 128, np.uint8)
-    return draw_decisions(image, decisions, CATEGORIES, truth=truth)
+def instance(x, label=CAT, *, y=20, size=(60, 60)):
+    return Instance(MaskCrop(y, x, np.ones(size, bool)), label, 0.9)
+
+
+def draw(*pairs, is_right=None, **kwargs):
+    decisions = [
+        Decision(upper=upper, lower=lower, reason="by score", is_right=is_right)
+        for upper, lower in pairs
+    ]
+    return draw_decisions(grey_image((100, 200)), decisions, CATEGORIES, **kwargs)
+
+
+PAIR = instance(50, CAT), instance(80, DOG)
 
 
 def middle(picture):
@@ -47,49 +97,41 @@ def middle(picture):
 
 
 def test_the_upper_instance_covers_the_common_pixels():
-    red, blue = drawn(50, 0), drawn(80, 1)
-    over, under = middle(picture_of(decide(red, blue))), middle(picture_of(decide(blue, red)))
+    over, under = middle(draw(PAIR)), middle(draw(PAIR[::-1]))
     assert over[0] > over[2] + 100
     assert under[2] > under[0] + 100
 
 
 def test_the_hidden_outline_of_the_lower_instance_is_seen():
-    picture = picture_of(decide(drawn(50, 0), drawn(80, 1)))
-    assert (picture[48:, :256] == BLUE).all(axis=-1).sum() > 50
+    assert (draw(PAIR)[48:, :256] == BLUE).all(axis=-1).sum() > 50
 
 
-def test_a_row_a_decision_with_the_truth_beside_it():
-    truth = GroundTruth(
-        segment_map=np.ones(SIZE, np.int32),
-        segments=(Segment(id=1, category=0, is_thing=True, area=1),),
-    )
-    pair = decide(drawn(50, 0), drawn(80, 1), is_right=True)
-    one, two = picture_of(pair), picture_of(pair, pair)
+def test_one_row_per_decision_with_the_truth_beside_it():
+    one, two = draw(PAIR), draw(PAIR, PAIR)
     assert one.shape[1] == 256
     assert two.shape[0] == 2 * one.shape[0] + 4
-    assert picture_of(pair, truth=truth).shape == (one.shape[0], 2 * 256 + 4, 3)
+    true = truth(np.ones((100, 200)), {1: CAT})
+    assert draw(PAIR, truth=true).shape == (one.shape[0], 2 * 256 + 4, 3)
 
 
-def test_the_verdict_is_written_in_its_colour():
-    pair = drawn(50, 0), drawn(80, 1)
-    green = picture_of(decide(*pair, is_right=True))[24:48].astype(int)
-    red = picture_of(decide(*pair, is_right=False))[24:48].astype(int)
-    grey = picture_of(decide(*pair))[24:48].astype(int)
-    assert (green[..., 1] - green[..., 0]).max() > 80
-    assert (red[..., 0] - red[..., 1]).max() > 80
-    assert np.ptp(grey, axis=-1).max() == 0
+@pytest.mark.parametrize(("is_right", "channel"), [(True, 1), (False, 0), (None, None)])
+def test_the_verdict_is_written_in_its_colour(is_right, channel):
+    words = draw(PAIR, is_right=is_right)[24:48].astype(int)
+    if channel is None:
+        assert np.ptp(words, axis=-1).max() == 0
+    else:
+        assert (words[..., channel] - words[..., 1 - channel]).max() > 80
 
 
-@pytest.mark.parametrize("place", [(0, 0, 1, 1), (99, 199, 1, 1), (0, 0, *SIZE)], ids=str)
+@pytest.mark.parametrize("place", [(0, 0, 1, 1), (99, 199, 1, 1), (0, 0, 100, 200)], ids=str)
 def test_instances_of_one_pixel_at_the_border_and_as_large_as_the_image(place):
     y, x, height, width = place
-    one = Drawn(MaskCrop(y, x, np.ones((height, width), bool)), 0)
-    assert picture_of(decide(one, one)).shape[1] == 256
+    one = instance(x, y=y, size=(height, width))
+    assert draw((one, one)).shape[1] == 256
 
 
 def test_nothing_to_draw_and_a_truth_of_another_size_are_refused():
     with pytest.raises(ValueError, match="no decisions"):
-        picture_of()
-    small = GroundTruth(segment_map=np.ones((2, 2), np.int32), segments=())
-    with pytest.raises(ValueError, match=r"\(2, 2\)"):
-        picture_of(decide(drawn(0, 0), drawn(1, 1)), truth=small)
+        draw()
+    with pytest.raises(ValueError, match=r"\(2, 2, 3\)"):
+        draw(PAIR, truth=truth(np.ones((2, 2)), {}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refine.report.html.elements import paragraph
 from refine.report.images import ImageChange, ImageSource
-from refine.viz.thumbnails import encode_jpeg, read_picture
+from refine.viz.image_files import encode_jpeg, read_image
 
 MAX_BYTES = 12_000_000
 """Of all pictures of a page, encoded."""
@@ -46,7 +46,7 @@ def read_from_folders(folders: dict[str, Path]) -> tuple[ImageSource, set[int]]:
     paths = {caption: dict(_list_pictures(folder)) for caption, folder in folders.items()}
     common = set.intersection(*(set(p) for p in paths.values())) if paths else set()
     return (
-        lambda image_id: {c: read_picture(p[image_id]) for c, p in paths.items()},
+        lambda image_id: {c: read_image(p[image_id]) for c, p in paths.items()},
         common,
     )
 

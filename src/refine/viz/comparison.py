@@ -1,0 +1,210 @@
+"""Prediction beside ground truth: where they differ pixel by pixel and segment by segment."""
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.metrics.functional import find_segment_errors
+from refine.types import GroundTruth, PanopticPrediction
+from refine.viz.labels import draw_labels, segment_labels
+from refine.viz.overlay import (
+    Panoptic,
+    draw_panoptic,
+    find_contours,
+    keep_segments,
+    require_size,
+    resize_panoptic,
+)
+from refine.viz.palette import Color
+from refine.viz.panels import (
+    WHITE,
+    add_caption,
+    blend,
+    fit_size,
+    join_panels,
+    resize_image,
+    resize_map,
+    to_grey,
+)
+
+RED: Color = (235, 64, 52)
+YELLOW: Color = (250, 200, 40)
+BLUE: Color = (70, 140, 255)
+
+RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED, NOT_JUDGED = range(5)
+"""What :func:`compare_pixels` says of a pixel."""
+
+_PIXEL_ERRORS = {
+    "wrong category": (WRONG_CATEGORY, RED),
+    "wrong instance": (WRONG_INSTANCE, YELLOW),
+    "missed": (MISSED, BLUE),
+}
+_STRIPE_PX = 8
+
+
+def draw_pixel_comparison(
+    image: np.ndarray, truth: GroundTruth, prediction: PanopticPrediction, categories: CategoryTable
+) -> np.ndarray:
+    """Image, ground truth, prediction and the errors of :func:`compare_pixels`, side by side.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 RGB at original size; resized as by :func:`fit_size`.
+        truth: Ground truth of the image.
+        prediction: Prediction of the image.
+        categories: Names and colours.
+
+    Returns:
+        ``[H', W', 3]`` uint8.
+
+    Raises:
+        ValueError: Image and segment maps differ in size.
+    """
+    _require_sizes(image, truth, prediction)
+    size = fit_size(*image.shape[:2])
+    image, errors = resize_image(image, size), compare_pixels(truth, prediction)
+    panels = [
+        add_caption(image, {"image": WHITE}),
+        *_draw_overlays(image, truth, prediction, categories),
+        add_caption(
+            _draw_pixel_errors(image, resize_map(errors, size)),
+            {words: color for words, (_, color) in _PIXEL_ERRORS.items()},
+        ),
+    ]
+    return join_panels(panels, axis=1)
+
+
+def draw_segment_comparison(
+    image: np.ndarray,
+    truth: GroundTruth,
+    prediction: PanopticPrediction,
+    categories: CategoryTable,
+    *,
+    max_side_px: int = 640,
+) -> np.ndarray:
+    """Ground truth, prediction and the segments that cost panoptic quality, side by side.
+
+    The last panel shows false positives in red and missed segments in blue, both in stripes where
+    they overlap, and the rest in grey.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 RGB at original size.
+        truth: Ground truth of the image.
+        prediction: Prediction of the image.
+        categories: Names and colours.
+        max_side_px: Longest side of a panel.
+
+    Returns:
+        ``[H', W', 3]`` uint8.
+
+    Raises:
+        ValueError: Image and segment maps differ in size.
+    """
+    _require_sizes(image, truth, prediction)
+    errors = find_segment_errors(
+        prediction.segment_map,
+        prediction.segments,
+        true_map=truth.segment_map,
+        true_segments=truth.segments,
+    )
+    image = resize_image(image, fit_size(*image.shape[:2], max_side_px=max_side_px))
+    wrong, missed = (
+        keep_segments(resize_panoptic(panoptic, image.shape[:2]), ids)
+        for panoptic, ids in ((prediction, errors.wrong), (truth, errors.missed))
+    )
+    captions = {f"false positives: {len(errors.wrong)}": RED, f"missed: {len(errors.missed)}": BLUE}
+    panels = [
+        *_draw_overlays(image, truth, prediction, categories),
+        add_caption(_draw_segment_errors(image, wrong, missed, categories), captions),
+    ]
+    return join_panels(panels, axis=1)
+
+
+def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.ndarray:
+    """Where a prediction disagrees with the ground truth, pixel by pixel.
+
+    Unlike PQ this does not ask whether two segments overlap enough. A true and a predicted instance
+    belong together if each is the other's largest overlap within their category; a pixel of the
+    right category is of the wrong instance if its two segments do not belong together. On a crowd
+    the category is enough.
+
+    Args:
+        truth: Ground truth.
+        prediction: Prediction of the same size.
+
+    Returns:
+        ``[H, W]`` uint8: RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED (predicted void) or
+        NOT_JUDGED (true void).
+    """
+    true_categories, pred_categories = _category_map(truth), _category_map(prediction)
+    errors = np.full(true_categories.shape, WRONG_CATEGORY, np.uint8)
+    errors[pred_categories < 0] = MISSED
+    same = true_categories == pred_categories
+    errors[same] = np.where(_belong_together(truth, prediction, same), RIGHT, WRONG_INSTANCE)
+    errors[true_categories < 0] = NOT_JUDGED
+    return errors
+
+
+def _belong_together(
+    truth: GroundTruth, prediction: PanopticPrediction, where: np.ndarray
+) -> np.ndarray:
+    """``[n]`` bool for the n pixels of ``where``, whose two segments have the same category."""
+    pairs = np.stack([truth.segment_map[where], prediction.segment_map[where]], axis=1)
+    pairs, index, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    best_of_true: dict[int, int] = {}
+    best_of_pred: dict[int, int] = {}
+    for true_id, pred_id in pairs[np.argsort(-counts, kind="stable")].tolist():
+        best_of_true.setdefault(true_id, pred_id)
+        best_of_pred.setdefault(pred_id, true_id)
+    crowds = {s.id for s in truth.segments if s.is_crowd}
+    together = [
+        a in crowds or (best_of_true[a] == b and best_of_pred[b] == a) for a, b in pairs.tolist()
+    ]
+    return np.array(together, bool)[index.ravel()]
+
+
+def _category_map(panoptic: Panoptic) -> np.ndarray:
+    """``[H, W]`` contiguous category, -1 for void."""
+    ids, index = np.unique(panoptic.segment_map, return_inverse=True)
+    category_of = {s.id: s.category for s in panoptic.segments}
+    table = np.array([category_of.get(k, -1) for k in ids.tolist()])
+    return table[index.reshape(panoptic.segment_map.shape)]
+
+
+def _require_sizes(image: np.ndarray, *panoptics: Panoptic) -> None:
+    for panoptic in panoptics:
+        require_size(panoptic, image)
+
+
+def _draw_overlays(
+    image: np.ndarray, truth: GroundTruth, prediction: PanopticPrediction, categories: CategoryTable
+) -> list[np.ndarray]:
+    """Captioned panels of ground truth and prediction at the size of the image."""
+    panels: dict[str, Panoptic] = {"ground truth": truth, "prediction": prediction}
+    return [
+        add_caption(
+            draw_panoptic(image, resize_panoptic(panoptic, image.shape[:2]), categories),
+            {name: WHITE},
+        )
+        for name, panoptic in panels.items()
+    ]
+
+
+def _draw_pixel_errors(image: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    drawn = np.where((errors == NOT_JUDGED)[..., None], to_grey(image, 0.3), to_grey(image, 0.75))
+    for kind, color in _PIXEL_ERRORS.values():
+        drawn[errors == kind] = blend(drawn[errors == kind], np.array(color), 0.65)
+    return drawn
+
+
+def _draw_segment_errors(
+    image: np.ndarray, wrong: Panoptic, missed: Panoptic, categories: CategoryTable
+) -> np.ndarray:
+    is_wrong, is_missed = wrong.segment_map > 0, missed.segment_map > 0
+    rows, columns = np.indices(image.shape[:2])
+    is_red = is_wrong & (~is_missed | ((rows + columns) // _STRIPE_PX % 2 == 0))
+    drawn = to_grey(image, 0.6)
+    for mask, color in ((is_red, RED), (is_missed & ~is_red, BLUE)):
+        drawn[mask] = blend(drawn[mask], np.array(color), 0.6)
+    for panoptic, color in ((missed, BLUE), (wrong, RED)):
+        drawn[find_contours(panoptic.segment_map)] = color
+    labels = [label for p in (wrong, missed) for label in segment_labels(p, categories)]
+    return draw_labels(drawn, sorted(labels, key=lambda label: -label.area))

@@ -1,0 +1,136 @@
+"""How IBPP's two branches come to agree on one image: one row of panels per iteration."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.fusion.evidence import paste_instances
+from refine.fusion.merge import Instance
+from refine.fusion.semantic import semantic_map
+from refine.options import MergeOptions
+from refine.types import IGNORE_INDEX, STRIDE, IterationTrace, PanopticPrediction, Segment
+from refine.viz.overlay import draw_panoptic, resize_panoptic, stack_instances
+from refine.viz.palette import Color
+from refine.viz.panels import (
+    WHITE,
+    add_caption,
+    blend,
+    fit_size,
+    join_panels,
+    resize_image,
+    resize_map,
+    to_grey,
+)
+
+_BARE_THING: Color = (250, 200, 40)
+_COVERED_STUFF: Color = (70, 140, 255)
+_DISPUTE_WORDS: dict[str, Color] = {"bare thing": _BARE_THING, "covered stuff": _COVERED_STUFF}
+
+
+def draw_iterations(
+    image: np.ndarray,
+    traces: Sequence[IterationTrace],
+    categories: CategoryTable,
+    options: MergeOptions,
+) -> np.ndarray:
+    """Canvas, semantic map, instances and their dispute, one row per iteration.
+
+    The image is grey, so every colour comes from the network. The canvas shows the strongest
+    category of each cell, as opaque as its value. The last panel shows where the two branches
+    contradict each other: "bare thing" is semantically a thing without an instance, "covered stuff"
+    is semantically stuff below one. Iteration 0 has no instances; its map is compared with those of
+    iteration 1, which have read it.
+
+    Args:
+        image: ``[H, W, 3]`` uint8 RGB at original size; small images are enlarged.
+        traces: At least one, in order of iteration, on any device.
+        categories: Names and colours.
+        options: ``score_thresh`` and ``mask_thresh`` select the instances to draw.
+
+    Returns:
+        ``[H', W', 3]`` uint8.
+
+    Raises:
+        ValueError: No iterations, or a prediction of another size than the image.
+    """
+    if not traces:
+        raise ValueError("no iterations to draw")
+    grey = resize_image(to_grey(image), fit_size(*image.shape[:2]))
+    pasted = [paste_instances(trace.raw, options) for trace in traces]
+    rows = []
+    for k, trace in enumerate(traces):
+        if trace.raw.original_size != image.shape[:2]:
+            sizes = f"{trace.raw.original_size}: expected {image.shape[:2]}"
+            raise ValueError(f"prediction of original size {sizes}, the size of the image")
+        rival = 1 if k == 0 and len(traces) > 1 else k
+        rows.append(_draw_row(grey, trace, pasted[k], categories, dispute_with=pasted[rival]))
+    return join_panels(rows, axis=0)
+
+
+def _draw_row(
+    grey: np.ndarray,
+    trace: IterationTrace,
+    instances: Sequence[Instance],
+    categories: CategoryTable,
+    *,
+    dispute_with: Sequence[Instance],
+) -> np.ndarray:
+    raw, size = trace.raw, grey.shape[:2]
+    semantic = semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
+    dispute = _find_dispute(semantic, dispute_with, num_things=categories.num_things)
+    stacked = stack_instances(instances, raw.original_size)
+    panels = [
+        _draw_canvas(grey, trace, categories),
+        draw_panoptic(grey, resize_panoptic(_as_segments(semantic, categories), size), categories),
+        draw_panoptic(grey, resize_panoptic(stacked, size), categories),
+        _draw_dispute(grey, resize_map(dispute, size)),
+    ]
+    against = "" if dispute_with is instances else f" against iteration {trace.iteration + 1}"
+    captions: list[dict[str, Color]] = [
+        {f"iteration {trace.iteration}: canvas": WHITE},
+        {"semantic map": WHITE},
+        {f"instances: {len(stacked.segments)}": WHITE},
+        _DISPUTE_WORDS | {f"{np.mean(dispute > 0):.1%}{against}": WHITE},
+    ]
+    return join_panels(list(map(add_caption, panels, captions)), axis=1)
+
+
+def _draw_canvas(grey: np.ndarray, trace: IterationTrace, categories: CategoryTable) -> np.ndarray:
+    """The canvas without its padding, each cell enlarged to the pixels that it stands for."""
+    rows, columns = (
+        ((np.arange(pixels) + 0.5) * (network / pixels / STRIDE)).astype(int)
+        for pixels, network in zip(grey.shape[:2], trace.raw.image_size, strict=True)
+    )
+    canvas = trace.canvas.float().cpu().numpy()
+    nothing = np.zeros((1, *canvas.shape[1:]), canvas.dtype)  # a dataset may have no things
+    canvas = np.concatenate([nothing, canvas])
+    colors = np.array([(0, 0, 0)] + [c.color for c in categories.categories])
+    best = canvas.argmax(axis=0)[rows][:, columns]
+    value = canvas.max(axis=0)[rows][:, columns]
+    return blend(grey * 0.25, colors[best], value[..., None])
+
+
+def _as_segments(semantic: np.ndarray, categories: CategoryTable) -> PanopticPrediction:
+    """One segment per category, so that it is drawn in the category's own colour."""
+    segment_map = np.where(semantic == IGNORE_INDEX, 0, semantic.astype(np.int32) + 1)
+    segments = tuple(
+        Segment(id=k, category=k - 1, is_thing=categories[k - 1].is_thing, area=area)
+        for k, area in enumerate(np.bincount(segment_map.ravel()).tolist())
+        if k and area
+    )
+    return PanopticPrediction(segment_map=segment_map, segments=segments)
+
+
+def _find_dispute(
+    semantic: np.ndarray, instances: Sequence[Instance], *, num_things: int
+) -> np.ndarray:
+    """``[H, W]`` uint8: 0 none, 1 bare thing, 2 covered stuff."""
+    covered = stack_instances(instances, semantic.shape).segment_map > 0
+    thing, void = semantic < num_things, semantic == IGNORE_INDEX
+    return np.select([thing & ~covered, ~thing & ~void & covered], [1, 2]).astype(np.uint8)
+
+
+def _draw_dispute(grey: np.ndarray, dispute: np.ndarray) -> np.ndarray:
+    colors = np.array([(0, 0, 0), _BARE_THING, _COVERED_STUFF])
+    return blend(grey * 0.6, colors[dispute], 0.7 * (dispute > 0)[..., None])

@@ -1,0 +1,144 @@
+"""Prediction beside ground truth: the right size, the right colours, the right errors."""
+
+import numpy as np
+import pytest
+
+from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, prediction, truth
+from refine.viz.comparison import (
+    BLUE,
+    MISSED,
+    NOT_JUDGED,
+    RED,
+    RIGHT,
+    WRONG_CATEGORY,
+    WRONG_INSTANCE,
+    compare_pixels,
+    draw_pixel_comparison,
+    draw_segment_comparison,
+)
+
+
+@pytest.mark.parametrize(
+    ("true", "pred", "true_categories", "pred_categories", "expected"),
+    [
+        (
+            [1, 1, 2, 2, 3, 0],
+            [1, 1, 2, 0, 1, 1],
+            {1: CAT, 2: GRASS, 3: DOG},
+            {1: CAT, 2: GRASS},
+            [RIGHT, RIGHT, RIGHT, MISSED, WRONG_CATEGORY, NOT_JUDGED],
+        ),
+        (
+            [1, 1, 1, 2, 2],
+            [1] * 5,
+            {1: CAT, 2: CAT},
+            {1: CAT},
+            [RIGHT] * 3 + [WRONG_INSTANCE] * 2,
+        ),
+        (
+            [1] * 5,
+            [1, 1, 2, 2, 2],
+            {1: CAT},
+            {1: CAT, 2: CAT},
+            [WRONG_INSTANCE] * 2 + [RIGHT] * 3,
+        ),
+        # most of prediction 1 lies on the dog, but its cat is the only one there
+        ([1, 2, 2, 2], [1] * 4, {1: CAT, 2: DOG}, {1: CAT}, [RIGHT] + [WRONG_CATEGORY] * 3),
+        ([1, 1], [0, 0], {1: CAT}, {}, [MISSED] * 2),
+        ([0, 0], [1, 0], {}, {1: CAT}, [NOT_JUDGED] * 2),
+    ],
+    ids=["each kind", "two as one", "one as two", "across categories", "missed", "not judged"],
+)
+def test_pixels_that_disagree(true, pred, true_categories, pred_categories, expected):
+    got = compare_pixels(truth([true], true_categories), prediction([pred], pred_categories))
+    assert got[0].tolist() == expected
+
+
+def test_on_a_crowd_the_category_is_enough():
+    crowd = truth([[1] * 4], {1: CAT}, crowds={1})
+    got = compare_pixels(crowd, prediction([[1, 2, 2, 3]], {1: CAT, 2: CAT, 3: DOG}))
+    assert got[0].tolist() == [RIGHT] * 3 + [WRONG_CATEGORY]
+
+
+def scene(height, width):
+    """A cat on the left half, grass on the right, void below."""
+    segment_map = np.ones((height, width), np.int32)
+    segment_map[:, width // 2 :] = 2
+    segment_map[height * 7 // 8 :] = 0
+    return segment_map
+
+
+def draw_pixels(size, pred_categories=None):
+    segment_map, categories = scene(*size), {1: CAT, 2: GRASS}
+    pred = prediction(segment_map, pred_categories or categories)
+    return draw_pixel_comparison(grey_image(size), truth(segment_map, categories), pred, CATEGORIES)
+
+
+@pytest.mark.parametrize(
+    ("size", "panel"),
+    [((128, 192), (256, 384)), ((1, 1), (384, 384)), ((50, 700), (50, 700))],
+    ids=str,
+)
+def test_four_panels_of_a_readable_width(size, panel):
+    assert draw_pixels(size).shape == (panel[0] + 24, 4 * panel[1] + 3 * 4, 3)
+
+
+def test_the_last_panel_shows_wrong_pixels_and_only_those():
+    def saturated(pred_categories):
+        drawn = draw_pixels((128, 192), pred_categories)[40:, -384:].astype(int)
+        return np.ptp(drawn, axis=2) > 40
+
+    assert not saturated({1: CAT, 2: GRASS}).any()
+    wrong = saturated({1: DOG, 2: GRASS})
+    assert wrong[:100, :180].all()
+    assert not wrong[:, 200:].any()
+
+
+def draw_segments(true, pred, size, **kwargs):
+    """Two maps of categories + 1, stretched to a size."""
+    true, pred = (
+        np.kron(m, np.ones(np.floor_divide(size, np.shape(m)), int)) for m in (true, pred)
+    )
+    true, pred = (
+        make(m, {k: k - 1 for k in set(m.flat) - {0}})
+        for make, m in ((truth, true), (prediction, pred))
+    )
+    return draw_segment_comparison(grey_image(size), true, pred, CATEGORIES, **kwargs)
+
+
+def leans(pixels, color):
+    """Share of the pixels in which the colour's strongest channel is clearly the strongest."""
+    channel = int(np.argmax(color))
+    pixels = pixels.astype(int)
+    others = np.delete(pixels, channel, axis=-1).max(axis=-1)
+    return float((pixels[..., channel] > others + 40).mean())
+
+
+def test_false_positives_are_red_misses_blue_both_striped_and_the_rest_grey():
+    true, pred = [[3, 3, 3, 3, 2, 1]], [[1, 3, 3, 3, 0, 2]]
+    picture = draw_segments(true, pred, size=(200, 600))[-200:, -600:]
+    false_positive, matched, missed, both = (
+        picture[:, k * 100 + 5 : k * 100 + 95] for k in (0, 2, 4, 5)
+    )
+    assert leans(false_positive, RED) > 0.9
+    assert leans(false_positive, BLUE) == leans(missed, RED) == 0
+    assert leans(missed, BLUE) > 0.9
+    assert 0.35 < leans(both, RED) < 0.6
+    assert 0.35 < leans(both, BLUE) < 0.6
+    assert np.ptp(matched.astype(int), axis=-1).max() == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (300, 2), (700, 3), (90, 1400)], ids=str)
+@pytest.mark.parametrize("value", [0, 1], ids=["all void", "one segment"])
+def test_any_size_and_no_segments(size, value):
+    picture = draw_segments([[value]], [[1]], size, max_side_px=640)
+    assert picture.shape[0] <= 640 + 24
+    assert picture.shape[1] <= 3 * 640 + 8
+
+
+def test_maps_of_another_size_than_the_image_are_refused():
+    small, large = np.zeros((2, 2)), np.zeros((2, 3))
+    for draw in (draw_pixel_comparison, draw_segment_comparison):
+        for true, pred in ((small, large), (large, small)):
+            with pytest.raises(ValueError, match=r"expected \(2, 3, 3\)"):
+                draw(grey_image((2, 2)), truth(true, {}), prediction(pred, {}), CATEGORIES)
