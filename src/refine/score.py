@@ -13,9 +13,13 @@ import numpy as np
 from omegaconf import DictConfig
 
 from refine.categories import CategoryTable
-from refine.coco_format.annotations import PanopticAnnotations, load_panoptic_json
+from refine.coco_format.annotations import (
+    PanopticAnnotations,
+    PanopticResults,
+    load_panoptic_json,
+    load_panoptic_results,
+)
 from refine.coco_format.png import decode_segment_png
-from refine.coco_format.results import PanopticResults, load_panoptic_results
 from refine.coco_format.storage import Storage, open_storage
 from refine.config.command import run_command
 from refine.config.instantiate import to_plain

@@ -1,7 +1,6 @@
-"""COCO-panoptic JSON files in, columns out."""
+"""Panoptic JSON files: ground truth as columns, and results of anybody's making."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -10,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from refine.categories import CategoryTable
-from refine.coco_format.json_entries import Entries, entries_of, parse_json_object, read_bytes
+from refine.coco_format.json_entries import (
+    Entries,
+    entries_of,
+    offsets_of,
+    parse_json_object,
+    read_bytes,
+)
 from refine.errors import RefineError
 from refine.types import Segment
 
@@ -23,15 +28,15 @@ class PanopticAnnotations:
     """A panoptic annotation file, in the order of its ``images``.
 
     Attributes:
-        source: Name of the file, for messages.
-        sha256: Of the file's content.
-        categories: Its categories.
+        source: File name shown in error messages.
+        sha256: Hash of the file's content.
+        categories: Categories of the dataset.
         image_ids: ``[N]`` int64.
         image_names: ``[N]`` str, the image files.
         file_names: ``[N]`` str, the panoptic PNGs.
         sizes: ``[N, 2]`` int64 (height, width) of the image files.
         offsets: ``[N + 1]`` int64; image ``k`` owns segments ``offsets[k] .. offsets[k + 1] - 1``.
-        segment_ids: ``[S]`` int64 in ``1 .. 2**24 - 1``, as the PNG's pixels code them.
+        segment_ids: ``[S]`` int64 in ``1 .. 2**24 - 1``, the values of the PNG's pixels.
         segment_categories: ``[S]`` int64 contiguous ids.
         segment_areas: ``[S]`` int64 pixels, as the file states them.
         segment_crowds: ``[S]`` bool.
@@ -54,17 +59,34 @@ class PanopticAnnotations:
         return len(self.image_ids)
 
     def segments(self, k: int) -> tuple[Segment, ...]:
-        """The segments of image ``k`` (its place in this table) in the file's order."""
-        return tuple(
-            Segment(
-                id=int(self.segment_ids[s]),
-                category=int(self.segment_categories[s]),
-                is_thing=self.categories.is_thing(int(self.segment_categories[s])),
-                area=int(self.segment_areas[s]),
-                is_crowd=bool(self.segment_crowds[s]),
-            )
-            for s in range(self.offsets[k], self.offsets[k + 1])
+        """The segments of image ``k`` (its position in this table) in the file's order."""
+        rows = slice(self.offsets[k], self.offsets[k + 1])
+        columns = (
+            self.segment_ids[rows].tolist(),
+            self.segment_categories[rows].tolist(),
+            self.segment_areas[rows].tolist(),
+            self.segment_crowds[rows].tolist(),
         )
+        return tuple(
+            Segment(id=i, category=c, is_thing=self.categories.is_thing(c), area=a, is_crowd=crowd)
+            for i, c, a, crowd in zip(*columns, strict=True)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PanopticResults:
+    """A panoptic result file.
+
+    Attributes:
+        source: File name shown in error messages.
+        file_names: Image id to the name of its PNG.
+        segments: Image id to its segments in the file's order; ``id`` is the 24-bit value of the
+            PNG's pixels. Areas are 0: they are counted in the PNG.
+    """
+
+    source: str
+    file_names: dict[int, str]
+    segments: dict[int, tuple[Segment, ...]]
 
 
 def load_panoptic_json(path: Path) -> PanopticAnnotations:
@@ -80,8 +102,8 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
     """Check the content of a panoptic annotation file.
 
     Args:
-        data: The JSON, whole.
-        source: What messages call the file.
+        data: The whole JSON.
+        source: File name shown in error messages.
 
     Raises:
         RefineError: The content is malformed or contradicts itself.
@@ -92,11 +114,11 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
     images = entries_of(document, "images", source=source)
     if not images:
         raise RefineError(f"{source}: 'images' is empty; a dataset needs at least one image")
-    image_ids = images.integers("id", low=0, high=2**62)
-    _refuse_repeats(image_ids, f"{source}: 'images'")
+    image_ids = _distinct(images.integers("id"), f"{source}: 'images'")
     annotations = entries_of(document, "annotations", source=source)
     annotations = _in_image_order(annotations, image_ids, source=source)
     sizes = [images.integers(key, low=1, high=2**20) for key in ("height", "width")]
+    segments, offsets = _segment_entries(annotations, image_ids, source=source)
     return PanopticAnnotations(
         source=source,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -105,21 +127,63 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
         image_names=images.file_names("file_name"),
         file_names=annotations.file_names("file_name"),
         sizes=np.stack(sizes, axis=1),
-        **_segment_columns(annotations, image_ids, categories, source=source),
+        offsets=offsets,
+        segment_ids=_segment_ids(segments, offsets),
+        segment_categories=contiguous_categories(segments, categories),
+        segment_areas=segments.integers("area", low=1),
+        segment_crowds=segments.integers("iscrowd", high=1).astype(bool),
     )
 
 
-def _refuse_repeats(ids: np.ndarray, where: str) -> None:
-    values, counts = np.unique(ids, return_counts=True)
-    if len(values) != len(ids):
+def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResults:
+    """Read and check a result file.
+
+    Only ``annotations`` with ``image_id``, ``file_name`` and, for each of ``segments_info``, ``id``
+    and ``category_id`` are needed; the official format promises no more. An image without segments
+    is fine.
+
+    Args:
+        path: The JSON file.
+        categories: Categories of the ground truth.
+
+    Raises:
+        RefineError: The file is missing, malformed, empty, or names an unknown category.
+    """
+    source = str(path)
+    document = parse_json_object(read_bytes(path), source=source)
+    entries = entries_of(document, "annotations", source=source)
+    if not entries:
+        raise RefineError(f"{source}: 'annotations' is empty; there is nothing to score")
+    image_ids = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
+    raw, offsets = _segment_entries(entries, image_ids, source=source)
+    ids = _segment_ids(raw, offsets).tolist()
+    segments = [
+        Segment(id=i, category=c, is_thing=categories.is_thing(c), area=0)
+        for i, c in zip(ids, contiguous_categories(raw, categories).tolist(), strict=True)
+    ]
+    return PanopticResults(
+        source=source,
+        file_names=dict(
+            zip(image_ids.tolist(), entries.file_names("file_name").tolist(), strict=True)
+        ),
+        segments={
+            image_id: tuple(segments[offsets[k] : offsets[k + 1]])
+            for k, image_id in enumerate(image_ids.tolist())
+        },
+    )
+
+
+def _distinct(image_ids: np.ndarray, where: str) -> np.ndarray:
+    values, counts = np.unique(image_ids, return_counts=True)
+    if len(values) != len(image_ids):
         twice = values[counts > 1][0]
-        raise RefineError(f"{where}: image id {twice} stands there twice; keep one")
+        raise RefineError(f"{where}: image id {twice} occurs twice; keep one")
+    return image_ids
 
 
 def _in_image_order(entries: Entries, image_ids: np.ndarray, *, source: str) -> Entries:
     """One annotation for each image, in the images' order."""
-    owners = entries.integers("image_id", low=0, high=2**62)
-    _refuse_repeats(owners, f"{source}: 'annotations'")
+    owners = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
     orphans = np.setdiff1d(owners, image_ids)
     if len(orphans):
         raise RefineError(
@@ -137,40 +201,34 @@ def _in_image_order(entries: Entries, image_ids: np.ndarray, *, source: str) -> 
     return Entries(ordered, lambda k: f"{source}: annotation of image {image_ids[k]}")
 
 
-def _segment_columns(
-    annotations: Entries, image_ids: np.ndarray, categories: CategoryTable, *, source: str
-) -> dict[str, np.ndarray]:
+def _segment_entries(
+    annotations: Entries, image_ids: np.ndarray, *, source: str
+) -> tuple[Entries, np.ndarray]:
+    """The segments of all images one after another, and where those of each image start."""
     lists: list[list[Any]] = annotations.column("segments_info", list)
-    offsets = np.concatenate([[0], np.cumsum([len(segments) for segments in lists])])
-    offsets = offsets.astype(np.int64)
+    offsets = offsets_of([len(segments) for segments in lists])
 
     def describe(k: int) -> str:
         image = int(np.searchsorted(offsets, k, side="right")) - 1
         return f"{source}: image {image_ids[image]}: segments_info[{k - offsets[image]}]"
 
-    segments = Entries(list(chain.from_iterable(lists)), describe)
-    for k, segment in enumerate(segments.items):
+    segments = list(chain.from_iterable(lists))
+    for k, segment in enumerate(segments):
         if type(segment) is not dict:
             raise RefineError(f"{describe(k)} is no object; give it id, category_id, iscrowd, area")
+    return Entries(segments, describe), offsets
+
+
+def _segment_ids(segments: Entries, offsets: np.ndarray) -> np.ndarray:
+    """Ids, which have to differ within an image (not between images)."""
     ids = segments.integers("id", low=1, high=MAX_SEGMENT_ID)
-    _refuse_repeated_segments(ids, offsets, segments)
-    return {
-        "offsets": offsets,
-        "segment_ids": ids,
-        "segment_categories": contiguous_categories(segments, categories),
-        "segment_areas": segments.integers("area", low=1, high=2**62),
-        "segment_crowds": segments.integers("iscrowd", low=0, high=1).astype(bool),
-    }
-
-
-def _refuse_repeated_segments(ids: np.ndarray, offsets: np.ndarray, segments: Entries) -> None:
-    """Ids have to differ within an image (not between images)."""
     owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     keys = owners * (MAX_SEGMENT_ID + 1) + ids
     _, first = np.unique(keys, return_index=True)
     if len(first) != len(keys):
         k = int(np.setdiff1d(np.arange(len(keys)), first)[0])
-        raise segments.error(k, "id", int(ids[k]), "the image has it twice, keep one")
+        raise segments.error(k, "id", "the image has it twice, keep one")
+    return ids
 
 
 def contiguous_categories(entries: Entries, categories: CategoryTable) -> np.ndarray:
@@ -179,9 +237,7 @@ def contiguous_categories(entries: Entries, categories: CategoryTable) -> np.nda
     Raises:
         RefineError: A category is missing from the table.
     """
-    dataset_ids: Sequence[int] = entries.integers("category_id", low=0, high=2**62).tolist()
-    contiguous = [categories.to_contiguous(i) for i in dataset_ids]
+    contiguous = [categories.to_contiguous(i) for i in entries.integers("category_id").tolist()]
     if None in contiguous:
-        k = contiguous.index(None)
-        raise entries.error(k, "category_id", dataset_ids[k], "add it to 'categories'")
+        raise entries.error(contiguous.index(None), "category_id", "add it to 'categories'")
     return np.array(contiguous, dtype=np.int64)

@@ -1,18 +1,22 @@
 """Checked reading of the lists of objects that COCO's JSON files are made of.
 
-Values come out as columns (one list or array a key): the objects of COCO's training split would
+Values come out as columns (one list or array per key): the objects of COCO's training split would
 cost gigabytes, again in every loader process, because reference counts undo copy-on-write.
 """
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from refine.errors import RefineError
+
+MAX_ID = 2**62
+"""Largest id of an image, an annotation or a category."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,7 @@ class Entries:
 
     Attributes:
         items: The objects.
-        describe: Names object ``k`` in messages, file first.
+        describe: Gives the name of object ``k`` in error messages, file first.
     """
 
     items: Sequence[dict[str, Any]]
@@ -29,6 +33,10 @@ class Entries:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def pick(self, order: Sequence[int]) -> "Entries":
+        """The objects at these positions; error messages keep their names."""
+        return Entries([self.items[k] for k in order], lambda k: self.describe(order[k]))
 
     def column(self, key: str, *types: type) -> list[Any]:
         """The values of ``key``, all of one of the ``types`` exactly.
@@ -44,10 +52,10 @@ class Entries:
         if not set(map(type, values)) <= set(types):
             k = next(k for k, value in enumerate(values) if type(value) not in types)
             wanted = " or ".join(t.__name__ for t in types)
-            raise self.error(k, key, values[k], f"give it a {wanted}")
+            raise self.error(k, key, f"give it a {wanted}")
         return values
 
-    def integers(self, key: str, *, low: int, high: int) -> np.ndarray:
+    def integers(self, key: str, *, low: int = 0, high: int = MAX_ID) -> np.ndarray:
         """The values of ``key`` as ``[n]`` int64, each in ``low .. high``.
 
         Raises:
@@ -56,7 +64,7 @@ class Entries:
         values = self.column(key, int, bool)
         if values and not (low <= min(values) and max(values) <= high):
             k = next(k for k, value in enumerate(values) if not low <= value <= high)
-            raise self.error(k, key, values[k], f"it has to lie in {low} .. {high}")
+            raise self.error(k, key, f"it has to lie in {low} .. {high}")
         return np.array(values, dtype=np.int64)
 
     def file_names(self, key: str) -> np.ndarray:
@@ -68,12 +76,41 @@ class Entries:
         values = self.column(key, str)
         for k, value in enumerate(values):
             if not is_inside(value):
-                raise self.error(k, key, value, "use a relative path with '/' and without '..'")
+                raise self.error(k, key, "use a relative path with '/' and without '..'")
         return np.array(values, dtype=np.str_)
 
-    def error(self, k: int, key: str, value: object, mend: str) -> RefineError:
-        """The error that names value ``value`` of object ``k`` and what to do about it."""
-        return RefineError(f"{self.describe(k)}: {key!r} is {_shortened(value)}; {mend}")
+    def error(self, k: int, key: str, fix: str) -> RefineError:
+        """The error that shows the value of ``key`` in object ``k`` and says how to fix it."""
+        value = _shortened(self.items[k][key])
+        return RefineError(f"{self.describe(k)}: {key!r} is {value}; {fix}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Rows of numbers of different lengths, stored one after another in one array.
+
+    Attributes:
+        values: ``[sum of the lengths]`` numbers.
+        offsets: ``[N + 1]`` int64; row ``k`` is ``values[offsets[k] : offsets[k + 1]]``.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def pack(cls, rows: Sequence[Sequence[float]], dtype: type) -> Self:
+        """Store ``rows`` as numbers of type ``dtype``."""
+        offsets = offsets_of([len(row) for row in rows])
+        values: np.ndarray = np.fromiter(chain.from_iterable(rows), dtype, count=int(offsets[-1]))
+        return cls(values, offsets)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self.values[self.offsets[k] : self.offsets[k + 1]]
+
+
+def offsets_of(counts: Sequence[int]) -> np.ndarray:
+    """``[N + 1]`` int64: where each of N rows of ``counts`` elements starts, and the end."""
+    return np.cumsum([0, *counts], dtype=np.int64)
 
 
 def is_inside(name: str) -> bool:
@@ -99,7 +136,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
-    """The JSON object in ``data``.
+    """The JSON object in ``data``; ``source`` is the file name shown in error messages.
 
     Raises:
         RefineError: Malformed or truncated JSON, or no object.

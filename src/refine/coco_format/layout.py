@@ -34,7 +34,7 @@ class DatasetFiles:
     """One split of a dataset; cheap to hand to loader processes.
 
     Attributes:
-        annotations: The panoptic annotations.
+        annotations: Panoptic annotations.
         images: Image files, by ``annotations.image_names``.
         pngs: Panoptic PNGs, by ``annotations.file_names``.
         instances: Full outlines, if there are any.
@@ -51,8 +51,9 @@ def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> Da
 
     Args:
         root: The dataset's folder.
-        split: As in the file names (``val2017``).
-        cache_dir: Where a compressed inner zip is unpacked; None is ``root/.refine_cache``.
+        split: Name of the split in the file names (``val2017``).
+        cache_dir: Folder in which a compressed inner zip is unpacked; None is
+            ``root/.refine_cache``.
 
     Raises:
         RefineError: The root or a part is missing, or a file is damaged.
@@ -63,17 +64,17 @@ def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> Da
             "set data.root to where it is, or try data=toy"
         )
     name = f"panoptic_{split}.json"
-    found = _read_annotation_file(root, name, PANOPTIC_ZIP)
-    if found is None:
+    panoptic = _read_annotation_file(root, name, PANOPTIC_ZIP)
+    if panoptic is None:
         raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
-    data, source = found
-    annotations = parse_panoptic_json(data, source=source)
-    return DatasetFiles(
-        annotations=annotations,
-        images=_open_images(root, split),
-        pngs=_open_pngs(root, split, cache_dir or root / ".refine_cache"),
-        instances=_open_instances(root, split, annotations),
-    )
+    annotations = parse_panoptic_json(panoptic[0], source=panoptic[1])
+    images = _open_images(root, split)
+    pngs = _open_pngs(root, split, cache_dir or root / ".refine_cache")
+    instances = None
+    outlines = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
+    if outlines is not None:
+        instances = parse_instances_json(outlines[0], annotations.categories, source=outlines[1])
+    return DatasetFiles(annotations=annotations, images=images, pngs=pngs, instances=instances)
 
 
 def _read_annotation_file(root: Path, name: str, zip_name: str) -> tuple[bytes, str] | None:
@@ -87,16 +88,6 @@ def _read_annotation_file(root: Path, name: str, zip_name: str) -> tuple[bytes, 
             if f"annotations/{name}" in archive:
                 return archive.read(f"annotations/{name}"), f"{outer}/annotations/{name}"
     return None
-
-
-def _open_instances(
-    root: Path, split: str, annotations: PanopticAnnotations
-) -> InstanceAnnotations | None:
-    found = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
-    if found is None:
-        return None
-    data, source = found
-    return parse_instances_json(data, annotations.categories, source=source)
 
 
 def _open_images(root: Path, split: str) -> Storage:
@@ -123,5 +114,5 @@ def _open_pngs(root: Path, split: str, cache_dir: Path) -> Storage:
 
 def _missing_part(root: Path, name: str, zip_name: str) -> RefineError:
     return RefineError(
-        f"{root}: neither {name} nor {zip_name} is there; download the split or mend data.root"
+        f"{root}: neither {name} nor {zip_name} is there; download the split or correct data.root"
     )

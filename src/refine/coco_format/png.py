@@ -18,8 +18,8 @@ def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
     """The segment map in a PNG.
 
     Args:
-        data: The file's content: 8 bits a channel, RGB or RGBA (alpha is ignored).
-        source: What messages call the file.
+        data: The file's content: 8 bits per channel, RGB or RGBA (alpha is ignored).
+        source: File name shown in error messages.
 
     Returns:
         ``[H, W]`` int32 ids in ``0 .. 2**24 - 1``.
@@ -31,7 +31,7 @@ def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             width, height = image.size
-            # Pillow holds four bytes a pixel; asking for all four makes the id a single int
+            # Pillow holds four bytes per pixel; asking for all four makes the id a single int
             pixels = image.tobytes("raw", "RGBA" if image.mode == "RGBA" else "RGBX")
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = str(error).splitlines()[0]
@@ -41,10 +41,7 @@ def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
 
 
 def encode_segment_png(ids: np.ndarray) -> bytes:
-    """A segment map as an 8-bit RGB PNG.
-
-    Args:
-        ids: ``[H, W]`` int32 in ``0 .. 2**24 - 1``.
+    """A segment map, ``[H, W]`` int32 in ``0 .. 2**24 - 1``, as an 8-bit RGB PNG.
 
     Raises:
         ValueError: An id outside this range.

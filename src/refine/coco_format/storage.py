@@ -2,27 +2,26 @@
 
 No storage holds an open file: each read opens its own, which costs some ten microseconds beside a
 decode of milliseconds, and leaves nothing to go wrong in forked or spawned loader processes. The
-directory of a zip is kept as arrays, 70 bytes a file: as Python objects it would take 60 MB for
+directory of a zip is kept as arrays, 70 bytes per file: as Python objects it would take 60 MB for
 COCO's training images, in every process.
 """
 
-import io
+import mmap
 import os
 import shutil
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from refine.atomic import write_atomically
 from refine.coco_format.json_entries import is_inside
 from refine.errors import RefineError
 
-_LOCAL_HEADER_BYTES = 30  # of a zip's entry, before its name and extra field
+_LOCAL_HEADER_BYTES = 30  # before an entry's name and extra field
 _ENCRYPTED = 0x1
 _COLUMNS = np.dtype(
     [("offset", "i8"), ("packed", "i8"), ("size", "i8"), ("crc", "u4"), ("method", "u2")]
@@ -33,7 +32,7 @@ class Storage(ABC):
     """Named files that can be read from any process.
 
     Attributes:
-        label: What messages call the place.
+        label: Name of the place shown in error messages.
     """
 
     label: str
@@ -69,11 +68,7 @@ class Storage(ABC):
 
 
 class FolderStorage(Storage):
-    """The files below a folder.
-
-    Args:
-        folder: The folder; it has to exist.
-    """
+    """The files below a folder, which has to exist."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -95,47 +90,27 @@ class FolderStorage(Storage):
         except FileNotFoundError:
             raise self._missing(name) from None
         except OSError as error:
-            reason = error.strerror
-            raise RefineError(f"{self.folder / name}: {reason}; mend the file") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A zip: a whole file, or a stretch of one (a zip stored uncompressed in another).
-
-    Attributes:
-        path: The file.
-        start: First byte.
-        size: Number of bytes.
-    """
-
-    path: Path
-    start: int
-    size: int
-
-    @classmethod
-    def of_file(cls, path: Path) -> "Window":
-        """All of ``path``."""
-        return cls(path, 0, path.stat().st_size)
+            raise RefineError(f"{self.folder / name}: {error.strerror}; fix the file") from None
 
 
 class ZipStorage(Storage):
     """The files in a zip.
 
     Args:
-        window: Where the zip lies.
-        label: What messages call it.
+        path: The file that holds it.
+        label: Name of the zip shown in error messages.
         prefix: Names are looked up behind this prefix (``val2017/``), or without it if no entry
             of the zip has it.
+        end: Byte of ``path`` at which the zip ends; None for the end of the file.
 
     Raises:
         RefineError: It is no zip or damaged.
     """
 
-    def __init__(self, window: Window, *, label: str, prefix: str = "") -> None:
-        self.window = window
+    def __init__(self, path: Path, *, label: str, prefix: str = "", end: int | None = None) -> None:
+        self.path = path
         self.label = label
-        entries = [info for info in _list_entries(window, label) if not info.is_dir()]
+        entries = [info for info in _list_entries(path, label, end=end) if not info.is_dir()]
         inside = [info for info in entries if info.filename.startswith(prefix)]
         cut = len(prefix) if inside else 0
         table = {_encoded(info.filename[cut:]): _column(info) for info in inside or entries}
@@ -153,35 +128,26 @@ class ZipStorage(Storage):
 
     def size(self, name: str) -> int:
         """Bytes of the entry, unpacked."""
-        return int(self._columns[self._place(name)]["size"])
+        return int(self._entry(name)["size"])
 
-    def _place(self, name: str) -> int:
+    def _entry(self, name: str) -> np.void:
         k = self._find(name)
         if k is None:
             raise self._missing(name)
-        return k
+        entry: np.void = self._columns[k]
+        return entry
 
     def _read(self, name: str) -> bytes:
-        columns = self._columns[self._place(name)]
-        offset, packed, crc, method = (
-            int(columns[key]) for key in ("offset", "packed", "crc", "method")
-        )
+        offset, packed, _, crc, method = self._entry(name).item()
         try:
-            data = self._unpack(offset, packed, method)
+            with self.path.open("rb") as file:
+                data = _seek_content(file, offset).read(packed)
+            data = _unpack(data, method)
         except (OSError, ValueError, zlib.error) as error:
             raise self._damaged(name, str(error)) from None
         if zlib.crc32(data) != crc:
             raise self._damaged(name, "wrong checksum")
         return data
-
-    def _unpack(self, offset: int, packed: int, method: int) -> bytes:
-        with self.window.path.open("rb") as file:
-            data = _seek_content(file, self.window.start + offset).read(packed)
-        if method == zipfile.ZIP_STORED:
-            return data
-        if method == zipfile.ZIP_DEFLATED:
-            return zlib.decompress(data, -zlib.MAX_WBITS)
-        raise ValueError(f"compression method {method} or encryption is not supported")
 
     def _damaged(self, name: str, reason: str) -> RefineError:
         return RefineError(f"{self.label}: {name!r} cannot be read ({reason}); get the zip again")
@@ -192,7 +158,7 @@ def open_storage(path: Path, *, prefix: str = "") -> Storage:
 
     Args:
         path: A folder or a zip.
-        prefix: See :class:`ZipStorage`; a folder has none.
+        prefix: See :class:`ZipStorage`; not used for a folder.
 
     Raises:
         RefineError: There is neither, or the zip is damaged.
@@ -200,7 +166,7 @@ def open_storage(path: Path, *, prefix: str = "") -> Storage:
     if path.is_dir():
         return FolderStorage(path)
     if path.is_file():
-        return ZipStorage(Window.of_file(path), label=str(path), prefix=prefix)
+        return ZipStorage(path, label=str(path), prefix=prefix)
     raise RefineError(f"{path}: no such folder or zip; check the path")
 
 
@@ -214,7 +180,7 @@ def open_inner_zip(outer: Path, name: str, *, prefix: str, cache_dir: Path) -> S
         outer: The outer zip.
         name: Name of the inner zip in it.
         prefix: See :class:`ZipStorage`.
-        cache_dir: Created when needed.
+        cache_dir: Folder for the unpacked zip; created when needed.
 
     Returns:
         None if the outer zip has no such entry.
@@ -222,54 +188,54 @@ def open_inner_zip(outer: Path, name: str, *, prefix: str, cache_dir: Path) -> S
     Raises:
         RefineError: A zip is damaged, or ``cache_dir`` cannot be written.
     """
-    label = f"{outer}/{name}"
-    infos = _list_entries(Window.of_file(outer), str(outer))
+    infos = _list_entries(outer, str(outer))
     info = next((info for info in infos if info.filename == name), None)
     if info is None:
         return None
+    path, end = outer, None
     if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & _ENCRYPTED:
-        with outer.open("rb") as file:
-            start = _seek_content(file, info.header_offset).tell()
-        window = Window(outer, start, info.file_size)
+        try:
+            with outer.open("rb") as file:
+                end = _seek_content(file, info.header_offset).tell() + info.file_size
+        except ValueError as error:
+            raise RefineError(f"{outer}: {name!r}: {error}; get the zip again") from None
     else:
-        window = Window.of_file(_spool(outer, info, cache_dir))
-    return ZipStorage(window, label=label, prefix=prefix)
+        path = _unpack_once(outer, info, cache_dir)
+    return ZipStorage(path, label=f"{outer}/{name}", prefix=prefix, end=end)
 
 
-def _spool(outer: Path, info: zipfile.ZipInfo, cache_dir: Path) -> Path:
+def _unpack_once(outer: Path, info: zipfile.ZipInfo, cache_dir: Path) -> Path:
     """Unpack one entry, unless an earlier run has done it."""
     stem = Path(info.filename).stem
     target = cache_dir / f"{stem}-{info.file_size}-{info.CRC:08x}.zip"
     if target.is_file():
         return target
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
         with (
+            write_atomically(target) as part,
             zipfile.ZipFile(outer) as archive,
             archive.open(info) as source,
             part.open("wb") as sink,
         ):
             shutil.copyfileobj(source, sink, 1 << 20)
-        part.replace(target)
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise RefineError(
             f"{outer}: {info.filename!r} cannot be unpacked into {cache_dir} ({error}); "
             "set data.cache_dir to a folder with room, or get the zip again"
         ) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return target
 
 
-def _list_entries(window: Window, label: str) -> list[zipfile.ZipInfo]:
+def _list_entries(path: Path, label: str, *, end: int | None = None) -> list[zipfile.ZipInfo]:
+    """The directory of a zip that ends at byte ``end`` of a file; offsets count in that file."""
     try:
-        with (
-            window.path.open("rb") as file,
-            zipfile.ZipFile(_WindowFile(file, window)) as archive,
-        ):
-            return archive.infolist()
+        with path.open("rb") as file:
+            # zipfile takes whatever lies before a zip for bytes that were put in front of it
+            view: Any = file
+            if end is not None:
+                view = mmap.mmap(file.fileno(), end, access=mmap.ACCESS_READ)
+            with zipfile.ZipFile(view) as archive:
+                return archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise RefineError(f"{label}: no readable zip ({error}); get the file again") from None
 
@@ -295,35 +261,9 @@ def _seek_content(file: BinaryIO, header: int) -> BinaryIO:
     return file
 
 
-class _WindowFile(io.RawIOBase):
-    """A stretch of a file as a file of its own."""
-
-    def __init__(self, file: BinaryIO, window: Window) -> None:
-        self._file = file
-        self._window = window
-        self._position = 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._window.size}
-        position = base[whence] + offset
-        if position < 0:
-            raise OSError("seek before the start")
-        self._position = position
-        return position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._window.size - self._position, 0)
-        size = left if size is None or size < 0 else min(size, left)
-        self._file.seek(self._window.start + self._position)
-        data = self._file.read(size)
-        self._position += len(data)
+def _unpack(data: bytes, method: int) -> bytes:
+    if method == zipfile.ZIP_STORED:
         return data
+    if method == zipfile.ZIP_DEFLATED:
+        return zlib.decompress(data, -zlib.MAX_WBITS)
+    raise ValueError(f"compression method {method} or encryption is not supported")

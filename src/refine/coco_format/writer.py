@@ -1,18 +1,19 @@
 """Panoptic results as files: the PNGs and the JSON that COCO's evaluators and servers take."""
 
 import json
-import os
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from refine.atomic import write_atomically, write_text
 from refine.categories import CategoryTable
 from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
-from refine.types import PanopticPrediction, Segment
+from refine.ops.label_runs import find_label_runs, find_run_boxes
+from refine.types import PanopticPrediction
 
 
 class PanopticWriter:
@@ -22,8 +23,8 @@ class PanopticWriter:
     the JSON out when the block fails.
 
     Args:
-        out_dir: Created when needed.
-        categories: Those of the predictions.
+        out_dir: Folder of the results; created when needed.
+        categories: Categories of the predictions.
     """
 
     def __init__(self, out_dir: Path, categories: CategoryTable) -> None:
@@ -68,9 +69,9 @@ class PanopticWriter:
         """Write the PNG of one image.
 
         Args:
-            image_id: Its id in the dataset.
+            image_id: Id of the image in the dataset.
             file_name: Name of the image file; the PNG takes its stem.
-            prediction: At original size, ids below 2^24.
+            prediction: The map at original size, ids below 2^24.
 
         Raises:
             RefineError: Two images whose names share a stem.
@@ -83,25 +84,32 @@ class PanopticWriter:
             )
         self._file_names.add(png_name)
         segment_map = prediction.segment_map
-        _write(self.out_dir / "panoptic" / png_name, encode_segment_png(segment_map))
+        data = encode_segment_png(segment_map)
+        with write_atomically(self.out_dir / "panoptic" / png_name) as part:
+            part.write_bytes(data)
         height, width = segment_map.shape
-        image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
-        self._images.append(image)
-        boxes = _bounding_boxes(segment_map)
-        infos = [self._describe(segment, boxes[segment.id]) for segment in prediction.segments]
-        annotation = {"image_id": image_id, "file_name": png_name, "segments_info": infos}
-        self._annotations.append(annotation)
+        self._images.append(
+            {"id": image_id, "file_name": file_name, "height": height, "width": width}
+        )
+        infos = self._describe(prediction)
+        self._annotations.append(
+            {"image_id": image_id, "file_name": png_name, "segments_info": infos}
+        )
 
-    def _describe(self, segment: Segment, box: list[int]) -> dict[str, Any]:
-        return {
-            "id": segment.id,
-            "category_id": self.categories.to_dataset_id(segment.category),
-            "isthing": int(segment.is_thing),
-            "area": segment.area,
-            "bbox": box,
-            "iscrowd": 0,
-            "score": round(segment.score, 6),
-        }
+    def _describe(self, prediction: PanopticPrediction) -> list[dict[str, Any]]:
+        boxes = _bounding_boxes(prediction.segment_map)
+        return [
+            {
+                "id": segment.id,
+                "category_id": self.categories.to_dataset_id(segment.category),
+                "isthing": int(segment.is_thing),
+                "area": segment.area,
+                "bbox": boxes[segment.id],
+                "iscrowd": 0,
+                "score": round(segment.score, 6),
+            }
+            for segment in prediction.segments
+        ]
 
     def close(self) -> None:
         """Write the JSON."""
@@ -110,7 +118,7 @@ class PanopticWriter:
             "annotations": self._annotations,
             "categories": self.categories.to_json(),
         }
-        _write(self.out_dir / "panoptic.json", json.dumps(document).encode())
+        write_text(self.out_dir / "panoptic.json", json.dumps(document))
 
     def __enter__(self) -> Self:
         return self
@@ -124,24 +132,8 @@ class PanopticWriter:
 
 def _bounding_boxes(segment_map: np.ndarray) -> dict[int, list[int]]:
     """``[x, y, width, height]`` of every id, in pixels."""
-    height, width = segment_map.shape
-    starts_run = np.ones((height, width), bool)
-    np.not_equal(segment_map[:, 1:], segment_map[:, :-1], out=starts_run[:, 1:])
-    starts = np.flatnonzero(starts_run)
-    ids, index = np.unique(segment_map.reshape(-1)[starts], return_inverse=True)
-    y, x = np.divmod(starts, width)
-    end = x + np.diff(starts, append=height * width)
-    low = np.full((2, len(ids)), max(height, width))
-    high = np.zeros((2, len(ids)), np.int64)
-    for axis, (first, last) in enumerate(((x, end), (y, y + 1))):
-        np.minimum.at(low[axis], index, first)
-        np.maximum.at(high[axis], index, last)
-    boxes = np.concatenate((low, high - low)).T
+    values, lengths = find_label_runs(segment_map)
+    ids, keys = np.unique(values, return_inverse=True)
+    top, left, bottom, right = find_run_boxes(keys, lengths, segment_map.shape).T
+    boxes = np.stack([left, top, right - left, bottom - top], axis=1)
     return dict(zip(ids.tolist(), boxes.tolist(), strict=True))
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write beside the target and rename: a reader never meets half a file."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -1,6 +1,7 @@
 """Images of a COCO-panoptic dataset with their targets or their truth."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +10,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from refine.categories import CategoryTable
-from refine.coco_format.instances import InstanceAnnotation
+from refine.coco_format.instances import InstanceAnnotation, Outline
 from refine.coco_format.layout import DatasetFiles
 from refine.data.images import decode_image
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
-from refine.data.rows import check_size, instances_of_image, original_mask, read_runs
-from refine.data.segment_runs import SegmentRuns, find_crops
+from refine.data.rows import ImageRow, original_mask, read_row
+from refine.data.segment_runs import SegmentRuns
 from refine.data.transforms import (
     Geometry,
     draw_geometry,
@@ -34,7 +35,6 @@ from refine.types import (
     InstanceTruth,
     MaskCrop,
     Sample,
-    Segment,
     TrainingTarget,
 )
 
@@ -43,7 +43,7 @@ class _Outlined(NamedTuple):
     """An instance that is no crowd, in original pixels."""
 
     category: int
-    outline: tuple[np.ndarray, ...] | CodedMask | MaskCrop
+    outline: Outline | MaskCrop
     annotation_id: int | None = None
 
 
@@ -51,8 +51,8 @@ class SampleKey(NamedTuple):
     """What a training sample is a function of, beside the dataset's seed.
 
     Attributes:
-        epoch: From 0 on.
-        place: Which image of the dataset.
+        epoch: Number of the epoch, from 0.
+        place: Position of the image in the dataset.
     """
 
     epoch: int
@@ -74,9 +74,9 @@ class CocoPanopticDataset(Dataset[Sample]):
         options: Sizes and augmentation.
         training: Give training targets, else the ground truth.
         augment: Draw the geometry of training samples; else they have that of evaluation.
-        seed: Of the augmentation.
+        seed: Seed of the augmentation.
         image_ids: Use these images only, in this order.
-        pairs: Of this split, for the training targets; without, they have none.
+        pairs: Occlusion pairs of this split for the training targets, which otherwise have none.
 
     Raises:
         RefineError: ``image_ids`` names an image that the split does not have, or one twice; or
@@ -113,10 +113,16 @@ class CocoPanopticDataset(Dataset[Sample]):
         return self.files.annotations.categories
 
     @property
+    def image_ids(self) -> list[int]:
+        """The ids of all images, in order."""
+        ids: list[int] = self.files.annotations.image_ids[self._rows].tolist()
+        return ids
+
+    @property
     def is_wide(self) -> np.ndarray:
         """``[N]`` bool: the image is at least as wide as high."""
-        sizes = self.files.annotations.sizes[self._rows]
-        wide: np.ndarray = sizes[:, 1] >= sizes[:, 0]
+        heights, widths = self.files.annotations.sizes[self._rows].T
+        wide: np.ndarray = widths >= heights
         return wide
 
     def __len__(self) -> int:
@@ -130,25 +136,23 @@ class CocoPanopticDataset(Dataset[Sample]):
         """
         epoch, index = key if isinstance(key, SampleKey) else SampleKey(0, key)
         place = index % len(self)
-        row = int(self._rows[place])
+        row = read_row(self.files, int(self._rows[place]))
         image = self._read_image(row)
-        size = (image.shape[0], image.shape[1])
-        segments = self.files.annotations.segments(row)
-        runs = self._read_runs(row, segments)
-        geometry = eval_geometry(size, self.options)
+        runs = row.read_runs(self.files.pngs)
+        geometry = eval_geometry(row.size, self.options)
         target = truth = None
         if self.training:
             if self.augment:
                 rng = np.random.default_rng((self.seed, epoch, place))
-                geometry = draw_geometry(size, self.options, rng)
-            target = self._make_target(row, segments, runs=runs, geometry=geometry)
+                geometry = draw_geometry(row.size, self.options, rng)
+            target = self._make_target(row, runs, geometry)
         else:
-            truth = self._make_truth(row, segments, runs=runs)
+            truth = _make_truth(row, runs)
         return Sample(
             image=transform_image(image, geometry),
-            image_id=int(self.files.annotations.image_ids[row]),
-            file_name=str(self.files.annotations.image_names[row]),
-            original_size=size,
+            image_id=row.image_id,
+            file_name=row.image_name,
+            original_size=row.size,
             target=target,
             truth=truth,
             is_padding=index >= len(self),
@@ -158,116 +162,49 @@ class CocoPanopticDataset(Dataset[Sample]):
         """Image id, file name and ground truth, without reading the image.
 
         Args:
-            index: Below ``len(dataset)``.
+            index: Position of the image, below ``len(dataset)``.
 
         Raises:
             RefineError: A file is missing or damaged, or does not fit the JSON.
         """
-        row = int(self._rows[index])
-        segments = self.files.annotations.segments(row)
-        truth = self._make_truth(row, segments, runs=self._read_runs(row, segments))
-        annotations = self.files.annotations
-        return int(annotations.image_ids[row]), str(annotations.image_names[row]), truth
+        row = read_row(self.files, int(self._rows[index]))
+        return row.image_id, row.image_name, _make_truth(row, row.read_runs(self.files.pngs))
 
-    @property
-    def image_ids(self) -> list[int]:
-        """Of every image, in order."""
-        ids: list[int] = self.files.annotations.image_ids[self._rows].tolist()
-        return ids
-
-    def _read_image(self, row: int) -> np.ndarray:
-        name = str(self.files.annotations.image_names[row])
-        source = f"{self.files.images.label}/{name}"
-        image = decode_image(self.files.images.read(name), source=source)
-        annotations = self.files.annotations
-        check_size(image, self._size(row), source=source, json_name=annotations.source)
+    def _read_image(self, row: ImageRow) -> np.ndarray:
+        label = f"{self.files.images.label}/{row.image_name}"
+        image = decode_image(self.files.images.read(row.image_name), source=label)
+        row.check_size(image, label)
         return image
 
-    def _read_runs(self, row: int, segments: Sequence[Segment]) -> SegmentRuns:
-        annotations = self.files.annotations
-        return read_runs(
-            self.files.pngs,
-            str(annotations.file_names[row]),
-            segments=segments,
-            size=self._size(row),
-            json_name=annotations.source,
-        )
-
-    def _size(self, row: int) -> tuple[int, int]:
-        """As the JSON states it."""
-        height, width = self.files.annotations.sizes[row].tolist()
-        return height, width
-
-    def _make_target(
-        self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns, geometry: Geometry
-    ) -> TrainingTarget:
-        semantic = runs.paint(_semantic_values(segments))
+    def _make_target(self, row: ImageRow, runs: SegmentRuns, geometry: Geometry) -> TrainingTarget:
+        # void is ignored; crowds keep their category (algorithm: D2's converter)
+        values = np.array([IGNORE_INDEX, *(s.category for s in row.segments)], dtype=np.uint8)
         kept = [
             (instance, crop)
-            for instance in self._outlined(row, segments, runs=runs)
+            for instance in _outlined(row, runs)
             if (crop := _transform_outline(instance.outline, geometry)) is not None
         ]
         boxes = np.array([_box(crop) for _, crop in kept], dtype=np.float32).reshape(-1, 4)
         return TrainingTarget(
-            semantic=torch.from_numpy(transform_map(semantic, geometry)),
+            semantic=torch.from_numpy(transform_map(runs.paint(values), geometry)),
             boxes=torch.from_numpy(boxes),
             labels=torch.tensor([instance.category for instance, _ in kept], dtype=torch.int64),
             masks=tuple(encode_mask(crop) for _, crop in kept),
             pairs=self._pairs(row, [instance.annotation_id for instance, _ in kept]),
         )
 
-    def _outlined(
-        self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns
-    ) -> list[_Outlined]:
-        annotations = self._instances(row)
-        if annotations is not None:
-            return [_Outlined(a.category, a.outline, a.id) for a in annotations if not a.is_crowd]
-        places = [k for k, s in enumerate(segments, start=1) if s.is_thing and not s.is_crowd]
-        crops = find_crops(runs, places)
-        return [
-            _Outlined(segments[k - 1].category, crop) for k, crop in zip(places, crops, strict=True)
-        ]
-
-    def _instances(self, row: int) -> tuple[InstanceAnnotation, ...] | None:
-        """None without an instances JSON."""
-        if self.files.instances is None:
-            return None
-        image_id = int(self.files.annotations.image_ids[row])
-        return instances_of_image(self.files.instances, image_id, self._size(row))
-
-    def _pairs(self, row: int, kept: Sequence[int | None]) -> Tensor | None:
+    def _pairs(self, row: ImageRow, kept: Sequence[int | None]) -> Tensor | None:
         """``[K, 2]`` positions of the pairs of which both are among the annotations ``kept``."""
         if self.pairs is None:
             return None
         place = {annotation_id: k for k, annotation_id in enumerate(kept)}
-        pairs = self.pairs.of_image(int(self.files.annotations.image_ids[row])).tolist()
+        pairs = self.pairs.of_image(row.image_id).tolist()
         found = [(place[i], place[j]) for i, j in pairs if i in place and j in place]
         return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
 
-    def _make_truth(
-        self, row: int, segments: Sequence[Segment], *, runs: SegmentRuns
-    ) -> GroundTruth:
-        compact = [
-            Segment(
-                id=k,
-                category=s.category,
-                is_thing=s.is_thing,
-                area=s.area,
-                is_crowd=s.is_crowd,
-            )
-            for k, s in enumerate(segments, start=1)
-        ]
-        annotations = self._instances(row)
-        instances = None if annotations is None else _instance_truth(annotations, runs.shape)
-        return GroundTruth(
-            segment_map=runs.paint(np.arange(len(segments) + 1, dtype=np.int32)),
-            segments=tuple(compact),
-            instances=instances,
-        )
-
 
 def _select(files: DatasetFiles, image_ids: Sequence[int] | None) -> np.ndarray:
-    """Rows of the annotations."""
+    """Positions of the images in the annotations."""
     known = files.annotations.image_ids
     if image_ids is None:
         return np.arange(len(known))
@@ -276,18 +213,20 @@ def _select(files: DatasetFiles, image_ids: Sequence[int] | None) -> np.ndarray:
     rows = {image_id: row for row, image_id in enumerate(known.tolist())}
     for image_id in image_ids:
         if image_id not in rows:
-            raise RefineError(f"{files.annotations.source}: no image id {image_id}; mend the list")
+            raise RefineError(f"{files.annotations.source}: no image id {image_id}; fix the list")
     return np.array([rows[image_id] for image_id in image_ids])
 
 
-def _semantic_values(segments: Sequence[Segment]) -> np.ndarray:
-    """Label of void and of each segment; crowds keep their category (algorithm: D2's converter)."""
-    return np.array([IGNORE_INDEX, *(s.category for s in segments)], dtype=np.uint8)
+def _outlined(row: ImageRow, runs: SegmentRuns) -> list[_Outlined]:
+    """Full outlines if there are any, else what the segment map shows."""
+    if row.instances is not None:
+        return [_Outlined(a.category, a.outline, a.id) for a in row.instances if not a.is_crowd]
+    places = [k for k, s in enumerate(row.segments, start=1) if s.is_thing and not s.is_crowd]
+    crops = runs.find_crops(places)
+    return [_Outlined(row.segments[k - 1].category, c) for k, c in zip(places, crops, strict=True)]
 
 
-def _transform_outline(
-    outline: tuple[np.ndarray, ...] | CodedMask | MaskCrop, geometry: Geometry
-) -> MaskCrop | None:
+def _transform_outline(outline: Outline | MaskCrop, geometry: Geometry) -> MaskCrop | None:
     """The tight mask of an outline in the result, or None if nothing of it is left."""
     if isinstance(outline, tuple):
         polygons = [transform_polygon(polygon, geometry) for polygon in outline]
@@ -300,6 +239,14 @@ def _transform_outline(
 def _box(crop: MaskCrop) -> tuple[int, int, int, int]:
     height, width = crop.mask.shape
     return crop.x, crop.y, crop.x + width, crop.y + height
+
+
+def _make_truth(row: ImageRow, runs: SegmentRuns) -> GroundTruth:
+    return GroundTruth(
+        segment_map=runs.paint(np.arange(len(row.segments) + 1, dtype=np.int32)),
+        segments=tuple(replace(s, id=k) for k, s in enumerate(row.segments, start=1)),
+        instances=None if row.instances is None else _instance_truth(row.instances, row.size),
+    )
 
 
 def _instance_truth(

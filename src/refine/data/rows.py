@@ -1,10 +1,11 @@
-"""The annotations of one image, a row of the panoptic JSON, checked against each other."""
+"""What the JSON files say of one image, checked against the image's files."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
+from refine.coco_format.instances import InstanceAnnotation, Outline
+from refine.coco_format.layout import DatasetFiles
 from refine.coco_format.png import decode_segment_png
 from refine.coco_format.storage import Storage
 from refine.data.segment_runs import SegmentRuns, find_runs
@@ -13,82 +14,83 @@ from refine.ops.outlines import decode_mask, rasterize_polygons, tight_crop
 from refine.types import CodedMask, MaskCrop, Segment
 
 
-def read_runs(
-    pngs: Storage,
-    name: str,
-    *,
-    segments: Sequence[Segment],
-    size: tuple[int, int],
-    json_name: str,
-) -> SegmentRuns:
-    """Read a segment map.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageRow:
+    """The annotations of one image.
 
-    Args:
-        pngs: Where it is.
-        name: Its file.
-        segments: That the JSON lists for it.
-        size: ``(height, width)`` as the JSON states it.
-        json_name: What messages call the JSON.
-
-    Raises:
-        RefineError: The file is missing or damaged, or does not fit the JSON.
-    """
-    source = f"{pngs.label}/{name}"
-    ids = decode_segment_png(pngs.read(name), source=source)
-    check_size(ids, size, source=source, json_name=json_name)
-    return find_runs(ids, segments, source=source)
-
-
-def check_size(pixels: np.ndarray, size: tuple[int, int], *, source: str, json_name: str) -> None:
-    """Compare what a file holds with what the JSON says of it.
-
-    Args:
-        pixels: ``[H, W, ...]``.
-        size: ``(height, width)`` as the JSON states it.
-        source: What messages call the file.
-        json_name: What messages call the JSON.
-
-    Raises:
-        RefineError: They differ.
-    """
-    if pixels.shape[:2] != size:
-        raise RefineError(
-            f"{source}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {json_name} says "
-            f"{size[1]} x {size[0]}; mend one of them"
-        )
-
-
-def instances_of_image(
-    instances: InstanceAnnotations, image_id: int, size: tuple[int, int]
-) -> tuple[InstanceAnnotation, ...]:
-    """The instance annotations of an image, in the file's order.
-
-    Args:
-        instances: Of the split.
+    Attributes:
+        source: File name of the panoptic JSON, shown in error messages.
         image_id: Id in the JSON.
-        size: ``(height, width)`` of the image.
+        image_name: Name of the image file.
+        png_name: Name of the panoptic PNG.
+        size: ``(height, width)`` as the JSON states it.
+        segments: Segments of the panoptic PNG in the file's order.
+        instances: Instance annotations in the file's order; None without an instances JSON.
+    """
+
+    source: str
+    image_id: int
+    image_name: str
+    png_name: str
+    size: tuple[int, int]
+    segments: tuple[Segment, ...]
+    instances: tuple[InstanceAnnotation, ...] | None
+
+    def read_runs(self, pngs: Storage) -> SegmentRuns:
+        """Read the segment map.
+
+        Raises:
+            RefineError: The file is missing or damaged, or does not fit the JSON.
+        """
+        label = f"{pngs.label}/{self.png_name}"
+        ids = decode_segment_png(pngs.read(self.png_name), source=label)
+        self.check_size(ids, label)
+        return find_runs(ids, self.segments, source=label)
+
+    def check_size(self, pixels: np.ndarray, label: str) -> None:
+        """Compare ``[H, W, ...]`` pixels of the file ``label`` with the size in the JSON.
+
+        Raises:
+            RefineError: They differ.
+        """
+        if pixels.shape[:2] != self.size:
+            raise RefineError(
+                f"{label}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {self.source} says "
+                f"{self.size[1]} x {self.size[0]}; fix one of them"
+            )
+
+
+def read_row(files: DatasetFiles, k: int) -> ImageRow:
+    """The annotations of image ``k``, its position in the panoptic JSON.
 
     Raises:
         RefineError: A mask has another size than the image.
     """
-    found = instances.of_image(image_id)
-    for outline in (a.outline for a in found):
-        if isinstance(outline, CodedMask) and (outline.height, outline.width) != size:
-            raise RefineError(
-                f"{instances.source}: image {image_id}: a mask of {outline.width} x "
-                f"{outline.height} pixels, the image has {size[1]} x {size[0]}; mend the mask"
-            )
-    return found
+    annotations = files.annotations
+    height, width = annotations.sizes[k].tolist()
+    image_id = int(annotations.image_ids[k])
+    instances = None
+    if files.instances is not None:
+        instances = files.instances.of_image(image_id)
+        for mask in (a.outline for a in instances if isinstance(a.outline, CodedMask)):
+            if (mask.height, mask.width) != (height, width):
+                raise RefineError(
+                    f"{files.instances.source}: image {image_id}: a mask of {mask.width} x "
+                    f"{mask.height} pixels, the image has {width} x {height}; fix the mask"
+                )
+    return ImageRow(
+        source=annotations.source,
+        image_id=image_id,
+        image_name=str(annotations.image_names[k]),
+        png_name=str(annotations.file_names[k]),
+        size=(height, width),
+        segments=annotations.segments(k),
+        instances=instances,
+    )
 
 
-def original_mask(
-    outline: tuple[np.ndarray, ...] | CodedMask, size: tuple[int, int]
-) -> MaskCrop | None:
-    """An annotation's outline as pixels of the original image.
-
-    Args:
-        outline: Polygons or run lengths.
-        size: ``(height, width)`` of the image.
+def original_mask(outline: Outline, size: tuple[int, int]) -> MaskCrop | None:
+    """An annotation's outline as pixels of the original image of ``size`` (height, width).
 
     Returns:
         The tight crop, or None if no pixel is covered.

@@ -4,7 +4,6 @@ Training batches are a function of (seed, epoch) and of the global batch size al
 number of devices nor of loader processes changes what a step sees.
 """
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,26 +13,22 @@ from refine.data.coco_panoptic import SampleKey
 from refine.errors import RefineError
 
 
-def _from_the_start() -> tuple[int, int]:
-    return 0, 0
-
-
 class TrainBatchSampler(Sampler[list[SampleKey]]):
     """This rank's slice of every global batch.
 
-    Images of a batch are all wide or all tall, so that padding stays small, but for the last ones
-    of an epoch, which mix what both groups have left over. An epoch has ``n // batch_size``
+    Images of a batch are all wide or all tall, so that padding stays small, except for the last
+    ones of an epoch, which mix what both groups have left over. An epoch has ``n // batch_size``
     batches; what does not fill a batch waits for the next epoch's order. A dataset smaller than a
     batch makes one short batch (filled up to the number of ranks with repeats).
 
     Args:
         is_wide: ``[n]`` bool, the group of each image.
         batch_size: Images of a global batch.
-        seed: Of the order.
-        rank: Of this process.
+        seed: Seed of the order.
+        rank: Number of this process.
         world_size: Number of processes.
-        position: Asked at the start of each iteration for (epoch, batches of it already trained
-            on): the iteration starts there, so a resumed run goes on where it stopped.
+        position: Called at the start of each iteration for (epoch, batches of it already trained
+            on): the iteration starts there, so a resumed run continues where it stopped.
 
     Raises:
         RefineError: ``batch_size`` is not a multiple of ``world_size``.
@@ -47,7 +42,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        position: Callable[[], tuple[int, int]] = _from_the_start,
+        position: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         if batch_size % world_size:
             raise RefineError(
@@ -71,7 +66,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         return iter([self._share(batch, epoch) for batch in self._global_batches(epoch)[done:]])
 
     def _share(self, batch: np.ndarray, epoch: int) -> list[SampleKey]:
-        size = math.ceil(len(batch) / self.world_size)
+        size = -(-len(batch) // self.world_size)
         mine = np.resize(batch, size * self.world_size)[self.rank * size :][:size]
         return [SampleKey(epoch, place) for place in mine.tolist()]
 
@@ -92,25 +87,9 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         return [batches[k] for k in np.argsort(due)] + last
 
 
-class EvalSampler(Sampler[int]):
-    """Every image once over all ranks, each rank with equally many.
+def eval_places(num_images: int, *, rank: int = 0, world_size: int = 1) -> range:
+    """The places that a rank evaluates: every image once over all ranks, equally many on each.
 
-    Rank r has places ``r, r + world_size, ...``; those from ``num_images`` on are padding, which
-    the dataset marks so and metrics skip.
-
-    Args:
-        num_images: Length of the dataset.
-        rank: Of this process.
-        world_size: Number of processes.
+    Places from ``num_images`` on are padding, which the dataset marks and metrics skip.
     """
-
-    def __init__(self, num_images: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self.num_images = num_images
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return math.ceil(self.num_images / self.world_size)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self) * self.world_size, self.world_size))
+    return range(rank, -(-num_images // world_size) * world_size, world_size)

@@ -4,20 +4,27 @@ import re
 import numpy as np
 import pytest
 
-from make.dataset import BIG_CAR_ID, CAR, CAT_ID, panoptic_json
-from refine.coco_format.annotations import load_panoptic_json
+from make.dataset import BIG_CAR_ID, CAR, CAT_ID, CATEGORIES, panoptic_json
+from refine.categories import CategoryTable
+from refine.coco_format.annotations import load_panoptic_json, load_panoptic_results
 from refine.errors import RefineError
 
+TABLE = CategoryTable.from_json(CATEGORIES, source="test")
 
-def _load(tmp_path, content):
+
+def _load(tmp_path, content, load=load_panoptic_json):
     path = tmp_path / "panoptic_val2017.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return load_panoptic_json(path)
+    return load(path)
 
 
-def _message(tmp_path, content):
+def _load_results(path):
+    return load_panoptic_results(path, TABLE)
+
+
+def _message(*args):
     with pytest.raises(RefineError) as error:
-        _load(tmp_path, content)
+        _load(*args)
     message = str(error.value)
     assert "panoptic_val2017.json" in message
     assert "\n" not in message
@@ -38,6 +45,10 @@ def test_columns_hold_what_the_file_says(tmp_path):
     assert annotations.file_names.tolist() == ["0001.png", "0002.png", "0003.png"]
     assert annotations.sizes.tolist() == [[8, 12], [10, 6], [5, 5]]
     assert [s.name for s in annotations.categories.categories] == ["car", "cat", "grass", "sky"]
+    # nothing is kept as Python objects
+    others = {"source", "sha256", "categories"}
+    columns = [getattr(annotations, name) for name in set(annotations.__slots__) - others]
+    assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
 
 
 def test_segments_come_in_the_files_order(tmp_path):
@@ -57,29 +68,21 @@ def test_annotations_are_brought_into_the_images_order(tmp_path):
 
 
 def test_an_image_without_segments_is_fine(tmp_path):
-    annotations = _load(tmp_path, _changed(lambda c: c["annotations"][1].update(segments_info=[])))
+    content = _changed(lambda c: c["annotations"][1].update(segments_info=[]))
+    annotations = _load(tmp_path, content)
     assert annotations.segments(1) == ()
     assert [s.area for s in annotations.segments(2)] == [25]
-
-
-def test_nothing_is_kept_as_python_objects(tmp_path):
-    annotations = _load(tmp_path, panoptic_json())
-    columns = [
-        getattr(annotations, name)
-        for name in annotations.__slots__
-        if name not in ("source", "sha256", "categories")
-    ]
-    assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
+    assert _load(tmp_path, content, _load_results).segments[2] == ()
 
 
 def _segment(content):
     return content["annotations"][0]["segments_info"][1]
 
 
-BAD = {
+BAD_RESULTS = {
     "unknown category": (
         lambda c: _segment(c).update(category_id=4),
-        "image 1.*'category_id' is 4",
+        r"image 1: segments_info.1.: 'category_id' is 4; add it to 'categories'",
     ),
     "segment id twice": (lambda c: _segment(c).update(id=CAT_ID), "image 1.*twice"),
     "segment id 0": (lambda c: _segment(c).update(id=0), "image 1.*'id' is 0"),
@@ -87,33 +90,29 @@ BAD = {
     "huge segment id": (lambda c: _segment(c).update(id=10**30), "'id' is 1000"),
     "segment id of text": (lambda c: _segment(c).update(id="7"), "'id' is '7'.*int"),
     "segment id missing": (lambda c: _segment(c).pop("id"), "segments_info.1.: 'id' is missing"),
-    "negative area": (lambda c: _segment(c).update(area=-5), "'area' is -5"),
-    "fractional area": (lambda c: _segment(c).update(area=5.5), "'area' is 5.5"),
-    "iscrowd 2": (lambda c: _segment(c).update(iscrowd=2), "'iscrowd' is 2"),
     "segment is no object": (
         lambda c: c["annotations"][0].update(segments_info=[3]),
         "segments_info.0. is no object",
     ),
     "segments are no list": (
         lambda c: c["annotations"][0].update(segments_info={}),
-        "image 1.*'segments_info' is {}",
+        "annotation.*'segments_info' is {}",
     ),
-    "image id twice": (lambda c: c["images"][1].update(id=1), "'images'.*image id 1.*twice"),
     "annotated twice": (
         lambda c: c["annotations"][1].update(image_id=1),
         "'annotations'.*image id 1.*twice",
     ),
-    "annotation without image": (
-        lambda c: c["images"].pop(),
-        "image id 3 has no entry in 'images'",
-    ),
-    "image without annotation": (
-        lambda c: c["annotations"].pop(),
-        "image id 3 has no entry in 'annotations'",
-    ),
+    "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),
+}
+BAD = BAD_RESULTS | {
+    "negative area": (lambda c: _segment(c).update(area=-5), "'area' is -5"),
+    "fractional area": (lambda c: _segment(c).update(area=5.5), "'area' is 5.5"),
+    "iscrowd 2": (lambda c: _segment(c).update(iscrowd=2), "'iscrowd' is 2"),
+    "image id twice": (lambda c: c["images"][1].update(id=1), "'images'.*image id 1.*twice"),
+    "no image": (lambda c: c["images"].pop(), "image id 3 has no entry in 'images'"),
+    "no annotation": (lambda c: c["annotations"].pop(), "image id 3 has no entry in 'annotations'"),
     "no images": (lambda c: c.update(images=[], annotations=[]), "'images' is empty"),
     "images missing": (lambda c: c.pop("images"), "'images' is missing"),
-    "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),
     "categories missing": (lambda c: c.pop("categories"), "'categories' is missing"),
     "images are no list": (lambda c: c.update(images={}), "'images' is missing or no list"),
     "image is no object": (lambda c: c["images"].insert(1, 5), "images.1. is 5"),
@@ -133,6 +132,16 @@ def test_contradictions_are_named(tmp_path, change, expected):
     assert re.search(expected, message), message
 
 
+@pytest.mark.parametrize(("change", "expected"), BAD_RESULTS.values(), ids=BAD_RESULTS)
+def test_contradictions_of_results_are_named(tmp_path, change, expected):
+    message = _message(tmp_path, _changed(change), _load_results)
+    assert re.search(expected, message), message
+
+
+def test_results_without_annotations_are_refused(tmp_path):
+    assert "nothing to score" in _message(tmp_path, {"annotations": []}, _load_results)
+
+
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../0001.jpg", "a/../../b.jpg", "C:\\a.jpg", "C:a.jpg", "a\\b.jpg", ""]
 )
@@ -146,12 +155,7 @@ def test_names_that_lead_outside_are_refused(tmp_path, key, name):
     "text", ["", "[]", "null", '{"images": [', "\x00", "[" * 100_000, "{'images': []}"]
 )
 def test_what_is_no_json_object_is_refused(tmp_path, text):
-    _message(tmp_path, text)
-
-
-def test_a_truncated_file_is_refused(tmp_path):
-    text = json.dumps(panoptic_json())
-    assert "no valid JSON" in _message(tmp_path, text[: len(text) // 2])
+    assert "JSON" in _message(tmp_path, text)
 
 
 def test_a_byte_order_mark_is_fine(tmp_path):

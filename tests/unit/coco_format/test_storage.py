@@ -9,6 +9,7 @@ from refine.coco_format.storage import open_inner_zip, open_storage
 from refine.errors import RefineError
 
 FILES = {"b.png": b"second" * 100, "a.png": b"first", "sub/ä.png": b""}
+METHODS = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED}
 
 
 def _write_zip(path, files, *, method=zipfile.ZIP_DEFLATED):
@@ -22,6 +23,10 @@ def _prefixed(prefix):
     return {prefix + name: data for name, data in FILES.items()}
 
 
+def _open_inner(folder, name="annotations/files.zip", prefix="files/"):
+    return open_inner_zip(folder / "outer.zip", name, prefix=prefix, cache_dir=folder / "cache")
+
+
 def _make(kind, tmp_path):
     if kind == "folder":
         for name, data in FILES.items():
@@ -29,58 +34,46 @@ def _make(kind, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         return open_storage(tmp_path / "files")
-    methods = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED}
-    if kind in methods:
-        return open_storage(_write_zip(tmp_path / "files.zip", FILES, method=methods[kind]))
+    if kind in METHODS:
+        return open_storage(_write_zip(tmp_path / "files.zip", FILES, method=METHODS[kind]))
     inner = _write_zip(tmp_path / "inner.zip", _prefixed("files/") | {"__MACOSX/x": b"?"})
     content = {"readme": b"x" * 77, "annotations/files.zip": inner.read_bytes()}
-    method = methods[kind.removeprefix("inner ")]
-    outer = _write_zip(tmp_path / "outer.zip", content, method=method)
+    _write_zip(tmp_path / "outer.zip", content, method=METHODS[kind.removeprefix("inner ")])
     inner.unlink()
-    cache = tmp_path / "cache"
-    return open_inner_zip(outer, "annotations/files.zip", prefix="files/", cache_dir=cache)
+    return _open_inner(tmp_path)
 
 
-KINDS = ["folder", "stored", "deflated", "inner stored", "inner deflated"]
+@pytest.fixture(params=["folder", "stored", "deflated", "inner stored", "inner deflated"])
+def storage(request, tmp_path):
+    return _make(request.param, tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_files_are_read_by_name(kind, tmp_path):
-    storage = _make(kind, tmp_path)
+def test_files_are_read_by_name(storage):
     for name, data in FILES.items():
         assert name in storage
         assert storage.read(name) == data
+        assert storage.size(name) == len(data)
     assert "c.png" not in storage
     assert "" not in storage
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_sizes_are_those_of_the_content(kind, tmp_path):
-    storage = _make(kind, tmp_path)
-    assert {name: storage.size(name) for name in FILES} == {k: len(v) for k, v in FILES.items()}
+def test_a_missing_file_is_named(storage, tmp_path):
+    with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
+        storage.read("a_name_longer_than_any.png")
+    assert str(tmp_path) in str(error.value)
     with pytest.raises(RefineError, match=r"no file 'c.png'"):
         storage.size("c.png")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_file_is_named(kind, tmp_path):
-    with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
-        _make(kind, tmp_path).read("a_name_longer_than_any.png")
-    assert str(tmp_path) in str(error.value)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "sub/../../secret", "C:\\x", "a\\b"])
-def test_names_that_lead_outside_are_refused(kind, name, tmp_path):
+def test_names_that_lead_outside_are_refused(storage, tmp_path):
     (tmp_path / "secret").write_text("x")
-    with pytest.raises(RefineError, match="leads outside"):
-        _make(kind, tmp_path).read(name)
+    for name in ("../secret", "/etc/passwd", "sub/../../secret", "C:\\x", "a\\b"):
+        with pytest.raises(RefineError, match="leads outside"):
+            storage.read(name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_storages_travel_to_other_processes(kind, tmp_path):
-    storage = pickle.loads(pickle.dumps(_make(kind, tmp_path)))
-    assert storage.read("a.png") == b"first"
+def test_storages_travel_to_other_processes(storage):
+    storage = pickle.loads(pickle.dumps(storage))
     # forked while the parent reads: a shared file position would mix the two up
     with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
         children = [pool.submit(_read_often, storage) for _ in range(2)]
@@ -115,7 +108,13 @@ def test_a_half_downloaded_zip_is_named(tmp_path):
         open_storage(path)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_inner_zip_that_is_none_is_named(tmp_path):
+    _write_zip(tmp_path / "outer.zip", {"x.zip": b"no zip"}, method=zipfile.ZIP_STORED)
+    with pytest.raises(RefineError, match=r"outer.zip/x.zip: no readable zip"):
+        _open_inner(tmp_path, "x.zip")
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 @pytest.mark.parametrize("position", [0, 40])
 def test_a_damaged_entry_is_named(tmp_path, method, position):
     path = _write_zip(tmp_path / "files.zip", FILES, method=method)
@@ -134,25 +133,21 @@ def test_unsupported_compression_is_said(tmp_path):
         storage.read("b.png")
 
 
-def test_a_stored_inner_zip_leaves_no_copy(tmp_path):
+def test_only_a_compressed_inner_zip_is_unpacked_and_only_once(tmp_path):
     _make("inner stored", tmp_path)
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_compressed_inner_zip_is_unpacked_once(tmp_path):
     _make("inner deflated", tmp_path)
     (copy,) = (tmp_path / "cache").iterdir()
     before = copy.stat().st_mtime_ns
-    outer, cache = tmp_path / "outer.zip", tmp_path / "cache"
-    storage = open_inner_zip(outer, "annotations/files.zip", prefix="files/", cache_dir=cache)
+    storage = _open_inner(tmp_path)
     assert copy.stat().st_mtime_ns == before
     assert storage.read("a.png") == b"first"
     assert "outer.zip/annotations/files.zip" in storage.label
 
 
 def test_an_inner_zip_that_is_not_there(tmp_path):
-    outer = _write_zip(tmp_path / "outer.zip", FILES)
-    assert open_inner_zip(outer, "x.zip", prefix="", cache_dir=tmp_path / "cache") is None
+    _write_zip(tmp_path / "outer.zip", FILES)
+    assert _open_inner(tmp_path, "x.zip") is None
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):
@@ -168,5 +163,5 @@ def test_an_interrupted_unpacking_leaves_nothing_to_trust(tmp_path):
     data[len(data) // 2] ^= 0xFF
     outer.write_bytes(data)
     with pytest.raises(RefineError, match="cannot be unpacked"):
-        open_inner_zip(outer, "x.zip", prefix="", cache_dir=tmp_path / "cache")
+        _open_inner(tmp_path, "x.zip")
     assert list((tmp_path / "cache").iterdir()) == []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from refine.categories import Category, CategoryTable
+from refine.coco_format.annotations import load_panoptic_results
 from refine.coco_format.png import decode_segment_png
-from refine.coco_format.results import load_panoptic_results
 from refine.coco_format.writer import PanopticWriter
 from refine.errors import RefineError
 from refine.types import PanopticPrediction, Segment
@@ -93,7 +93,7 @@ def test_a_failed_run_leaves_no_json(tmp_path):
     with pytest.raises(ValueError, match="24 bits"), PanopticWriter(tmp_path, CATEGORIES) as writer:
         writer.add(1, "a.jpg", stray)
     assert not (tmp_path / "panoptic.json").exists()
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.p*"))
 
 
 def test_boxes_of_random_maps_are_tight(tmp_path):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refine.data.segment_runs import find_crops, find_runs
+from refine.data.segment_runs import find_runs
 from refine.errors import RefineError
 from refine.types import Segment
 
@@ -35,7 +35,7 @@ def test_crops_are_tight_and_in_the_order_asked_for():
     for _ in range(20):
         ids_map = _random_map(rng, [70, 8, 900], (20, 30))
         runs = find_runs(ids_map, _segments(70, 8, 900), source="m.png")
-        for place, crop in zip([3, 1], find_crops(runs, [3, 1]), strict=True):
+        for place, crop in zip([3, 1], runs.find_crops([3, 1]), strict=True):
             mask = ids_map == {1: 70, 3: 900}[place]
             assert np.array_equal(mask[crop.slices], crop.mask)
             assert crop.mask.sum() == mask.sum()
@@ -46,7 +46,7 @@ def test_crops_are_tight_and_in_the_order_asked_for():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
 def test_one_segment_everywhere(shape):
     runs = find_runs(np.full(shape, 5, np.int32), _segments(5), source="m.png")
-    (crop,) = find_crops(runs, [1])
+    (crop,) = runs.find_crops([1])
     assert crop.mask.shape == shape
     assert crop.mask.all()
 
@@ -54,7 +54,7 @@ def test_one_segment_everywhere(shape):
 def test_all_void():
     runs = find_runs(np.zeros((3, 4), np.int32), [], source="m.png")
     assert runs.paint(np.array([255], np.uint8)).tolist() == [[255] * 4] * 3
-    assert find_crops(runs, []) == []
+    assert runs.find_crops([]) == []
 
 
 @pytest.mark.parametrize("unknown", [1, 6, 2**24 - 1])

@@ -13,10 +13,10 @@ import numpy as np
 
 from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
 from refine.data.rows import original_mask
-from refine.data.segment_runs import SegmentRuns, find_crops
+from refine.data.segment_runs import SegmentRuns
 from refine.fusion.overlaps import pair_overlaps, shared_window
 from refine.fusion.true_order import lead, match_outlines
-from refine.types import MaskCrop, Segment
+from refine.types import Segment
 
 
 class OrderedPair(NamedTuple):
@@ -24,7 +24,7 @@ class OrderedPair(NamedTuple):
 
     Attributes:
         first: Id of the one that comes first in the instances JSON.
-        second: Id of the other.
+        second: Id of the other one.
         top: Id of the one on top.
     """
 
@@ -54,14 +54,14 @@ def find_pairs(
        stuff) owns more than either, if both own equally many, or if all is void.
 
     Args:
-        annotations: Of the image, in the file's order.
-        segments: Of the image.
-        read_map: Gives the segment map; called only if there are pairs to order.
+        annotations: Instance annotations of the image, in the file's order.
+        segments: Segments of the image.
+        read_map: Reads the segment map; called only if there are pairs to order.
         size: ``(height, width)`` of the image.
-        overlap_thresh: A share in [0, 1] (rho).
+        overlap_thresh: Smallest share of either outline (rho), in [0, 1].
 
     Returns:
-        In the order of the annotations.
+        The pairs in the order of the annotations.
     """
     outlined = [
         (annotation, crop)
@@ -74,45 +74,23 @@ def find_pairs(
     if not len(pairs):
         return []
     runs = read_map()
-    categories = [annotation.category for annotation, _ in outlined]
-    places = _match(crops, categories, segments=segments, runs=runs)
-    found = []
-    for i, j, margin in _margins(pairs, crops, places=places, runs=runs):
-        ids = [outlined[k][0].id for k in (i, j)]
-        found.append(OrderedPair(ids[0], ids[1], ids[int(margin < 0)]))
-    return found
-
-
-def _match(
-    crops: Sequence[MaskCrop],
-    categories: Sequence[int],
-    *,
-    segments: Sequence[Segment],
-    runs: SegmentRuns,
-) -> dict[int, int]:
-    """Positions of the instances to places (1 is the first segment) in the map."""
     places = [k for k, s in enumerate(segments, start=1) if s.is_thing and not s.is_crowd]
     matches = match_outlines(
-        find_crops(runs, places),
+        runs.find_crops(places),
         [segments[place - 1].category for place in places],
         outlines=crops,
-        outline_categories=categories,
+        outline_categories=[annotation.category for annotation, _ in outlined],
     )
-    return {outline: places[part] for part, outline in matches.items()}
-
-
-def _margins(
-    pairs: np.ndarray, crops: Sequence[MaskCrop], *, places: Mapping[int, int], runs: SegmentRuns
-) -> list[tuple[int, int, float]]:
-    """The pairs that have an order, and by how much the first of them is on top."""
-    segment_map = runs.paint(np.arange(runs.places.max() + 1))
+    place_of = {outline: places[part] for part, outline in matches.items()}
+    segment_map = runs.paint(np.arange(len(segments) + 1))
     found = []
     for i, j in pairs.tolist():
-        if i in places and j in places:
+        if i in place_of and j in place_of:
             rows, columns, both = shared_window(crops[i], crops[j])
-            margin = lead(segment_map[rows, columns][both], places[i], places[j])
+            margin = lead(segment_map[rows, columns][both], place_of[i], place_of[j])
             if not np.isnan(margin):
-                found.append((i, j, margin))
+                first, second = outlined[i][0].id, outlined[j][0].id
+                found.append(OrderedPair(first, second, second if margin < 0 else first))
     return found
 
 
@@ -122,7 +100,7 @@ class OcclusionPairs:
 
     Attributes:
         image_ids: ``[K]`` int64, ascending: the image of each pair.
-        triples: ``[K, 3]`` int64, an :class:`OrderedPair` of annotation ids each.
+        triples: ``[K, 3]`` int64 annotation ids, the :class:`OrderedPair` of each row.
     """
 
     image_ids: np.ndarray
@@ -150,7 +128,7 @@ class OcclusionPairs:
         return OcclusionPairs(self.image_ids[first:last], self.triples[first:last]).ordered
 
     def of_images(self, image_ids: Collection[int]) -> "OcclusionPairs":
-        """The pairs of these images alone."""
+        """The pairs of these images only."""
         kept = np.isin(self.image_ids, np.array(list(image_ids), dtype=np.int64))
         return OcclusionPairs(self.image_ids[kept], self.triples[kept])
 
@@ -158,8 +136,8 @@ class OcclusionPairs:
         """How often each category lies on each other one.
 
         Args:
-            instances: Of the split.
-            num_things: Thing categories ``C``.
+            instances: Annotations of the split.
+            num_things: Number of thing categories ``C``.
 
         Returns:
             ``[C, C]`` int64: pairs with the row's category on top of the column's.

@@ -1,7 +1,7 @@
 """The occlusion pairs of a whole split, by many processes.
 
 A process holds the directory of the PNGs and one chunk of images with their annotations, some
-megabytes, whatever the size of the dataset. What it finds does not depend on how many there are.
+megabytes, whatever the size of the dataset. The result does not depend on the number of processes.
 """
 
 from collections import deque
@@ -9,62 +9,46 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 
 import numpy as np
 
-from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
+from refine.coco_format.instances import InstanceAnnotations
 from refine.coco_format.layout import DatasetFiles
 from refine.coco_format.storage import Storage
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair, find_pairs
-from refine.data.rows import instances_of_image, read_runs
-from refine.data.segment_runs import SegmentRuns
+from refine.data.rows import ImageRow, read_row
 from refine.errors import RefineError
-from refine.types import Segment
 
 CHUNK = 64
-"""Images that a process is given at a time."""
+"""Number of images that a process is given at a time."""
 
-_IMAGES_A_PROCESS = 500  # fewer are done before another process has started
+IMAGES_PER_PROCESS = 500
+"""Smallest share of a split for which another process is started: fewer images are done sooner."""
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Row:
-    """The annotations of one image."""
-
-    image_id: int
-    png_name: str
-    size: tuple[int, int]
-    segments: tuple[Segment, ...]
-    annotations: tuple[InstanceAnnotation, ...]
+_Found = dict[int, list[OrderedPair]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Source:
-    """What all images share."""
+class _Finder:
+    """Finds the pairs of some images."""
 
     pngs: Storage
-    json_name: str
     overlap_thresh: float
 
-    def find(self, row: _Row) -> list[OrderedPair]:
-        def read_map() -> SegmentRuns:
-            return read_runs(
-                self.pngs,
-                row.png_name,
-                segments=row.segments,
+    def find(self, rows: Sequence[ImageRow]) -> _Found:
+        return {
+            row.image_id: find_pairs(
+                row.instances or (),
+                row.segments,
+                read_map=partial(row.read_runs, self.pngs),
                 size=row.size,
-                json_name=self.json_name,
+                overlap_thresh=self.overlap_thresh,
             )
-
-        return find_pairs(
-            row.annotations,
-            row.segments,
-            read_map=read_map,
-            size=row.size,
-            overlap_thresh=self.overlap_thresh,
-        )
+            for row in rows
+        }
 
 
 def build_pairs(
@@ -74,24 +58,29 @@ def build_pairs(
     num_processes: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> OcclusionPairs:
-    """Order the overlapping instances of every image (:func:`find_pairs` says how).
+    """Order the overlapping instances of every image (see :func:`find_pairs`).
 
     Args:
         files: The split.
-        overlap_thresh: A share in [0, 1] (rho).
-        num_processes: At most; small splits take fewer.
+        overlap_thresh: Smallest share of either outline (rho), in [0, 1].
+        num_processes: Maximum number of processes; small splits take fewer.
         progress: Called with the number of images that have been done since its last call.
 
     Raises:
-        RefineError: There are no instances, or two of one id; a file is missing, damaged or does
-            not fit the JSON; or a process died.
+        RefineError: There are no instances, or two with the same id; a file is missing, damaged or
+            does not fit the JSON; or a process died.
     """
     instances = require_instances(files)
-    _refuse_repeats(instances)
-    source = _Source(files.pngs, files.annotations.source, overlap_thresh)
-    num_processes = min(num_processes, -(-len(files.annotations) // _IMAGES_A_PROCESS))
-    found: dict[int, list[OrderedPair]] = {}
-    for chunk in _search(source, _rows(files, instances), num_processes=num_processes):
+    values, counts = np.unique(instances.ids, return_counts=True)
+    if len(values) != len(instances):
+        raise RefineError(
+            f"{instances.source}: annotation id {values[counts > 1][0]} occurs twice; give every "
+            "annotation its own"
+        )
+    rows = (read_row(files, k) for k in range(len(files.annotations)))
+    num_processes = min(num_processes, -(-len(files.annotations) // IMAGES_PER_PROCESS))
+    found: _Found = {}
+    for chunk in _search(_Finder(files.pngs, overlap_thresh), rows, num_processes=num_processes):
         found.update(chunk)
         if progress is not None:
             progress(len(chunk))
@@ -114,42 +103,16 @@ def require_instances(files: DatasetFiles) -> InstanceAnnotations:
     return files.instances
 
 
-def _refuse_repeats(instances: InstanceAnnotations) -> None:
-    ids = np.sort(instances.ids)
-    twice = ids[1:][ids[1:] == ids[:-1]]
-    if len(twice):
-        raise RefineError(
-            f"{instances.source}: annotation id {twice[0]} stands there twice; give every "
-            "annotation its own"
-        )
-
-
-def _rows(files: DatasetFiles, instances: InstanceAnnotations) -> Iterator[_Row]:
-    annotations = files.annotations
-    for k, image_id in enumerate(annotations.image_ids.tolist()):
-        height, width = annotations.sizes[k].tolist()
-        yield _Row(
-            image_id=image_id,
-            png_name=str(annotations.file_names[k]),
-            size=(height, width),
-            segments=annotations.segments(k),
-            annotations=instances_of_image(instances, image_id, (height, width)),
-        )
-
-
-_Found = dict[int, list[OrderedPair]]
-
-
-def _search(source: _Source, rows: Iterator[_Row], *, num_processes: int) -> Iterator[_Found]:
+def _search(finder: _Finder, rows: Iterator[ImageRow], *, num_processes: int) -> Iterator[_Found]:
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     if num_processes <= 1:
-        yield from ({row.image_id: source.find(row) for row in chunk} for chunk in chunks)
+        yield from map(finder.find, chunks)
         return
     pool = ProcessPoolExecutor(
         num_processes,
         mp_context=get_context("spawn"),  # a fork of a process that holds threads may hang
         initializer=_start_process,
-        initargs=(source,),
+        initargs=(finder,),
     )
     with pool:
         try:
@@ -161,7 +124,7 @@ def _search(source: _Source, rows: Iterator[_Row], *, num_processes: int) -> Ite
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterable[Sequence[_Row]], *, ahead: int
+    pool: ProcessPoolExecutor, chunks: Iterable[Sequence[ImageRow]], *, ahead: int
 ) -> Iterator[_Found]:
     """The answers in the order of the chunks; the pool's own map would hold them all at once."""
     waiting: deque[Future[_Found]] = deque()
@@ -173,15 +136,15 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-_source: _Source | None = None  # of a worker process; sent once, not with every chunk
+_finder: _Finder | None = None  # in a worker process; sent once, not with every chunk
 
 
-def _start_process(source: _Source) -> None:
-    global _source
-    _source = source
+def _start_process(finder: _Finder) -> None:
+    global _finder
+    _finder = finder
 
 
-def _find_chunk(chunk: Sequence[_Row]) -> _Found:
-    if _source is None:
+def _find_chunk(rows: Sequence[ImageRow]) -> _Found:
+    if _finder is None:
         raise ValueError("this process has not been started by build_pairs")
-    return {row.image_id: _source.find(row) for row in chunk}
+    return _finder.find(rows)

@@ -10,16 +10,14 @@ number of bytes, with the same segments in the JSON, goes unnoticed; remove the 
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refine.atomic import write_text
 from refine.coco_format.json_entries import parse_json_object, read_bytes
 from refine.coco_format.layout import DatasetFiles
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
@@ -30,47 +28,32 @@ from refine.options import OcclusionPairsOptions
 _FORMAT = "refine occlusion pairs"
 _VERSION = 1  # raise it whenever the rule or the file changes
 
-_MEND = "remove it, or set data.occlusion_pairs.folder to another folder"
+_FIX = "remove it, or set data.occlusion_pairs.folder to another folder"
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairsSource:
-    """All that the pairs of a split are a function of.
+def describe_source(files: DatasetFiles, overlap_thresh: float) -> dict[str, Any]:
+    """All that the pairs of a split depend on.
 
-    Attributes:
-        images: SHA-256 of the image ids, to tell other datasets from changed ones.
-        panoptic_json: SHA-256 of the file.
-        instances_json: SHA-256 of the file.
-        png_sizes: SHA-256 of the PNGs' sizes in bytes.
-        overlap_thresh: A share in [0, 1] (rho).
-        version: Of the rule and of the file.
-    """
-
-    images: str
-    panoptic_json: str
-    instances_json: str
-    png_sizes: str
-    overlap_thresh: float
-    version: int = _VERSION
-
-
-def describe_source(files: DatasetFiles, overlap_thresh: float) -> PairsSource:
-    """What the pairs of a split would be made from now.
+    Returns:
+        ``images`` (SHA-256 of the image ids, to tell other datasets from changed ones),
+        ``panoptic_json``, ``instances_json`` (SHA-256 of the files), ``png_sizes`` (SHA-256 of the
+        PNGs' sizes in bytes), ``overlap_thresh``, and ``version`` of the rule and of the file.
 
     Raises:
         RefineError: There are no instances, or a PNG is missing.
     """
     annotations = files.annotations
     sizes = [files.pngs.size(str(name)) for name in annotations.file_names]
-    return PairsSource(
-        images=_hash(annotations.image_ids),
-        panoptic_json=annotations.sha256,
-        instances_json=require_instances(files).sha256,
-        png_sizes=_hash(np.array(sizes, np.int64)),
-        overlap_thresh=overlap_thresh,
-    )
+    return {
+        "images": _hash(annotations.image_ids),
+        "panoptic_json": annotations.sha256,
+        "instances_json": require_instances(files).sha256,
+        "png_sizes": _hash(np.array(sizes)),
+        "overlap_thresh": overlap_thresh,
+        "version": _VERSION,
+    }
 
 
 def _hash(numbers: np.ndarray) -> str:
@@ -78,12 +61,12 @@ def _hash(numbers: np.ndarray) -> str:
 
 
 def pairs_path(root: Path, split: str, options: OcclusionPairsOptions) -> Path:
-    """Where the pairs of a split are kept.
+    """The file with the pairs of a split.
 
     Args:
         root: The dataset's folder.
-        split: As in the names of its files.
-        options: With the folder, if it is another one.
+        split: Name of the split in the names of its files.
+        options: Options whose ``folder`` may name another folder than ``root/annotations``.
     """
     folder = root / "annotations" if options.folder is None else Path(options.folder)
     return folder / f"occlusion_pairs_{split}.json"
@@ -100,18 +83,18 @@ def ensure_pairs(
     """The pairs of a split: read, or built and written if there are none that are up to date.
 
     What is out of date is built anew. So is what is damaged or of other images in the dataset's own
-    folder; in a folder that the options name it is left alone, and said to be there.
+    folder; in a folder that the options name it is left alone and reported.
 
     Args:
         files: The split.
-        path: Of the pairs (:func:`pairs_path`).
+        path: The file with the pairs (:func:`pairs_path`).
         options: Threshold, and whether the folder was named.
-        num_processes: To build them, at most.
+        num_processes: Maximum number of processes that build them.
         progress: Called with the number of images that have been done since its last call.
 
     Raises:
-        RefineError: There are no instances; the file named is no pairs file or one of another
-            dataset; the folder cannot be written; or the dataset is damaged.
+        RefineError: There are no instances; the file is no pairs file or one of another dataset, in
+            a folder that was named; the folder cannot be written; or the dataset is damaged.
     """
     source = describe_source(files, options.overlap_thresh)
     stored = _read_current(path, source, is_named=options.folder is not None)
@@ -125,78 +108,64 @@ def ensure_pairs(
         num_processes=num_processes,
         progress=progress,
     )
-    write_pairs(path, pairs, source)
+    _write_pairs(path, pairs, source)
     _log.info("wrote %d pairs to %s", len(pairs), path)
     return pairs
 
 
-def read_pairs(path: Path) -> tuple[PairsSource, OcclusionPairs]:
-    """The pairs in a file, and what they were made from.
-
-    Raises:
-        RefineError: It cannot be read, holds something else, is damaged, or of another version.
-    """
-    document = parse_json_object(read_bytes(path), source=str(path))
-    try:
-        if document["format"] != _FORMAT or document["source"]["version"] != _VERSION:
-            raise ValueError
-        source = PairsSource(**document["source"])
-        pairs = {int(image_id): _parse(triples) for image_id, triples in document["pairs"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise RefineError(
-            f"{path}: no occlusion pairs of this version, or damaged; {_MEND}"
-        ) from None
-    return source, OcclusionPairs.from_images(pairs)
-
-
-def _parse(triples: list[Any]) -> list[OrderedPair]:
-    pairs = [OrderedPair(*triple) for triple in triples]
-    for pair in pairs:
-        if set(map(type, pair)) != {int} or pair.top not in pair[:2]:
-            raise ValueError
-    return pairs
-
-
-def write_pairs(path: Path, pairs: OcclusionPairs, source: PairsSource) -> None:
-    """Write a pairs file, whole or not at all.
-
-    Raises:
-        RefineError: It cannot be written.
-    """
+def _write_pairs(path: Path, pairs: OcclusionPairs, source: dict[str, Any]) -> None:
     images: dict[int, list[list[int]]] = {}
     for image_id, triple in zip(pairs.image_ids.tolist(), pairs.triples.tolist(), strict=True):
         images.setdefault(image_id, []).append(triple)
-    document = {"format": _FORMAT, "source": asdict(source), "pairs": images}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_text(json.dumps(document), encoding="utf-8")
-        part.replace(path)
+        write_text(path, json.dumps({"format": _FORMAT, "source": source, "pairs": images}))
     except OSError as error:
         raise _not_writable(path.parent, error) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
-def _read_current(path: Path, wanted: PairsSource, *, is_named: bool) -> OcclusionPairs | None:
+def _read_current(path: Path, wanted: dict[str, Any], *, is_named: bool) -> OcclusionPairs | None:
     """The pairs on disk, or None if they have to be built."""
     if not path.exists():
         return None
     try:
-        found, pairs = read_pairs(path)
-        if found.images != wanted.images:
-            raise RefineError(f"{path}: the pairs of a dataset with other images; {_MEND}")
+        document = parse_json_object(read_bytes(path), source=str(path))
+        try:
+            pairs, found = _parse_document(document), document["source"]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise RefineError(
+                f"{path}: no occlusion pairs of this version, or damaged; {_FIX}"
+            ) from None
+        if found["images"] != wanted["images"]:
+            raise RefineError(f"{path}: the pairs of a dataset with other images; {_FIX}")
     except RefineError as error:
         if is_named:
             raise
         _log.warning("%s; building it anew", error)
         return None
-    if found == wanted:
-        return pairs
-    values = asdict(wanted).items()
-    changed = ", ".join(name for name, value in values if getattr(found, name) != value)
-    _log.warning("%s: out of date (%s changed); building it anew", path, changed)
-    return None
+    changed = ", ".join(name for name, value in wanted.items() if found[name] != value)
+    if changed:
+        _log.warning("%s: out of date (%s changed); building it anew", path, changed)
+    return None if changed else pairs
+
+
+_SOURCE_KEYS = {"images", "panoptic_json", "instances_json", "png_sizes", "overlap_thresh"}
+
+
+def _parse_document(document: dict[str, Any]) -> OcclusionPairs:
+    """The pairs in a file's JSON; raises any of four errors if it is something else."""
+    source = document["source"]
+    if document["format"] != _FORMAT or source["version"] != _VERSION:
+        raise ValueError
+    if source.keys() != _SOURCE_KEYS | {"version"}:
+        raise ValueError
+    images = {
+        int(image_id): [OrderedPair(*triple) for triple in triples]
+        for image_id, triples in document["pairs"].items()
+    }
+    for pair in (pair for pairs in images.values() for pair in pairs):
+        if set(map(type, pair)) != {int} or pair.top not in pair[:2]:
+            raise ValueError
+    return OcclusionPairs.from_images(images)
 
 
 def _require_writable(folder: Path) -> None:

@@ -9,8 +9,7 @@ from torchvision.ops import box_iou
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import DatasetFiles
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
-from refine.data.pairs.pair_building import require_instances
-from refine.data.rows import instances_of_image, original_mask
+from refine.data.rows import ImageRow, original_mask, read_row
 from refine.fusion.evidence import to_original_boxes
 from refine.types import RawPrediction
 
@@ -22,15 +21,14 @@ def outline_areas(files: DatasetFiles, pairs: OcclusionPairs) -> np.ndarray:
 
     Args:
         files: The split.
-        pairs: Of the split.
+        pairs: Occlusion pairs of the split.
 
     Returns:
         ``[K, 2]`` float64 original pixels of the upper and of the lower instance of each pair.
     """
-    sizes = _sizes(files)
 
-    def measure(image_id: int, known: Sequence[InstanceAnnotation]) -> list[float]:
-        crops = (original_mask(a.outline, sizes[image_id]) for a in known)
+    def measure(row: ImageRow, known: Sequence[InstanceAnnotation]) -> list[float]:
+        crops = (original_mask(a.outline, row.size) for a in known)
         return [0.0 if crop is None else float(np.count_nonzero(crop.mask)) for crop in crops]
 
     return _of_members(files, pairs, measure)
@@ -46,16 +44,16 @@ def detection_scores(
 
     Args:
         files: The split.
-        pairs: Of the split.
-        read: Image id to its prediction.
+        pairs: Occlusion pairs of the split.
+        read: Reads the prediction of an image id.
 
     Returns:
         ``[K, 2]`` float64 in [0, 1], of the upper and of the lower instance of each pair; NaN for
         those that are not detected.
     """
 
-    def match(image_id: int, known: Sequence[InstanceAnnotation]) -> list[float]:
-        return _match(read(image_id), known)
+    def match(row: ImageRow, known: Sequence[InstanceAnnotation]) -> list[float]:
+        return _match(read(row.image_id), known)
 
     return _of_members(files, pairs, match)
 
@@ -78,26 +76,16 @@ def _match(raw: RawPrediction, known: Sequence[InstanceAnnotation]) -> list[floa
 def _of_members(
     files: DatasetFiles,
     pairs: OcclusionPairs,
-    evaluate: Callable[[int, Sequence[InstanceAnnotation]], list[float]],
+    evaluate: Callable[[ImageRow, Sequence[InstanceAnnotation]], list[float]],
 ) -> np.ndarray:
     """``[K, 2]`` values of the upper and of the lower instance of each pair.
 
-    Args:
-        files: The split.
-        pairs: Of the split.
-        evaluate: Image id and its annotations that are no crowds, to a value each.
+    ``evaluate`` gives one value for each annotation of an image that is no crowd.
     """
-    instances, sizes = require_instances(files), _sizes(files)
     values: dict[int, float] = {}
-    for image_id in np.unique(pairs.image_ids).tolist():
-        annotations = instances_of_image(instances, image_id, sizes[image_id])
-        known = [a for a in annotations if not a.is_crowd]
-        values.update(zip((a.id for a in known), evaluate(image_id, known), strict=True))
+    for k in np.flatnonzero(np.isin(files.annotations.image_ids, pairs.image_ids)).tolist():
+        row = read_row(files, k)
+        known = [a for a in row.instances or () if not a.is_crowd]
+        values.update(zip((a.id for a in known), evaluate(row, known), strict=True))
     members = [[values[upper], values[lower]] for upper, lower in pairs.ordered.tolist()]
     return np.array(members).reshape(-1, 2)
-
-
-def _sizes(files: DatasetFiles) -> dict[int, tuple[int, int]]:
-    """``(height, width)`` by image id."""
-    ids, sizes = files.annotations.image_ids.tolist(), files.annotations.sizes.tolist()
-    return {k: (height, width) for k, (height, width) in zip(ids, sizes, strict=True)}

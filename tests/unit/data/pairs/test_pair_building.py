@@ -19,7 +19,7 @@ from refine.toy.scene import generate_scene
 def many_processes(monkeypatch):
     """Also for few images, in small chunks."""
     monkeypatch.setattr(pair_building, "CHUNK", 8)
-    monkeypatch.setattr(pair_building, "_IMAGES_A_PROCESS", 1)
+    monkeypatch.setattr(pair_building, "IMAGES_PER_PROCESS", 1)
 
 
 def depths_of(root, split):
@@ -120,7 +120,7 @@ def test_ids_have_to_be_distinct(tmp_path):
     content = instances_json()
     content["annotations"][3]["id"] = 1
     files = open_dataset(write_tree(tmp_path, instances=content), "train2017")
-    with pytest.raises(RefineError, match="annotation id 1 stands there twice"):
+    with pytest.raises(RefineError, match="annotation id 1 occurs twice"):
         build_pairs(files, overlap_thresh=0.2)
 
 

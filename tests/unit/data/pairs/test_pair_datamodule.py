@@ -77,18 +77,13 @@ def test_crops_drop_pairs_with_their_members(overlapping_toys, pairs_folder):
 
 def test_category_counts_are_those_of_the_targets(overlapping_toys, pairs_folder):
     datamodule = ready(overlapping_toys, pairs_folder, batch_size=1)
-    for counts, loader in (
-        (datamodule.train_pairs, datamodule.train_dataloader()),
-        (datamodule.val_pairs, datamodule.val_dataloader()),
-    ):
-        table = torch.zeros(6, 6, dtype=torch.int64)
-        for batch in loader:
-            for target in batch.targets:
-                for upper, lower in target.labels[target.pairs].tolist():
-                    table[upper, lower] += 1
-        assert counts.tolist() == table.tolist()
-        assert counts.shape == (6, 6)
-        assert counts.sum() > 0
+    table = torch.zeros(6, 6, dtype=torch.int64)
+    for batch in datamodule.train_dataloader():
+        for target in batch.targets:
+            for upper, lower in target.labels[target.pairs].tolist():
+                table[upper, lower] += 1
+    assert datamodule.train_pairs.tolist() == table.tolist()
+    assert table.sum() > 0
     assert datamodule.categories.num_things == 6
 
 
@@ -140,7 +135,7 @@ def contents(batch):
 def test_chosen_images_alone_count(overlapping_toys, pairs_folder):
     every = ready(overlapping_toys, pairs_folder)
     chosen = [s.image_id for batch in every.train_dataloader() for s in batch.samples][:6]
-    without = next(i for i in range(1, 71) if i not in every._train.dataset.image_ids)
+    without = next(i for i in range(1, 71) if i not in every.train_dataset.image_ids)
     few = ready(overlapping_toys, pairs_folder, batch_size=1, train_image_ids=[without, *chosen])
     seen = [s.image_id for batch in few.train_dataloader() for s in batch.samples]
     assert sorted(seen) == sorted(chosen)
