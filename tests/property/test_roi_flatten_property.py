@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles import roi_flatten as oracle
-from refine.ops.roi_flatten import _flatten_by_crops, _flatten_by_stack
+from refine.ops.roi_flatten import flatten_by_crops, flatten_by_stack
 
-FORMS = {"crops": _flatten_by_crops, "stack": _flatten_by_stack}
+FORMS = {"crops": flatten_by_crops, "stack": flatten_by_stack}
 NUM_PLANES = 2
 
 
@@ -75,7 +75,7 @@ def test_values_and_gradients_equal_the_loop(form, seed):
 def test_both_forms_agree_in_float32(seed):
     scene = random_scene(seed)
     (crops, grad), (stack, stack_grad) = (run(f, scene, torch.float32) for f in FORMS.values())
-    exact, _ = run(_flatten_by_crops, scene, torch.float64)
+    exact, _ = run(flatten_by_crops, scene, torch.float64)
     assert crops.dtype == grad.dtype == stack.dtype == stack_grad.dtype == np.float32
     np.testing.assert_allclose(crops, exact, rtol=0, atol=1e-6)
     np.testing.assert_allclose(stack, exact, rtol=0, atol=1e-6)
@@ -85,7 +85,7 @@ def test_both_forms_agree_in_float32(seed):
 def test_random_scenes_reach_every_case():
     """Else the properties above would prove nothing."""
     scenes = [random_scene(seed) for seed in range(200)]
-    drawn = [(s, *run(_flatten_by_crops, s, torch.float64)) for s in scenes]
+    drawn = [(s, *run(flatten_by_crops, s, torch.float64)) for s in scenes]
     assert {s["reduce"] for s, *_ in drawn} == {"max", "mean"}
     assert sum(canvas.any() for _, canvas, _ in drawn) > 100
     assert any(not len(s["masks"]) for s, *_ in drawn)

@@ -17,8 +17,7 @@ from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from refine.detector.backbone import Backbone
 from refine.detector.box_loss import objectness_loss, regression_loss
-from refine.ops.anchors import exact_anchors
-from refine.ops.boxes import is_proper, sample_labels
+from refine.ops.boxes import exact_anchors, is_proper, sample_labels
 from refine.options import AnchorOptions, ProposalOptions
 
 __all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]

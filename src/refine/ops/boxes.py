@@ -1,7 +1,45 @@
-"""Boxes: xyxy in continuous pixels."""
+"""Boxes (xyxy in continuous pixels): anchors without rounding, sampling, validity."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def exact_anchors(
+    grid_sizes: Sequence[tuple[int, int]],
+    *,
+    strides: Sequence[int],
+    sizes_px: Sequence[float],
+    aspect_ratios: Sequence[float],
+    device: torch.device,
+) -> list[Tensor]:
+    """Anchors around the corner of every cell, as detectron2 lays them (offset 0).
+
+    torchvision's generator rounds corners to whole pixels, and divides the image's size by the
+    number of cells, which is not the stride where that does not divide the image.
+
+    Args:
+        grid_sizes: ``(height, width)`` of each level in cells.
+        strides: Pixels per cell of each level.
+        sizes_px: Root of the anchors' area at each level.
+        aspect_ratios: Height over width.
+        device: Device of the result.
+
+    Returns:
+        For each level ``[height * width * len(aspect_ratios), 4]`` float32 xyxy: row by row, and in
+        each cell by aspect ratio.
+    """
+    ratios = torch.tensor(list(aspect_ratios), dtype=torch.float64)
+    anchors = []
+    for (height, width), stride, size in zip(grid_sizes, strides, sizes_px, strict=True):
+        half = torch.stack([size / ratios.sqrt(), size * ratios.sqrt()], dim=1) / 2
+        shapes = torch.cat([-half, half], dim=1).float().to(device)
+        y = torch.arange(height, device=device, dtype=torch.float32) * stride
+        x = torch.arange(width, device=device, dtype=torch.float32) * stride
+        corners = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2).reshape(-1, 1, 2)
+        anchors.append((corners.repeat(1, 1, 2) + shapes).reshape(-1, 4))
+    return anchors
 
 
 def sample_labels(
@@ -12,27 +50,19 @@ def sample_labels(
     Args:
         labels: ``[N]``; above 0 positive, 0 negative, below 0 never drawn.
         num_samples: Size of the subset; smaller if there are too few.
-        positive_fraction: At most this share of ``num_samples`` is positive.
-        generator: Of the CPU, so that the draw is the same on every device.
+        positive_fraction: Largest share of ``num_samples`` that is positive.
+        generator: On the CPU, so that the draw is the same on every device.
 
     Returns:
         Indices ``[M]`` int64, positives first.
     """
-    positives = torch.nonzero(labels > 0)[:, 0]
-    negatives = torch.nonzero(labels == 0)[:, 0]
-    num_positives = min(len(positives), int(num_samples * positive_fraction))
-    num_negatives = min(len(negatives), num_samples - num_positives)
-    return torch.cat(
-        [
-            _draw(positives, num_positives, generator),
-            _draw(negatives, num_negatives, generator),
-        ]
-    )
-
-
-def _draw(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    order = torch.randperm(len(indices), generator=generator)[:count]
-    return indices[order.to(indices.device)]
+    drawn: list[Tensor] = []
+    limit = int(num_samples * positive_fraction)
+    for candidates in (torch.nonzero(labels > 0)[:, 0], torch.nonzero(labels == 0)[:, 0]):
+        order = torch.randperm(len(candidates), generator=generator)[:limit]
+        drawn.append(candidates[order.to(candidates.device)])
+        limit = num_samples - len(order)
+    return torch.cat(drawn)
 
 
 def is_proper(boxes: Tensor) -> Tensor:

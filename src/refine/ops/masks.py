@@ -25,12 +25,12 @@ def paste_masks(
 
     Args:
         probabilities: ``[N, m, m]`` float32 in [0, 1].
-        boxes: ``[N, 4]`` xyxy pixels of the image that ``size`` describes; may reach beyond it.
+        boxes: ``[N, 4]`` xyxy pixels of the image; may reach beyond it.
         size: ``(height, width)`` of the image.
-        threshold: A pixel belongs to a mask from this probability on.
+        threshold: Lowest probability at which a pixel belongs to a mask.
 
     Returns:
-        One crop a box, clamped to the image; empty for a box without area or outside the image.
+        One crop per box, clamped to the image; empty for a box without area or outside the image.
 
     Raises:
         ValueError: Boxes are not finite.

@@ -22,9 +22,9 @@ def assign_levels(
 
     Args:
         boxes: ``[N, 4]`` xyxy pixels.
-        canonical_size_px: A box of this size (root of its area) is pooled from level 4.
-        min_level: Finest level at hand (2 for P2).
-        max_level: Coarsest level at hand.
+        canonical_size_px: Size (root of its area) of a box that is pooled from level 4.
+        min_level: Finest level (2 for P2).
+        max_level: Coarsest level.
 
     Returns:
         ``[N]`` int64 in ``[min_level, max_level]``.
@@ -47,29 +47,27 @@ def pool_rois(
     """RoI features from the level that fits each box.
 
     Args:
-        features: One ``[B, C, h, w]`` a level, finest first.
+        features: ``[B, C, h, w]`` of each level, finest first.
         boxes: B tensors ``[N_b, 4]`` xyxy network pixels.
-        strides: Of the levels; powers of two.
+        strides: Network pixels per cell of each level; powers of two.
         side: Side of the result.
         canonical_size_px: See :func:`assign_levels`.
-        sampling_ratio: Samples a bin and axis; 0 adapts to the box.
+        sampling_ratio: Samples per bin and axis; 0 adapts to the box.
 
     Returns:
         ``[sum N_b, C, side, side]`` float32, image by image.
     """
-    image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
     flat = torch.cat(list(boxes))
+    image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
     rois = torch.cat([image_index, flat], dim=1).float()
+    numbers = [int(math.log2(stride)) for stride in strides]
     levels = assign_levels(
-        flat,
-        canonical_size_px=canonical_size_px,
-        min_level=int(math.log2(strides[0])),
-        max_level=int(math.log2(strides[-1])),
+        flat, canonical_size_px=canonical_size_px, min_level=numbers[0], max_level=numbers[-1]
     )
     pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side)).float()
     with torch.autocast(flat.device.type, enabled=False):
-        for feature, stride in zip(features, strides, strict=True):
-            chosen = torch.nonzero(levels == int(math.log2(stride)))[:, 0]
+        for feature, stride, number in zip(features, strides, numbers, strict=True):
+            chosen = torch.nonzero(levels == number)[:, 0]
             if not len(chosen):
                 continue
             crops = roi_align(

@@ -1,10 +1,8 @@
 """ROI-Flatten: masks on RoIs drawn on a canvas of planes, the reverse of RoIAlign (REFINE, eq. 5).
 
-The geometry is that of ``ops.masks.paste_masks`` at a stride: mask value ``(i, j)`` sits at the
-centre of cell ``(i, j)`` of the ``m x m`` grid on the box, canvas values at the centres of canvas
-pixels, bilinear between, zero beyond the mask (``grid_sample(align_corners=False)``). Outside its
-box a mask would still fade to zero over half a cell, which is many pixels of a large box: that halo
-is cut, so that nothing is drawn where the detector says the instance is not.
+The geometry is that of :mod:`refine.ops.masks` at a stride. Outside its box a mask would still fade
+to zero over half a cell, which is many pixels of a large box: that halo is cut, so that nothing is
+drawn where the detector says the instance is not.
 
 Two forms of one function. On the CPU each RoI costs two small matrix products on the pixels of its
 own box, and numpy's calls are the cheapest way to that. On other devices all RoIs are drawn at once
@@ -52,8 +50,8 @@ def flatten_rois(
         planes: ``[N]`` int64 plane (thing category) of each mask, in ``[0, num_planes)``.
         num_planes: Planes of the canvas.
         size: ``(h, w)`` of the canvas.
-        stride: Network pixels a canvas pixel.
-        reduce: What a pixel shows of several masks of its plane: ``max``, or ``mean`` over the
+        stride: Network pixels per canvas pixel.
+        reduce: How a pixel combines several masks of its plane: ``max``, or ``mean`` over the
             masks whose box holds its centre.
 
     Returns:
@@ -65,14 +63,14 @@ def flatten_rois(
             (other devices than the CPU raise their own error for the last).
     """
     if reduce not in REDUCTIONS:
-        raise ValueError(f"reduce is {reduce!r}; one of {', '.join(REDUCTIONS)} is wanted")
+        raise ValueError(f"reduce={reduce!r}: expected one of {', '.join(REDUCTIONS)}")
     count = len(masks)
     if masks.ndim != 3 or boxes.shape != (count, 4) or planes.shape != (count,):
         raise ValueError(
             f"masks {tuple(masks.shape)}, boxes {tuple(boxes.shape)} and planes "
-            f"{tuple(planes.shape)} do not fit together; [N, m, m], [N, 4] and [N] are wanted"
+            f"{tuple(planes.shape)} do not fit together: expected [N, m, m], [N, 4] and [N]"
         )
-    flatten = _flatten_by_crops if masks.device.type == "cpu" else _flatten_by_stack
+    flatten = flatten_by_crops if masks.device.type == "cpu" else flatten_by_stack
     values = masks if masks.dtype == torch.float64 else masks.float()
     with torch.autocast(masks.device.type, enabled=False):
         return flatten(
@@ -80,10 +78,7 @@ def flatten_rois(
         )
 
 
-# --- the stack -----------------------------------------------------------------------------------
-
-
-def _flatten_by_stack(
+def flatten_by_stack(
     masks: Tensor,
     boxes: Tensor,
     planes: Tensor,
@@ -92,6 +87,7 @@ def _flatten_by_stack(
     stride: int,
     reduce: str,
 ) -> Tensor:
+    """The form for any device; arguments as of :func:`flatten_rois`, ``shape`` of the canvas."""
     canvas = masks.new_zeros(shape)
     if not len(masks):
         return canvas + masks.sum() * 0
@@ -135,9 +131,6 @@ def _first_winners(stack: Tensor, planes: Tensor, canvas: Tensor) -> Tensor:
     return nobody.scatter_reduce(0, plane_index, torch.where(wins, order, count), "amin")
 
 
-# --- the crops -----------------------------------------------------------------------------------
-
-
 class _Placement(NamedTuple):
     """Where a RoI lies on the canvas; ``rows @ mask @ columns.T`` is what it shows there."""
 
@@ -146,7 +139,7 @@ class _Placement(NamedTuple):
     columns: np.ndarray
 
 
-def _flatten_by_crops(
+def flatten_by_crops(
     masks: Tensor,
     boxes: Tensor,
     planes: Tensor,
@@ -155,12 +148,10 @@ def _flatten_by_crops(
     stride: int,
     reduce: str,
 ) -> Tensor:
+    """The form for the CPU; arguments as of :func:`flatten_rois`, ``shape`` of the canvas."""
     placements = _place(masks, boxes, planes, shape=shape, stride=stride)
-    if torch.is_grad_enabled() and masks.requires_grad:
-        canvas: Tensor = _FlattenCrops.apply(masks, placements, shape, reduce)
-        return canvas
-    draw = _draw_max if reduce == "max" else _draw_mean
-    return torch.from_numpy(draw(masks.detach().numpy(), placements, shape)[0])
+    canvas: Tensor = _FlattenCrops.apply(masks, placements, shape, reduce)
+    return canvas
 
 
 class _FlattenCrops(torch.autograd.Function):
@@ -175,7 +166,7 @@ class _FlattenCrops(torch.autograd.Function):
         reduce: str,
     ) -> Tensor:
         draw = _draw_max if reduce == "max" else _draw_mean
-        canvas, ctx.owners = draw(masks.numpy(), placements, shape)
+        canvas, ctx.owners = draw(masks.detach().numpy(), placements, shape)
         ctx.placements, ctx.mask_shape, ctx.reduce = placements, masks.shape, reduce
         return torch.from_numpy(canvas)
 

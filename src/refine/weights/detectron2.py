@@ -25,7 +25,7 @@ from torch import Tensor
 
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.ops.anchors import exact_anchors
+from refine.ops.boxes import exact_anchors
 from refine.weights.pixels import CAFFE2, PixelStats
 
 _BODY = "backbone.bottom_up"
