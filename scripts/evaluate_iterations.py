@@ -12,17 +12,22 @@ from pathlib import Path
 from refine.atomic import write_text
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
-from refine.evaluation.per_iteration import IterationEvaluation
+from refine.evaluation.per_iteration import evaluate_iterations
 from refine.report.curves import ITERATIONS_NAME
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
+_NOT_OF_AN_ITERATION = ("images_per_second", "num_images", "panoptic_only")
 
 
 def evaluate(args: argparse.Namespace) -> list[dict[str, float]]:
     """Metrics of iterations 0 to T."""
     pipeline, datamodule = open_checkpoint(args.checkpoint, data_root=args.data_root)
     batches = itertools.islice(datamodule.val_dataloader(), args.images)
-    return IterationEvaluation(pipeline, datamodule.categories).run(batches)
+    evaluations = evaluate_iterations(pipeline, batches, datamodule.categories)
+    return [
+        {k: v for k, v in e.compute().metrics.items() if k not in _NOT_OF_AN_ITERATION}
+        for e in evaluations
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:

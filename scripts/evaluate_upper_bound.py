@@ -76,8 +76,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float | int]]:
             truth, things = true_categories(batch, len(categories)), categories.num_things
             ibpp = pipeline.network.ibpp
             tell_truth(ibpp, truth, num_things=things, canvas=canvas, maps=maps)
-            evaluation.update(batch, pipeline.predict(batch), 1.0)
-        results[name] = evaluation.compute(lambda tensor: tensor).metrics
+            evaluation.update(batch.samples, pipeline.predict(batch), 1.0)
+        results[name] = evaluation.compute().metrics
     return results
 
 

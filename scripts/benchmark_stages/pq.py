@@ -12,7 +12,7 @@ from benchmark_stages.case import Case
 from refine.coco_format.annotations import load_panoptic_json
 from refine.coco_format.png import decode_segment_png
 from refine.metrics.functional import PanopticStats, match_segments
-from refine.types import Segment
+from refine.types import GroundTruth, PanopticPrediction, Segment
 
 GOAL = 3.0
 NUM_CATEGORIES = 133
@@ -50,9 +50,9 @@ def _case(name: str, pairs: Sequence[Pair]) -> Case:
 def _score_all(pairs: Sequence[Pair]) -> PanopticStats:
     total = PanopticStats.zeros(NUM_CATEGORIES)
     for pred_map, pred, true_map, true in pairs:
-        total += match_segments(
-            pred_map, pred, true_map=true_map, true_segments=true, num_categories=NUM_CATEGORIES
-        )
+        prediction = PanopticPrediction(segment_map=pred_map, segments=tuple(pred))
+        truth = GroundTruth(segment_map=true_map, segments=tuple(true))
+        total += match_segments(prediction, truth, num_categories=NUM_CATEGORIES)
     return total
 
 

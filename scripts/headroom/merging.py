@@ -113,11 +113,5 @@ def things_quality(cases: Sequence[MergeCase], relation: str, *, scoring: str, s
             stuff_area_limit_px=0,
             relations=relate(instances, overlaps, options, raw=_NO_OUTPUT, truth=case.truth),
         )
-        total += match_segments(
-            merged.segment_map,
-            merged.segments,
-            true_map=case.truth.segment_map,
-            true_segments=case.truth.segments,
-            num_categories=len(TOY_CATEGORIES),
-        )
+        total += match_segments(merged, case.truth, num_categories=len(TOY_CATEGORIES))
     return average_quality(total, NUM_THINGS)["things"].pq

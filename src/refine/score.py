@@ -28,6 +28,7 @@ from refine.metrics.functional import PanopticStats, average_quality, match_segm
 from refine.metrics.quality_table import CategoryRow, QualityTable, category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.runs.results import print_table, write_results
+from refine.types import GroundTruth, PanopticPrediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,10 +132,8 @@ class _Scorer:
         pred_map = _read_map(self.result_files, pred_name)
         try:
             return match_segments(
-                pred_map,
-                self.results.segments[image_id],
-                true_map=true_map,
-                true_segments=self.truth.segments(k),
+                PanopticPrediction(segment_map=pred_map, segments=self.results.segments[image_id]),
+                GroundTruth(segment_map=true_map, segments=self.truth.segments(k)),
                 num_categories=len(self.truth.categories),
             )
         except ValueError as error:

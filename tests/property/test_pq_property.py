@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oracles import pq as oracle
-from refine.metrics.functional import average_quality, match_segments
-from refine.types import Segment
+from refine.metrics.functional import average_quality, find_segment_errors, match_segments
+from refine.types import GroundTruth, PanopticPrediction, Segment
 
 NUM_THINGS, NUM_CATEGORIES = 3, 5
 
@@ -67,13 +67,11 @@ def random_pair(seed):
 
 def _check(seed):
     pred_map, pred_segments, true_map, true_segments = random_pair(seed)
-    fast = match_segments(
-        pred_map,
-        pred_segments,
-        true_map=true_map,
-        true_segments=true_segments,
-        num_categories=NUM_CATEGORIES,
-    )
+    prediction = PanopticPrediction(segment_map=pred_map, segments=tuple(pred_segments))
+    truth = GroundTruth(segment_map=true_map, segments=tuple(true_segments))
+    fast = match_segments(prediction, truth, num_categories=NUM_CATEGORIES)
+    errors = find_segment_errors(prediction, truth)
+    assert (len(errors.wrong), len(errors.missed)) == (fast.fp.sum(), fast.fn.sum())
     slow = oracle.match_segments(pred_map, pred_segments, true_map, true_segments, NUM_CATEGORIES)
     assert [list(row) for row in zip(fast.tp, fast.fp, fast.fn, strict=True)] == [
         row[1:] for row in slow

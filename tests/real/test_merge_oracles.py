@@ -15,7 +15,7 @@ from refine.fusion.semantic import semantic_map
 from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.masks import paste_masks, roi_mask_targets
 from refine.options import MergeOptions
-from refine.types import IGNORE_INDEX, MaskCrop
+from refine.types import IGNORE_INDEX, GroundTruth, MaskCrop
 
 pytestmark = pytest.mark.real
 
@@ -98,10 +98,8 @@ def compute_pq(val_images, *, soft_masks=False, short_side=None):
             stuff_area_limit_px=0,
         )
         total += match_segments(
-            merged.segment_map,
-            merged.segments,
-            true_map=segment_map,
-            true_segments=segments,
+            merged,
+            GroundTruth(segment_map=segment_map, segments=segments),
             num_categories=len(categories),
         )
     return average_quality(total, categories.num_things)["all"].pq

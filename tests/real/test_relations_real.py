@@ -52,13 +52,7 @@ def compute_pq(scenes, kind, order="score"):
             stuff_area_limit_px=0,
             relations=relate(instances, overlaps, options, raw=None, truth=truth),
         )
-        total += match_segments(
-            merged.segment_map,
-            merged.segments,
-            true_map=truth.segment_map,
-            true_segments=truth.segments,
-            num_categories=len(categories),
-        )
+        total += match_segments(merged, truth, num_categories=len(categories))
     return average_quality(total, categories.num_things)["all"].pq
 
 

@@ -81,7 +81,7 @@ class GivenEvidence(Evidence):
     def instances(self, options: MergeOptions) -> list[Instance]:
         """Instances of sufficient score by descending score."""
         key = ("instances", options.score_thresh, options.mask_thresh)
-        return self._once(key, lambda: self._cut(options))
+        return self.once(key, lambda: self._cut(options))
 
     def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
         """Regions of the semantic map that may be erased, made of pixels."""

@@ -1,1 +1,1 @@
-"""Counts what a pipeline or a prediction cache gets right, under one setting or many."""
+"""Measures a pipeline or a prediction cache, with one fusion setting or many."""

@@ -5,9 +5,9 @@ and decoding, pasted masks, pair overlaps, the semantic map and the regions of U
 counts leave a worker, so memory does not grow with the number of images.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -15,19 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 from refine.categories import CategoryTable
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.errors import RefineError
-from refine.evaluation.evaluator import EvaluationResult
+from refine.evaluation.result import EvaluationResult
 from refine.fusion.consensus import ConsensusGap, consensus_gap
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.fusion.unknown_erasing import ErasedCount, count_erased
-from refine.metrics.functional import average_quality, match_segments, to_metric_keys
-from refine.metrics.quality_table import category_rows
+from refine.metrics.functional import match_segments
 from refine.metrics.records import sort_records, sum_records, to_records
 from refine.options import FusionOptions, UnknownErasingOptions
 from refine.prediction_cache.reader import PredictionReader
 from refine.types import GroundTruth, PanopticPrediction
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Setting:
     """One way to fuse.
 
     Attributes:
-        fusion: All knobs of the fusion.
+        fusion: Settings of the fusion.
         stuff_area_limit_px: Stuff with fewer original pixels becomes void.
     """
 
@@ -45,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Counts:
-    """What one setting makes of one image."""
+    """One image under one setting."""
 
     records: np.ndarray
     gap: ConsensusGap
@@ -62,13 +59,13 @@ def evaluate_cached(
     """Evaluate every setting, reading each image once.
 
     Args:
-        reader: The predictions.
-        dataset: The evaluation split that they are of.
+        reader: Cached predictions.
+        dataset: The evaluation split of these predictions.
         settings: At least one.
-        num_workers: Processes; 0 works in this one.
+        num_workers: Number of processes; 0 works in this one.
 
     Returns:
-        One result a setting. Besides PQ its metrics hold ``consensus_gap``, ``band_void``,
+        One result for each setting. Besides PQ its metrics hold ``consensus_gap``, ``band_void``,
         ``erased_segments`` (stuff segments that erasing takes more than half of) and
         ``erased_wrong`` (how many of these were wrong); no AP and no speed of the network.
 
@@ -110,79 +107,55 @@ class _CachedImages(Dataset[Any]):
             evidence = Evidence(
                 self.reader.read(image_id), num_things=self.dataset.categories.num_things
             )
-            image = _Image(evidence, truth, num_categories=len(self.dataset.categories))
-            return [image.count(image_id, setting) for setting in self.settings]
+            number = len(self.dataset.categories)
+            return [
+                _count(evidence, truth, setting, image_id=image_id, num_categories=number)
+                for setting in self.settings
+            ]
         except RefineError as error:
             return RefineError(f"{name}: {error}")
 
 
-class _Image:
-    """One image under many settings."""
+def _count(
+    evidence: Evidence, truth: GroundTruth, setting: Setting, *, image_id: int, num_categories: int
+) -> _Counts:
+    """What a setting makes of one image; what settings share is derived once."""
 
-    def __init__(self, evidence: Evidence, truth: GroundTruth, *, num_categories: int) -> None:
-        self.evidence = evidence
-        self.truth = truth
-        self.num_categories = num_categories
-        self._known: dict[Hashable, object] = {}
+    def merge(fusion: FusionOptions) -> PanopticPrediction:
+        limit = setting.stuff_area_limit_px
+        return fuse(evidence, fusion, stuff_area_limit_px=limit, truth=truth)
 
-    def count(self, image_id: int, setting: Setting) -> _Counts:
-        prediction = self._fuse(setting)
-        stats = match_segments(
-            prediction.segment_map,
-            prediction.segments,
-            true_map=self.truth.segment_map,
-            true_segments=self.truth.segments,
-            num_categories=self.num_categories,
-        )
-        return _Counts(
-            to_records(image_id, stats),
-            self._gap(setting.fusion),
-            self._erased(prediction, setting),
-        )
-
-    def _fuse(self, setting: Setting) -> PanopticPrediction:
-        return fuse(
-            self.evidence,
-            setting.fusion,
-            stuff_area_limit_px=setting.stuff_area_limit_px,
-            truth=self.truth,
-        )
-
-    def _gap(self, fusion: FusionOptions) -> ConsensusGap:
-        merge = fusion.merge
-        return self._once(
-            ("gap", merge.score_thresh, merge.mask_thresh),
-            lambda: consensus_gap(self.evidence, merge),
-        )
-
-    def _erased(self, prediction: PanopticPrediction, setting: Setting) -> ErasedCount:
-        if setting.fusion.unknown_erasing.mode == "off":
-            return ErasedCount(0, 0)
-        plain = replace(
-            setting, fusion=replace(setting.fusion, unknown_erasing=UnknownErasingOptions())
-        )
-        before = self._once(("fused", repr(plain)), lambda: self._fuse(plain))
-        return count_erased(before, prediction, self.truth)
-
-    def _once(self, key: Hashable, compute: Callable[[], _T]) -> _T:
-        if key not in self._known:
-            self._known[key] = compute()
-        return cast(_T, self._known[key])
+    fusion, options = setting.fusion, setting.fusion.merge
+    prediction, erased = merge(fusion), ErasedCount(0, 0)
+    if fusion.unknown_erasing.mode != "off":
+        plain = replace(setting, fusion=replace(fusion, unknown_erasing=UnknownErasingOptions()))
+        before = evidence.once(("fused", repr(plain)), lambda: merge(plain.fusion))
+        erased = count_erased(before, prediction, truth)
+    stats = match_segments(prediction, truth, num_categories=num_categories)
+    gap = evidence.once(
+        ("gap", options.score_thresh, options.mask_thresh),
+        lambda: consensus_gap(evidence, options),
+    )
+    return _Counts(to_records(image_id, stats), gap, erased)
 
 
 def _summarize(
     counts: Sequence[_Counts], categories: CategoryTable, *, panoptic_only: bool
 ) -> EvaluationResult:
     records = sort_records(np.concatenate([c.records for c in counts]))
-    stats = sum_records(records, len(categories))
-    groups = average_quality(stats, categories.num_things)
-    gap = sum((c.gap for c in counts), start=ConsensusGap())
     erased, wrong = np.sum([c.erased for c in counts], axis=0).tolist()
-    metrics: dict[str, float | int] = dict(to_metric_keys(groups))
-    metrics |= {"consensus_gap": gap.gap, "band_void": gap.band_void}
-    metrics |= {"erased_segments": erased, "erased_wrong": wrong}
-    metrics |= {"num_images": len(counts), "panoptic_only": panoptic_only}
-    return EvaluationResult(metrics, groups, category_rows(stats, categories), records)
+    return EvaluationResult.of(
+        (sum_records(records, len(categories)), records),
+        sum((c.gap for c in counts), start=ConsensusGap()),
+        categories,
+        precision={},
+        others={
+            "erased_segments": erased,
+            "erased_wrong": wrong,
+            "num_images": len(counts),
+            "panoptic_only": panoptic_only,
+        },
+    )
 
 
 def _as_it_is(item: Any) -> Any:

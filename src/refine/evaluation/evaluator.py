@@ -1,46 +1,27 @@
-"""Counts what a pipeline gets right: PQ always, AP on demand, speed."""
+"""Evaluates a pipeline while it predicts: PQ, AP if asked for, speed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from refine.categories import CategoryTable
+from refine.evaluation.result import EvaluationResult
 from refine.fusion.consensus import ConsensusGap, consensus_gap
 from refine.fusion.evidence import Evidence, to_original_boxes
 from refine.metrics.average_precision import AveragePrecision
-from refine.metrics.functional import GroupQuality
 from refine.metrics.panoptic_quality import PanopticQuality
-from refine.metrics.quality_table import CategoryRow
 from refine.options import FusionOptions, MergeOptions
-from refine.types import Batch, PanopticPrediction, Sample
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationResult:
-    """An evaluation over all processes.
-
-    Attributes:
-        metrics: The keys of ``metrics.json``; fractions in [0, 1].
-        groups: Averages over all, things and stuff.
-        rows: One a category.
-        records: What each image added (:mod:`refine.metrics.records`).
-    """
-
-    metrics: dict[str, float | int]
-    groups: Mapping[str, GroupQuality]
-    rows: Sequence[CategoryRow]
-    records: np.ndarray
+from refine.types import PanopticPrediction, Sample
 
 
 class Evaluation(nn.Module):
     """Sums over images; a module so that its metrics follow the device.
 
     Args:
-        categories: Of the dataset.
-        fusion: Of the pipeline. There is no AP if it keeps the network from its weak detections.
+        categories: The dataset's categories.
+        fusion: Fusion of the pipeline. There is no AP if it spares the network its weak detections.
     """
 
     def __init__(self, categories: CategoryTable, fusion: FusionOptions) -> None:
@@ -51,7 +32,7 @@ class Evaluation(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Start anew."""
+        """Forget all images."""
         self.quality.reset()
         if self.average_precision is not None:
             self.average_precision.reset()
@@ -62,26 +43,25 @@ class Evaluation(nn.Module):
 
     def update(
         self,
-        batch: Batch,
+        samples: Sequence[Sample],
         outputs: Sequence[tuple[Evidence, PanopticPrediction]],
-        seconds: float,
+        seconds: float = 0.0,
     ) -> None:
-        """Add a batch.
+        """Add the images of a batch.
 
         Args:
-            batch: With ground truth.
-            outputs: Of the pipeline.
-            seconds: That the pipeline took.
+            samples: The images, with ground truth.
+            outputs: What the pipeline said of each.
+            seconds: Time that the pipeline took.
         """
-        truths = [s.truth for s in batch.samples if s.truth is not None]
-        is_padding = [s.is_padding for s in batch.samples]
+        is_padding = [s.is_padding for s in samples]
         self.quality.update(
             [panoptic for _, panoptic in outputs],
-            truths,
-            image_ids=[s.image_id for s in batch.samples],
+            [s.truth for s in samples if s.truth is not None],
+            image_ids=[s.image_id for s in samples],
             is_padding=is_padding,
         )
-        for sample, (evidence, _) in zip(batch.samples, outputs, strict=True):
+        for sample, (evidence, _) in zip(samples, outputs, strict=True):
             if self.average_precision is not None and not self.fusion.panoptic_only:
                 self._update_average_precision(self.average_precision, sample, evidence)
             if not sample.is_padding:
@@ -90,7 +70,9 @@ class Evaluation(nn.Module):
         self._num_predicted += len(outputs)
         self._seconds += seconds
 
-    def compute(self, sum_over_processes: Callable[[Tensor], Tensor]) -> EvaluationResult:
+    def compute(
+        self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    ) -> EvaluationResult:
         """The result; with several processes, call it on all of them.
 
         Args:
@@ -100,19 +82,19 @@ class Evaluation(nn.Module):
         device = self.quality.iou.device
         own = [self._num_images, rate, *astuple(self._gap)]
         sums = sum_over_processes(torch.tensor(own, dtype=torch.float64, device=device)).tolist()
-        num_images, images_per_second = sums[:2]
-        gap = ConsensusGap(*(int(count) for count in sums[2:]))
-        metrics: dict[str, float | int] = {k: float(v) for k, v in self.quality.compute().items()}
+        precision = {}
         if self.average_precision is not None and self._has_instances:
-            metrics |= {k: float(v) for k, v in self.average_precision.compute().items()}
-        metrics |= {"consensus_gap": gap.gap, "band_void": gap.band_void}
-        metrics |= {"images_per_second": images_per_second, "num_images": int(num_images)}
-        metrics |= {"panoptic_only": self.fusion.panoptic_only}
-        return EvaluationResult(
-            metrics,
-            self.quality.groups(),
-            self.quality.per_category(),
-            self.quality.image_records(),
+            precision = {k: float(v) for k, v in self.average_precision.compute().items()}
+        return EvaluationResult.of(
+            self.quality.totals(),
+            ConsensusGap(*(int(count) for count in sums[2:])),
+            self.quality.categories,
+            precision=precision,
+            others={
+                "images_per_second": sums[1],
+                "num_images": int(sums[0]),
+                "panoptic_only": self.fusion.panoptic_only,
+            },
         )
 
     def _update_average_precision(

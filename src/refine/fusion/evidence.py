@@ -45,17 +45,17 @@ class Evidence:
             resize: ``semantic_resize`` of :class:`~refine.options.FusionOptions`.
         """
         logits, sizes = self.raw.semantic_logits, (self.raw.image_size, self.raw.original_size)
-        return self._once(("semantic", resize), lambda: semantic_map(logits, *sizes, resize=resize))
+        return self.once(("semantic", resize), lambda: semantic_map(logits, *sizes, resize=resize))
 
     def instances(self, options: MergeOptions) -> list[Instance]:
         """See :func:`paste_instances`."""
         key = ("instances", options.score_thresh, options.mask_thresh)
-        return self._once(key, lambda: paste_instances(self.raw, options))
+        return self.once(key, lambda: paste_instances(self.raw, options))
 
     def overlaps(self, options: MergeOptions) -> Overlaps:
         """Overlaps between the masks of :meth:`instances`."""
         key = ("overlaps", options.score_thresh, options.mask_thresh)
-        return self._once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
+        return self.once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
 
     def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
         """Regions of :meth:`semantic_map` that may be erased, with their scores.
@@ -65,7 +65,7 @@ class Evidence:
             resize: Which semantic map.
         """
         key = ("regions", options.at, options.dilation_frac, options.categories, resize)
-        return self._once(
+        return self.once(
             key,
             lambda: erasable_regions(
                 self.raw.semantic_logits,
@@ -76,7 +76,8 @@ class Evidence:
             ),
         )
 
-    def _once(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+    def once(self, key: Hashable, compute: Callable[[], _T]) -> _T:
+        """What ``compute`` gave when ``key`` was first asked for."""
         if key not in self._derived:
             self._derived[key] = compute()
         return cast(_T, self._derived[key])

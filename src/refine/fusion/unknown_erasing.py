@@ -139,12 +139,7 @@ def wrong_stuff(prediction: PanopticPrediction, truth: GroundTruth) -> set[int]:
         prediction: A panoptic map with at most one segment per stuff category.
         truth: Ground truth of the same size.
     """
-    errors = find_segment_errors(
-        prediction.segment_map,
-        prediction.segments,
-        true_map=truth.segment_map,
-        true_segments=truth.segments,
-    )
+    errors = find_segment_errors(prediction, truth)
     return {s.category for s in prediction.segments if not s.is_thing and s.id in errors.wrong}
 
 

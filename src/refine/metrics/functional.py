@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refine.types import Segment
+from refine.types import GroundTruth, PanopticPrediction, Segment
 
 MATCH_IOU = 0.5
 """A pair matches above this IoU. It is part of the metric's definition, not a knob."""
@@ -18,12 +18,15 @@ MATCH_IOU = 0.5
 GROUP_SUFFIXES = {"all": "", "things": "_things", "stuff": "_stuff"}
 """Groups of categories and the ending of their metric keys: ``pq``, ``pq_things``, ``pq_stuff``."""
 
+Panoptic = PanopticPrediction | GroundTruth
+"""A segment map with its segments."""
+
 _MAX_RUN = 2**15  # pixels; longer runs are cut so that a length fits into 16 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PanopticStats:
-    """Sums over images, one entry a category; sums of parts add up to the sum of the whole.
+    """Sums over images for each category; the sums of parts add up to those of the whole.
 
     Attributes:
         iou: ``[C]`` float64, summed IoU of the matched pairs.
@@ -49,14 +52,7 @@ class PanopticStats:
         )
 
 
-def match_segments(
-    pred_map: np.ndarray,
-    pred_segments: Sequence[Segment],
-    *,
-    true_map: np.ndarray,
-    true_segments: Sequence[Segment],
-    num_categories: int,
-) -> PanopticStats:
+def match_segments(prediction: Panoptic, truth: Panoptic, *, num_categories: int) -> PanopticStats:
     """Match the predicted segments of one image with the true ones.
 
     A pair of one category matches if its IoU exceeds 0.5; the union leaves out predicted pixels on
@@ -66,13 +62,11 @@ def match_segments(
     the last crowd of its category.
 
     Args:
-        pred_map: ``[H, W]`` integer, 0 for void, else an id of ``pred_segments``; ids below 2^24.
-            Fastest when C-contiguous.
-        pred_segments: Every id of ``pred_map`` exactly once, none without pixels. Their ``area``
-            is not read.
-        true_map: ``[H, W]`` integer; ids that ``true_segments`` does not know are neither void nor
-            part of any segment.
-        true_segments: Distinct ids; a segment without pixels counts as missed.
+        prediction: A segment map of integers, 0 for void, ids below 2^24, fastest when
+            C-contiguous; and every id of it exactly once, none without pixels. The segments'
+            ``area`` is not read.
+        truth: A segment map of the same size, in which ids without a segment are neither void nor
+            part of any segment; and segments with distinct ids. One without pixels is missed.
         num_categories: ``C``; categories of the segments are ``0 .. C - 1``.
 
     Returns:
@@ -81,7 +75,7 @@ def match_segments(
     Raises:
         ValueError: Maps of different shapes, or segments that contradict their map.
     """
-    match = _match(pred_map, pred_segments, true_map=true_map, true_segments=true_segments)
+    match = _match(prediction, truth)
 
     def count(categories: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(categories, weights, num_categories)
@@ -97,26 +91,20 @@ def match_segments(
 
 
 class SegmentErrors(NamedTuple):
-    """Segments of one image that cost panoptic quality, by id.
+    """Ids of the segments of one image that cost panoptic quality.
 
     Attributes:
-        wrong: Predicted ones that neither match nor are excused (false positives).
-        missed: True ones that nothing matches.
+        wrong: Predicted segments that neither match nor are excused (false positives).
+        missed: True segments that nothing matches.
     """
 
     wrong: frozenset[int]
     missed: frozenset[int]
 
 
-def find_segment_errors(
-    pred_map: np.ndarray,
-    pred_segments: Sequence[Segment],
-    *,
-    true_map: np.ndarray,
-    true_segments: Sequence[Segment],
-) -> SegmentErrors:
-    """Which segments :func:`match_segments` counts as ``fp`` and as ``fn``; same arguments."""
-    match = _match(pred_map, pred_segments, true_map=true_map, true_segments=true_segments)
+def find_segment_errors(prediction: Panoptic, truth: Panoptic) -> SegmentErrors:
+    """Which segments :func:`match_segments` counts as ``fp`` and as ``fn``."""
+    match = _match(prediction, truth)
     return SegmentErrors(
         frozenset(match.pred.ids[match.is_wrong].tolist()),
         frozenset(match.true.ids[match.is_missed].tolist()),
@@ -133,11 +121,11 @@ class _Columns(NamedTuple):
 
 
 class _Match(NamedTuple):
-    """How the segments of one image meet.
+    """P predicted and G true segments of one image.
 
     Attributes:
-        pred: P predicted segments.
-        true: G true ones.
+        pred: The predicted segments.
+        true: The true segments.
         ious: ``[G, P]`` float64; 0 for pairs that cannot match.
         is_wrong: ``[P]`` bool, neither matched nor excused.
         is_missed: ``[G]`` bool.
@@ -150,21 +138,20 @@ class _Match(NamedTuple):
     is_missed: np.ndarray
 
 
-def _match(
-    pred_map: np.ndarray,
-    pred_segments: Sequence[Segment],
-    *,
-    true_map: np.ndarray,
-    true_segments: Sequence[Segment],
-) -> _Match:
-    pred, true = _columns(pred_segments, "predicted"), _columns(true_segments, "true")
-    joint = _joint_areas(pred_map, pred.ids, true_map=true_map, true_ids=true.ids)
-    pred_areas = joint.sum(axis=0)
-    _check_prediction(pred.ids, pred_areas)
-    ious = _compute_ious(joint, pred_areas=pred_areas[1:], pred=pred, true=true)
+def _match(prediction: Panoptic, truth: Panoptic) -> _Match:
+    pred, true = _columns(prediction.segments, "predicted"), _columns(truth.segments, "true")
+    joint = _joint_areas(prediction.segment_map, pred.ids, truth.segment_map, true.ids)
+    areas = joint[:, 1:].sum(axis=0)
+    if not areas.all():
+        empty = pred.ids[areas == 0][0]
+        raise ValueError(f"id {empty} is among the predicted segments but not in their map")
+    ious = _compute_ious(joint, areas=areas, pred=pred, true=true)
+    ignored = joint[0, 1:].copy()
+    for category, crowd in {s.category: s.id for s in truth.segments if s.is_crowd}.items():
+        row = joint[1 + np.searchsorted(true.ids, crowd), 1:]
+        ignored += np.where(pred.categories == category, row, 0)
     is_match = ious > MATCH_IOU
-    ignored = _ignored_areas(joint, pred=pred, true=true, segments=true_segments)
-    is_wrong = ~is_match.any(axis=0) & (ignored / pred_areas[1:] <= MATCH_IOU)
+    is_wrong = ~is_match.any(axis=0) & (ignored / areas <= MATCH_IOU)
     return _Match(pred, true, ious, is_wrong, ~is_match.any(axis=1) & ~true.is_crowd)
 
 
@@ -180,19 +167,18 @@ def _columns(segments: Sequence[Segment], kind: str) -> _Columns:
 
 
 def _joint_areas(
-    pred_map: np.ndarray, pred_ids: np.ndarray, *, true_map: np.ndarray, true_ids: np.ndarray
+    pred_map: np.ndarray, pred_ids: np.ndarray, true_map: np.ndarray, true_ids: np.ndarray
 ) -> np.ndarray:
-    """``[G + 2, P + 1]`` int64 pixels: rows void, true segments, strangers; columns likewise."""
+    """``[G + 2, P + 1]`` int64 pixels. Rows: void, true segments, other ids; columns likewise."""
     if pred_map.shape != true_map.shape or pred_map.size == 0:
-        raise ValueError(
-            f"the predicted map is {_size(pred_map)}, the true one {_size(true_map)} pixels"
-        )
+        sizes = (" x ".join(map(str, m.shape)) for m in (pred_map, true_map))
+        raise ValueError("the predicted map is {}, the true one {} pixels".format(*sizes))
     true, pred, areas = _count_pairs(true_map.reshape(-1), pred_map.reshape(-1))
-    cols, is_stranger = _lookup(pred_ids, pred)
+    cols, is_stranger = _look_up(pred_ids, pred)
     if is_stranger.any():
         stranger = pred[is_stranger][0]
         raise ValueError(f"id {stranger} is in the predicted map but not among its segments")
-    rows, is_stranger = _lookup(true_ids, true)
+    rows, is_stranger = _look_up(true_ids, true)
     rows[is_stranger] = len(true_ids) + 1
     joint = np.zeros((len(true_ids) + 2, len(pred_ids) + 1), np.int64)
     np.add.at(joint, (rows, cols), areas)
@@ -217,13 +203,8 @@ def _count_pairs(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.nda
     runs.sort()
     pairs = runs >> 16
     firsts = np.flatnonzero(np.concatenate(([True], pairs[1:] != pairs[:-1])))
-    areas = np.add.reduceat(runs & 0xFFFF, firsts)
-    pairs = pairs[firsts]
-    return (
-        (pairs >> 24).astype(np.int64),
-        (pairs & 0xFFFFFF).astype(np.int64),
-        areas.astype(np.int64),
-    )
+    areas, pairs = np.add.reduceat(runs & 0xFFFF, firsts).astype(np.int64), pairs[firsts]
+    return (pairs >> 24).astype(np.int64), (pairs & 0xFFFFFF).astype(np.int64), areas
 
 
 def _to_bits(ids: np.ndarray) -> np.ndarray:
@@ -233,30 +214,19 @@ def _to_bits(ids: np.ndarray) -> np.ndarray:
     return bits
 
 
-def _size(segment_map: np.ndarray) -> str:
-    return " x ".join(map(str, segment_map.shape))
-
-
-def _lookup(ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _look_up(ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Index of each value in (0, *ids), and whether it is not in there."""
     known = np.concatenate(([0], ids))
     index = np.searchsorted(known, values)
-    is_stranger = known.take(index, mode="clip") != values
-    return index, is_stranger
-
-
-def _check_prediction(ids: np.ndarray, areas: np.ndarray) -> None:
-    if not areas[1:].all():
-        empty = ids[areas[1:] == 0][0]
-        raise ValueError(f"id {empty} is among the predicted segments but not in their map")
+    return index, known.take(index, mode="clip") != values
 
 
 def _compute_ious(
-    joint: np.ndarray, *, pred_areas: np.ndarray, pred: _Columns, true: _Columns
+    joint: np.ndarray, *, areas: np.ndarray, pred: _Columns, true: _Columns
 ) -> np.ndarray:
     """``[G, P]`` float64; 0 for pairs that cannot match."""
     common = joint[1:-1, 1:]
-    union = pred_areas + true.areas[:, None] - common - joint[0, 1:]
+    union = areas + true.areas[:, None] - common - joint[0, 1:]
     is_pair = (true.categories[:, None] == pred.categories) & ~true.is_crowd[:, None]
     is_pair &= common > 0
     impossible = is_pair & (union < common)
@@ -267,21 +237,8 @@ def _compute_ious(
     return ious
 
 
-def _ignored_areas(
-    joint: np.ndarray, *, pred: _Columns, true: _Columns, segments: Sequence[Segment]
-) -> np.ndarray:
-    """``[P]`` pixels on void and on the last listed crowd of the prediction's category."""
-    ignored: np.ndarray = joint[0, 1:].copy()
-    last_crowds = {s.category: s.id for s in segments if s.is_crowd}
-    for category, crowd_id in last_crowds.items():
-        row = 1 + int(np.searchsorted(true.ids, crowd_id))
-        ignored += np.where(pred.categories == category, joint[row, 1:], 0)
-    return ignored
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CategoryQuality:
-    """Quality of every category, as fractions; 0 where a category has no segments at all.
+class CategoryQuality(NamedTuple):
+    """Quality of every category as fractions; 0 where a category has no segments at all.
 
     Attributes:
         pq: ``[C]`` float64, equal to ``sq * rq``.
@@ -299,29 +256,20 @@ class CategoryQuality:
 def compute_category_quality(stats: PanopticStats) -> CategoryQuality:
     """PQ, SQ and RQ of every category from its sums."""
     halves = stats.tp + 0.5 * stats.fp + 0.5 * stats.fn
-    return CategoryQuality(
-        pq=_divide(stats.iou, halves),
-        sq=_divide(stats.iou, stats.tp),
-        rq=_divide(stats.tp, halves),
-        is_present=halves > 0,
-    )
-
-
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    out = np.zeros(len(numerator))
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out
+    parts = ((stats.iou, halves), (stats.iou, stats.tp), (stats.tp, halves))
+    pq, sq, rq = (np.divide(a, b, out=np.zeros(len(a)), where=b > 0) for a, b in parts)
+    return CategoryQuality(pq, sq, rq, halves > 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupQuality:
-    """Averages over the present categories of a group, as fractions.
+    """Averages over the present categories of a group, as fractions; 0 if there are none.
 
     Attributes:
-        pq: Mean PQ; 0 if ``num_categories`` is 0.
-        sq: Mean SQ, likewise.
-        rq: Mean RQ, likewise.
-        num_categories: Categories averaged over.
+        pq: Mean PQ.
+        sq: Mean SQ.
+        rq: Mean RQ.
+        num_categories: Number of categories averaged over.
     """
 
     pq: float
@@ -345,10 +293,7 @@ def average_quality(stats: PanopticStats, num_things: int) -> dict[str, GroupQua
 
 def _average(quality: CategoryQuality, chosen: np.ndarray) -> GroupQuality:
     number = int(chosen.sum())
-    pq, sq, rq = (
-        float(values[chosen].mean()) if number else 0.0
-        for values in (quality.pq, quality.sq, quality.rq)
-    )
+    pq, sq, rq = (float(values[chosen].mean()) if number else 0.0 for values in quality[:3])
     return GroupQuality(pq=pq, sq=sq, rq=rq, num_categories=number)
 
 

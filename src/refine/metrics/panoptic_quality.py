@@ -16,7 +16,6 @@ from torchmetrics.utilities import dim_zero_cat
 from refine.categories import CategoryTable
 from refine.errors import RefineError
 from refine.metrics.functional import (
-    GroupQuality,
     PanopticStats,
     average_quality,
     match_segments,
@@ -103,7 +102,7 @@ class PanopticQuality(Metric):
         Args:
             predictions: One for each image, at original size.
             targets: Their ground truth, at the same size.
-            image_ids: Ids of the images in the JSON, for :meth:`image_records`; without them,
+            image_ids: Ids of the images in the JSON, for :meth:`totals`; without them,
                 no records are kept.
             is_padding: Images that only fill up a distributed sampler; they are skipped.
 
@@ -137,48 +136,36 @@ class PanopticQuality(Metric):
         found = read_panoptic(prediction, self.categories, source=f"{name}, prediction")
         true = read_panoptic(target, self.categories, source=f"{name}, target")
         try:
-            return match_segments(
-                found.segment_map,
-                found.segments,
-                true_map=true.segment_map,
-                true_segments=true.segments,
-                num_categories=len(self.categories),
-            )
+            return match_segments(found, true, num_categories=len(self.categories))
         except ValueError as error:
             raise RefineError(f"{name}: {error}") from None
 
     def compute(self) -> dict[str, Tensor]:
         """``pq sq rq``, and the same with ``_things`` and ``_stuff``: float64 fractions.
 
-        A group without any segment gives 0; :meth:`groups` tells such a 0 from a real one.
+        A group without any segment gives 0.
         """
-        keys = to_metric_keys(average_quality(self._stats(), self.categories.num_things))
+        keys = to_metric_keys(average_quality(self._sums(), self.categories.num_things))
         return {
             key: torch.tensor(value, dtype=torch.float64, device=self.iou.device)
             for key, value in keys.items()
         }
 
-    def groups(self) -> dict[str, GroupQuality]:
-        """Averages over all, things and stuff with the number of categories in each.
+    def totals(self) -> tuple[PanopticStats, np.ndarray]:
+        """The sums, and the records of the images with ids, ascending by image.
 
-        On several processes, call it on all of them.
+        On several processes, call this method and :meth:`per_category` on all of them.
         """
-        with self.sync_context(self.dist_sync_fn):
-            return average_quality(self._stats(), self.categories.num_things)
-
-    def per_category(self) -> list[CategoryRow]:
-        """One row a category with dataset ids. On several processes, call it on all of them."""
-        with self.sync_context(self.dist_sync_fn):
-            return category_rows(self._stats(), self.categories)
-
-    def image_records(self) -> np.ndarray:
-        """``[R]`` records, ascending by image. On several processes, call it on all of them."""
         with self.sync_context(self.dist_sync_fn):
             parts = self.records
             as_bytes = dim_zero_cat(parts).cpu().numpy() if len(parts) else np.zeros(0, np.uint8)
-            return sort_records(as_bytes.view(RECORD_DTYPE))
+            return self._sums(), sort_records(as_bytes.view(RECORD_DTYPE))
 
-    def _stats(self) -> PanopticStats:
+    def per_category(self) -> list[CategoryRow]:
+        """PQ, SQ, RQ and counts of each category, things first."""
+        return category_rows(self.totals()[0], self.categories)
+
+    def _sums(self) -> PanopticStats:
         sums: list[np.ndarray] = [s.cpu().numpy() for s in (self.iou, self.tp, self.fp, self.fn)]
         return PanopticStats(*sums)
 

@@ -7,10 +7,9 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.errors import RefineError
+from refine.metrics.functional import Panoptic
 from refine.ops.arrays import to_array
-from refine.types import GroundTruth, PanopticPrediction, Segment
-
-Panoptic = PanopticPrediction | GroundTruth
+from refine.types import GroundTruth, Segment
 
 
 def read_panoptic(
@@ -43,28 +42,30 @@ def read_panoptic(
             f"{source}: segment_map is {segment_map.dtype} of shape {segment_map.shape}; expected "
             "integers [H, W]"
         )
-    areas = dict(
-        zip(*(v.tolist() for v in np.unique(segment_map, return_counts=True)), strict=True)
-    )
-    segments = []
-    for k, info in enumerate(infos):
-        try:
-            segment_id, category = int(info["id"]), categories.to_contiguous(info["category_id"])
-        except (KeyError, TypeError, ValueError):
-            raise RefineError(
-                f"{source}: segments_info[{k}] is {info!r}; expected id and category_id"
-            ) from None
-        if category is None:
-            raise RefineError(
-                f"{source}: segments_info[{k}] has the unknown category_id {info['category_id']!r}"
-            )
-        segments.append(
-            Segment(
-                id=segment_id,
-                category=category,
-                is_thing=categories.is_thing(category),
-                area=int(info.get("area", areas.get(segment_id, 0))),
-                is_crowd=bool(info.get("iscrowd", 0)),
-            )
-        )
+    ids, counts = np.unique(segment_map, return_counts=True)
+    areas = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    segments = [
+        _read_segment(info, areas, categories, where=f"{source}: segments_info[{k}]")
+        for k, info in enumerate(infos)
+    ]
     return GroundTruth(segment_map=segment_map, segments=tuple(segments))
+
+
+def _read_segment(
+    info: Mapping[str, Any], areas: Mapping[int, int], categories: CategoryTable, *, where: str
+) -> Segment:
+    try:
+        segment_id, dataset_id = int(info["id"]), int(info["category_id"])
+        area = int(info.get("area", areas.get(segment_id, 0)))
+    except (KeyError, TypeError, ValueError):
+        raise RefineError(f"{where} is {info!r}; expected id and category_id") from None
+    category = categories.to_contiguous(dataset_id)
+    if category is None:
+        raise RefineError(f"{where} has the unknown category_id {dataset_id}")
+    return Segment(
+        id=segment_id,
+        category=category,
+        is_thing=categories.is_thing(category),
+        area=area,
+        is_crowd=bool(info.get("iscrowd", 0)),
+    )

@@ -1,4 +1,4 @@
-"""Panoptic quality for people: rows per category, CSV, and the table every paper prints."""
+"""Panoptic quality for people: a row for each category, and the table that every paper prints."""
 
 import csv
 import io
@@ -17,13 +17,13 @@ class CategoryRow:
         category_id: Dataset id, as in the JSON.
         name: Name of the category.
         isthing: 1 for a thing, 0 for stuff.
-        pq: Fraction; 0 if the category has no segments at all (``tp + fp + fn == 0``).
-        sq: Fraction, likewise.
-        rq: Fraction, likewise.
+        pq: Fraction; like ``sq`` and ``rq`` 0 if the category has no segments at all.
+        sq: Fraction.
+        rq: Fraction.
         iou: Summed IoU of the matched pairs.
-        tp: Matched pairs.
-        fp: Wrong predictions.
-        fn: Missed segments.
+        tp: Number of matched pairs.
+        fp: Number of wrong predictions.
+        fn: Number of missed segments.
     """
 
     category_id: int
@@ -39,22 +39,20 @@ class CategoryRow:
 
 
 def category_rows(stats: PanopticStats, categories: CategoryTable) -> list[CategoryRow]:
-    """One row a category, in the table's order (things first)."""
+    """One row for each category, in the table's order (things first)."""
     quality = compute_category_quality(stats)
+    columns = (*quality[:3], stats.iou, stats.tp, stats.fp, stats.fn)
+    names = ("pq", "sq", "rq", "iou", "tp", "fp", "fn")
     return [
         CategoryRow(
             category_id=category.dataset_id,
             name=category.name,
             isthing=int(category.is_thing),
-            pq=float(quality.pq[k]),
-            sq=float(quality.sq[k]),
-            rq=float(quality.rq[k]),
-            iou=float(stats.iou[k]),
-            tp=int(stats.tp[k]),
-            fp=int(stats.fp[k]),
-            fn=int(stats.fn[k]),
+            **dict(zip(names, values, strict=True)),
         )
-        for k, category in enumerate(categories.categories)
+        for category, *values in zip(
+            categories.categories, *(column.tolist() for column in columns), strict=True
+        )
     ]
 
 
@@ -78,27 +76,17 @@ class QualityTable:
 
     groups: Mapping[str, GroupQuality]
 
-    def cells(self) -> list[tuple[str, str, str, str, str]]:
+    def cells(self) -> list[tuple[str, ...]]:
         """Rows of text: group, PQ, SQ, RQ (x 100, one decimal), number of categories.
 
         A group without categories shows dashes: there is nothing that its 0 would measure.
         """
         return [
-            (name.capitalize(), *self._percents(group), str(group.num_categories))
+            (name.capitalize(), *_percents(group), str(group.num_categories))
             for name, group in self.groups.items()
         ]
 
-    @staticmethod
-    def _percents(group: GroupQuality) -> tuple[str, str, str]:
-        if not group.num_categories:
-            return "-", "-", "-"
-        return f"{100 * group.pq:.1f}", f"{100 * group.sq:.1f}", f"{100 * group.rq:.1f}"
 
-    def to_markdown(self) -> str:
-        """The table in Markdown, aligned for reading as plain text too."""
-        rows = [("", "PQ", "SQ", "RQ", "N"), *self.cells()]
-        lines = [
-            "| " + f"{row[0]:<6}" + "".join(f" | {c:>5}" for c in row[1:]) + " |" for row in rows
-        ]
-        lines.insert(1, "|" + "-" * 8 + "|" + "------:|" * 4)
-        return "\n".join(lines)
+def _percents(group: GroupQuality) -> list[str]:
+    values = (group.pq, group.sq, group.rq)
+    return [f"{100 * value:.1f}" if group.num_categories else "-" for value in values]

@@ -80,19 +80,9 @@ class CachedImages:
 
     def score(self, prediction: PanopticPrediction, truth: GroundTruth) -> float:
         """Mean PQ of the categories in the image, as :mod:`refine.report.images` has it."""
-        stats = match_segments(
-            prediction.segment_map,
-            prediction.segments,
-            true_map=truth.segment_map,
-            true_segments=truth.segments,
-            num_categories=len(self.categories),
-        )
-        is_present = (stats.tp + stats.fp + stats.fn) > 0
-        return (
-            float(compute_category_quality(stats).pq[is_present].mean())
-            if is_present.any()
-            else 1.0
-        )
+        stats = match_segments(prediction, truth, num_categories=len(self.categories))
+        quality = compute_category_quality(stats)
+        return float(quality.pq[quality.is_present].mean()) if quality.is_present.any() else 1.0
 
     def draw(self, image: np.ndarray, panoptic: Panoptic) -> np.ndarray:
         """Its overlay, small images enlarged so that the names can be read."""

@@ -11,7 +11,8 @@ from refine.categories import CategoryTable
 from refine.detector.refine_net import RefineNet
 from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.errors import RefineError
-from refine.evaluation.evaluator import Evaluation, EvaluationResult
+from refine.evaluation.evaluator import Evaluation
+from refine.evaluation.result import EvaluationResult
 from refine.fusion.evidence import Evidence
 from refine.metrics.average_precision import AveragePrecision
 from refine.pipeline import Pipeline
@@ -82,7 +83,7 @@ class DetectorModule(TrainingModule):
         """Predict and count; callbacks find the pipeline's output under ``outputs``."""
         start = time.perf_counter()  # predict ends on the host, so this spans the device's work
         outputs = self.pipeline.predict(batch)
-        self.evaluation.update(batch, outputs, time.perf_counter() - start)
+        self.evaluation.update(batch.samples, outputs, time.perf_counter() - start)
         return {"outputs": outputs}
 
     def on_validation_epoch_end(self) -> None:

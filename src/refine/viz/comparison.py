@@ -99,12 +99,7 @@ def draw_segment_comparison(
         ValueError: Image and segment maps differ in size.
     """
     _require_sizes(image, truth, prediction)
-    errors = find_segment_errors(
-        prediction.segment_map,
-        prediction.segments,
-        true_map=truth.segment_map,
-        true_segments=truth.segments,
-    )
+    errors = find_segment_errors(prediction, truth)
     image = resize_image(image, fit_size(*image.shape[:2], max_side_px=max_side_px))
     wrong, missed = (
         keep_segments(resize_panoptic(panoptic, image.shape[:2]), ids)

@@ -17,7 +17,7 @@ from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.evaluation.cached import Setting, evaluate_cached
-from refine.evaluation.evaluator import EvaluationResult
+from refine.evaluation.result import EvaluationResult
 from refine.metrics.quality_table import QualityTable, to_csv
 from refine.metrics.records import records_to_csv
 from refine.options import DataOptions, FusionOptions

@@ -5,8 +5,8 @@ import pytest
 
 from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from refine.categories import Category, CategoryTable
-from refine.evaluation.per_iteration import IterationEvaluation
-from refine.metrics.panoptic_quality import PanopticQuality
+from refine.evaluation.evaluator import Evaluation
+from refine.evaluation.per_iteration import evaluate_iterations
 from refine.options import FusionOptions, MergeOptions
 from refine.pipeline import Pipeline
 from refine.types import GroundTruth, Segment
@@ -42,18 +42,14 @@ def test_the_last_iteration_is_what_the_pipeline_says(iterations):
         fusion=FusionOptions(merge=MergeOptions(score_thresh=0.2)),
         stuff_area_limit_px=1,
     ).eval()
-    evaluation = IterationEvaluation(pipeline, CATEGORIES)
-    rows = evaluation.run([batch])
-    assert len(rows) == iterations + 1
-    expected = PanopticQuality(CATEGORIES)
-    outputs = pipeline.predict(batch)
-    expected.update(
-        [panoptic for _, panoptic in outputs],
-        [s.truth for s in batch.samples],
-        image_ids=[1, 1],
-        is_padding=[False, False],
-    )
-    found, wanted = (m.per_category() for m in (evaluation.qualities[-1], expected))
-    assert found == wanted
-    assert sum(row.fp for row in wanted) > 0
-    assert 0 < rows[-1]["consensus_gap"] <= 1
+    results = [e.compute() for e in evaluate_iterations(pipeline, [batch], CATEGORIES)]
+    assert len(results) == iterations + 1
+    whole = Evaluation(CATEGORIES, pipeline.fusion)
+    whole.update(batch.samples, pipeline.predict(batch), 0.5)
+    expected = whole.compute()
+    assert results[-1].rows == expected.rows
+    assert sum(row.fp for row in expected.rows) > 0
+    assert 0 < results[-1].metrics["consensus_gap"] <= 1
+    if not iterations:
+        assert results[0].metrics["consensus_gap"] == expected.metrics["consensus_gap"]
+    assert expected.metrics["images_per_second"] == 4.0

@@ -5,10 +5,11 @@ from refine.metrics.functional import (
     PanopticStats,
     average_quality,
     compute_category_quality,
+    find_segment_errors,
     match_segments,
     to_metric_keys,
 )
-from refine.types import Segment
+from refine.types import GroundTruth, PanopticPrediction, Segment
 
 
 def thing(segment_id, category=0, *, area=0, is_crowd=False):
@@ -20,159 +21,144 @@ def row(*runs):
     return np.repeat([r[0] for r in runs], [r[1] for r in runs]).astype(np.int32)[None]
 
 
-def score(pred_map, pred, true_map, true, num_categories=2):
-    """(iou, tp, fp, fn) of category 0; the areas of the truth are counted."""
+def match(pred_map, pred, true_map, true, num_categories=1):
+    return match_segments(
+        PanopticPrediction(segment_map=pred_map, segments=tuple(pred)),
+        GroundTruth(segment_map=true_map, segments=tuple(true)),
+        num_categories=num_categories,
+    )
+
+
+def score(pred_map, pred, true_map, true):
+    """(iou, tp, fp, fn) of category 0 of two; the areas of the truth are counted."""
     true = [
         thing(s.id, s.category, area=int((true_map == s.id).sum()), is_crowd=s.is_crowd)
         for s in true
     ]
-    stats = match_segments(
-        pred_map, pred, true_map=true_map, true_segments=true, num_categories=num_categories
-    )
+    stats = match(pred_map, pred, true_map, true, 2)
     return stats.iou[0], stats.tp[0], stats.fp[0], stats.fn[0]
 
 
-def test_the_same_map_matches_exactly():
-    same = row((0, 3), (7, 5), (9, 2))
-    segments = [thing(7), thing(9)]
-    assert score(same, segments, same, segments) == (2.0, 2, 0, 0)
+ONE = [thing(1)]
+CROWD = [thing(1, is_crowd=True)]
+TEN = row((1, 10))
 
 
-def test_iou_of_exactly_half_is_no_match():
-    assert score(row((1, 5), (0, 5)), [thing(1)], row((1, 10)), [thing(1)]) == (0, 0, 1, 1)
-    assert score(row((1, 6), (0, 4)), [thing(1)], row((1, 10)), [thing(1)])[1:] == (1, 0, 0)
-
-
-def test_true_void_leaves_the_union_and_predicted_void_does_not():
-    spilled = score(row((1, 10)), [thing(1)], row((1, 6), (0, 4)), [thing(1)])
-    assert spilled == (1.0, 1, 0, 0)
-    erased = score(row((1, 6), (0, 4)), [thing(1)], row((1, 10)), [thing(1)])
-    assert erased == (pytest.approx(0.6), 1, 0, 0)
-
-
-def test_an_erased_segment_is_missed():
-    # torchmetrics' PanopticQuality would forgive both
-    assert score(row((0, 10)), [], row((1, 10)), [thing(1)]) == (0, 0, 0, 1)
-    assert score(row((1, 4), (0, 6)), [thing(1)], row((1, 10)), [thing(1)]) == (0, 0, 1, 1)
+@pytest.mark.parametrize(
+    ("pred_map", "pred", "true_map", "true", "expected"),
+    [
+        pytest.param(
+            row((0, 3), (7, 5), (9, 2)), [thing(7), thing(9)],
+            row((0, 3), (7, 5), (9, 2)), [thing(7), thing(9)], (2.0, 2, 0, 0),
+            id="the same map matches exactly",
+        ),
+        pytest.param(row((1, 5), (0, 5)), ONE, TEN, ONE, (0, 0, 1, 1), id="IoU of exactly half"),
+        pytest.param(row((1, 6), (0, 4)), ONE, TEN, ONE, (0.6, 1, 0, 0), id="IoU above half"),
+        pytest.param(
+            TEN, ONE, row((1, 6), (0, 4)), ONE, (1.0, 1, 0, 0), id="true void leaves the union"
+        ),
+        pytest.param(row((0, 10)), [], TEN, ONE, (0, 0, 0, 1), id="an erased segment is missed"),
+        pytest.param(
+            row((1, 4), (0, 6)), ONE, TEN, ONE, (0, 0, 1, 1), id="so is a half erased one"
+        ),
+        pytest.param(row((0, 10)), [], TEN, CROWD, (0, 0, 0, 0), id="a crowd is never missed"),
+        pytest.param(TEN, ONE, TEN, CROWD, (0, 0, 0, 0), id="a crowd never matches"),
+        pytest.param(row((1, 1)), ONE, row((1, 1)), ONE, (1.0, 1, 0, 0), id="one pixel"),
+        pytest.param(row((0, 1)), [], row((0, 1)), [], (0, 0, 0, 0), id="nothing"),
+        pytest.param(row((1, 9)), ONE, row((0, 9)), [], (0, 0, 0, 0), id="all on void"),
+    ],
+)  # fmt: skip
+def test_rules_of_matching(pred_map, pred, true_map, true, expected):
+    assert score(pred_map, pred, true_map, true) == pytest.approx(expected, abs=1e-15)
 
 
 def test_another_category_is_wrong_and_missed():
-    stats = match_segments(
-        row((1, 10)),
-        [thing(1, 1)],
-        true_map=row((1, 10)),
-        true_segments=[thing(1, 0, area=10)],
-        num_categories=3,
-    )
-    assert stats.tp.tolist() == [0, 0, 0]
-    assert stats.fp.tolist() == [0, 1, 0]
-    assert stats.fn.tolist() == [1, 0, 0]
-
-
-def test_a_crowd_never_matches_and_is_never_missed():
-    crowd = [thing(1, is_crowd=True)]
-    assert score(row((0, 10)), [], row((1, 10)), crowd) == (0, 0, 0, 0)
-    assert score(row((1, 10)), [thing(1)], row((1, 10)), crowd) == (0, 0, 0, 0)
+    stats = match(TEN, [thing(1, 1)], TEN, [thing(1, 0, area=10)], 3)
+    assert [stats.tp.tolist(), stats.fp.tolist(), stats.fn.tolist()] == [
+        [0, 0, 0],
+        [0, 1, 0],
+        [1, 0, 0],
+    ]
 
 
 def test_only_more_than_half_on_void_and_own_crowd_excuses():
-    crowd = [thing(1, is_crowd=True)]
-    half = row((1, 3), (0, 2), (2, 5))
-    more = row((1, 3), (0, 3), (2, 4))
-    assert score(row((5, 10)), [thing(5)], half, [*crowd, thing(2, 1)])[2] == 1
-    assert score(row((5, 10)), [thing(5)], more, [*crowd, thing(2, 1)])[2] == 0
+    half, more = row((1, 3), (0, 2), (2, 5)), row((1, 3), (0, 3), (2, 4))
+    five = row((5, 10)), [thing(5)]
+    assert score(*five, half, [*CROWD, thing(2, 1)])[2] == 1
+    assert score(*five, more, [*CROWD, thing(2, 1)])[2] == 0
     other = [thing(1, 1, is_crowd=True), thing(2, 1)]
-    assert score(row((5, 10)), [thing(5)], more, other)[2] == 1, "a crowd of another category"
+    assert score(*five, more, other)[2] == 1, "a crowd of another category"
 
 
 @pytest.mark.parametrize(("first", "last", "fp"), [(8, 3, 1), (3, 8, 0)])
 def test_the_last_listed_crowd_of_a_category_counts(first, last, fp):
     # ids run against the order of listing: the order decides, not the id
-    true_map = row((2, first), (1, last))
     crowds = [thing(2, is_crowd=True), thing(1, is_crowd=True)]
-    assert score(row((5, 11)), [thing(5)], true_map, crowds)[2] == fp
+    assert score(row((5, 11)), [thing(5)], row((2, first), (1, last)), crowds)[2] == fp
 
 
 def test_the_stated_area_of_the_truth_counts():
-    stats = match_segments(
-        row((1, 6), (0, 4)),
-        [thing(1)],
-        true_map=row((1, 6), (0, 4)),
-        true_segments=[thing(1, area=10)],
-        num_categories=1,
-    )
-    assert stats.iou.tolist() == [0.6]
-
-
-def test_true_segment_without_pixels_is_missed():
-    stats = match_segments(
-        row((0, 4)),
-        [],
-        true_map=row((0, 4)),
-        true_segments=[thing(3, area=7)],
-        num_categories=1,
-    )
-    assert stats.fn.tolist() == [1]
+    part = row((1, 6), (0, 4))
+    assert match(part, ONE, part, [thing(1, area=10)]).iou.tolist() == [0.6]
+    assert match(row((0, 4)), [], row((0, 4)), [thing(3, area=7)]).fn.tolist() == [1]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32, np.int64])
-def test_any_integer_map_and_layout(dtype):
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray])
+def test_any_integer_map_and_layout(dtype, layout):
     grid = np.array([[0, 1, 1], [2, 2, 1]])
     segments = [thing(1, area=3), thing(2, 1, area=2)]
-    for pred_map in (grid.astype(dtype), np.asfortranarray(grid, dtype=dtype)):
-        stats = match_segments(
-            pred_map,
-            segments,
-            true_map=grid.astype(np.int32),
-            true_segments=segments,
-            num_categories=2,
-        )
-        assert (stats.iou.tolist(), stats.tp.tolist()) == ([1, 1], [1, 1])
-
-
-def test_ids_beyond_a_narrow_map_are_strangers_not_aliases():
-    with pytest.raises(ValueError, match="id 257 is among the predicted segments but not in"):
-        score(np.ones((1, 4), np.uint8), [thing(1), thing(257)], row((1, 4)), [thing(1)])
+    stats = match(layout(grid.astype(dtype)), segments, grid.astype(np.int32), segments, 2)
+    assert (stats.iou.tolist(), stats.tp.tolist()) == ([1, 1], [1, 1])
 
 
 @pytest.mark.parametrize("pixels", [2**15 - 1, 2**15, 2**15 + 1, 2**16 + 5, 200_000])
 def test_long_runs_are_counted_whole(pixels):
-    top = 2**24 - 1
-    pred_map, true_map = row((top, pixels), (0, 7)), row((top, pixels + 7))
-    iou, tp, fp, fn = score(pred_map, [thing(top)], true_map, [thing(top)])
-    assert (iou, tp, fp, fn) == (pytest.approx(pixels / (pixels + 7), abs=1e-15), 1, 0, 0)
-
-
-def test_one_pixel_and_all_void():
-    assert score(row((1, 1)), [thing(1)], row((1, 1)), [thing(1)]) == (1.0, 1, 0, 0)
-    assert score(row((0, 1)), [], row((0, 1)), []) == (0, 0, 0, 0)
-    assert score(row((1, 9)), [thing(1)], row((0, 9)), []) == (0, 0, 0, 0), "all excused"
+    top = [thing(2**24 - 1)]
+    found = score(row((top[0].id, pixels), (0, 7)), top, row((top[0].id, pixels + 7)), top)
+    assert found == (pytest.approx(pixels / (pixels + 7), abs=1e-15), 1, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("pred_map", "pred", "true", "message"),
     [
-        (row((1, 3)), [thing(1)], [], "map is 1 x 3, the true one 1 x 4"),
-        (row((1, 2), (2, 2)), [thing(1)], [], "id 2 is in the predicted map but not among"),
-        (row((1, 4)), [thing(1), thing(3)], [], "id 3 is among the predicted segments but not"),
-        (row((1, 4)), [thing(1), thing(1)], [], "predicted segment id 1 is listed twice"),
-        (row((1, 4)), [thing(1)], [thing(2), thing(2)], "true segment id 2 is listed twice"),
+        (row((1, 3)), ONE, [], "map is 1 x 3, the true one 1 x 4"),
+        (np.zeros((0, 5), int), [], [], "map is 0 x 5"),
+        (row((1, 2), (2, 2)), ONE, [], "id 2 is in the predicted map but not among"),
+        (row((1, 4)), [*ONE, thing(3)], [], "id 3 is among the predicted segments but not"),
+        (np.ones((1, 4), np.uint8), [*ONE, thing(257)], [], "id 257 is among the predicted"),
+        (row((1, 4)), [*ONE, *ONE], [], "predicted segment id 1 is listed twice"),
+        (row((1, 4)), ONE, [thing(2), thing(2)], "true segment id 2 is listed twice"),
         (row((0, 4)), [thing(0)], [], "ids start at 1"),
         (row((-1, 4)), [], [], "id -1 of a map does not lie in"),
         (row((2**24, 4)), [thing(2**24)], [], "id 16777216 of a map does not lie in"),
-        (row((1, 4)), [thing(1)], [thing(1, area=3)], "true segment 1 states an area smaller"),
-        (row((1, 4)), [thing(1)], [thing(1, area=0)], "true segment 1 states an area smaller"),
+        (row((1, 4)), ONE, [thing(1, area=3)], "true segment 1 states an area smaller"),
+        (row((1, 4)), ONE, [thing(1, area=0)], "true segment 1 states an area smaller"),
     ],
 )
 def test_contradictions_are_refused(pred_map, pred, true, message):
+    true_map = row((1, 4)) if pred_map.size else pred_map
     with pytest.raises(ValueError, match=message):
-        match_segments(pred_map, pred, true_map=row((1, 4)), true_segments=true, num_categories=1)
+        match(pred_map, pred, true_map, true)
 
 
-def test_maps_without_pixels_are_refused():
-    empty = np.zeros((0, 5), np.int32)
-    with pytest.raises(ValueError, match="0 x 5"):
-        match_segments(empty, [], true_map=empty, true_segments=[], num_categories=1)
+def test_wrong_and_missed_segments_are_named():
+    """1 matches 5, 2 has another category, 3 is a crowd and excuses 8, 9 lies on void."""
+
+    def segments(categories, crowds=()):
+        return tuple(thing(k, c, area=4, is_crowd=k in crowds) for k, c in categories.items())
+
+    truth = GroundTruth(
+        segment_map=np.repeat([[1, 2, 3, 0]], 4, axis=0),
+        segments=segments({1: 0, 2: 1, 3: 2}, crowds=[3]),
+    )
+    found = PanopticPrediction(
+        segment_map=np.repeat([[5, 7, 8, 9]], 4, axis=0),
+        segments=segments({5: 0, 7: 0, 8: 2, 9: 1}),
+    )
+    assert find_segment_errors(found, truth) == ({7}, {2})
+    nothing = PanopticPrediction(segment_map=np.zeros((4, 4), int), segments=())
+    assert find_segment_errors(nothing, truth) == (set(), {1, 2})
 
 
 STATS = PanopticStats(
@@ -193,20 +179,17 @@ def test_quality_of_a_category():
 
 def test_absent_categories_stay_out_of_averages():
     groups = average_quality(STATS, num_things=3)
-    assert list(groups) == ["all", "things", "stuff"]
-    assert [g.num_categories for g in groups.values()] == [3, 2, 1]
+    assert {name: g.num_categories for name, g in groups.items()} == {
+        "all": 3,
+        "things": 2,
+        "stuff": 1,
+    }
     assert groups["things"].pq == pytest.approx(1.6 / 3 / 2)
     assert groups["stuff"].rq == pytest.approx(0.5)
     assert groups["all"].sq == pytest.approx((0.8 + 0.9) / 3)
-
-
-def test_keys_and_empty_groups():
-    groups = average_quality(PanopticStats.zeros(2), num_things=2)
-    keys = to_metric_keys(groups)
+    nothing = average_quality(PanopticStats.zeros(2), num_things=2)
     names = "pq sq rq pq_things sq_things rq_things pq_stuff sq_stuff rq_stuff"
-    assert list(keys) == names.split()
-    assert set(keys.values()) == {0.0}
-    assert {g.num_categories for g in groups.values()} == {0}
+    assert to_metric_keys(nothing) == dict.fromkeys(names.split(), 0.0)
 
 
 def test_sums_of_parts():

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from refine.categories import Category, CategoryTable
+from refine.errors import RefineError
 from refine.metrics.panoptic_quality import PanopticQuality
 from refine.types import GroundTruth, PanopticPrediction, Segment
 
@@ -52,7 +53,6 @@ def test_values_and_keys():
         }
     )
     assert {v.dtype for v in metric.compute().values()} == {torch.float64}
-    assert metric.groups()["things"].num_categories == 1
     cat, sky = metric.per_category()
     assert (cat.category_id, cat.name, cat.tp, cat.fp, cat.fn) == (7, "cat", 1, 1, 1)
     assert (sky.category_id, sky.isthing, sky.pq) == (3, 0, 1.0)
@@ -63,7 +63,59 @@ def test_padding_is_skipped():
     update(padded, [1, 3, 1], is_padding=[False, False, True])
     update(plain, [1, 3])
     assert padded.compute() == plain.compute()
-    assert padded.tp.tolist() == plain.tp.tolist()
+
+
+def as_plain(panoptic, convert=np.asarray, **changes):
+    """The same as dictionaries of COCO's fields."""
+    infos = [
+        {"id": s.id, "category_id": CATEGORIES[s.category].dataset_id} | changes
+        for s in panoptic.segments
+    ]
+    return {"segment_map": convert(panoptic.segment_map), "segments_info": infos}
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy, lambda m: m.astype(np.uint8)])
+def test_plain_dictionaries_count_like_our_own_types(convert):
+    own, plain = PanopticQuality(CATEGORIES), PanopticQuality(CATEGORIES.to_json())
+    update(own, [1, 3])
+    for cut in (1, 3):
+        prediction, truth = image(cut)
+        plain.update(as_plain(prediction, convert), as_plain(truth, convert))
+    assert plain.compute() == own.compute()
+    assert len(plain.totals()[1]) == 0, "no records without ids"
+    batch = [as_plain(part, convert) for part in image(4)]
+    assert plain(*batch)["pq"] == 0.5, "forward gives the value of the batch"
+    assert plain.tp.tolist() == [1, 3]
+
+
+def test_crowds_and_stated_areas_of_plain_targets():
+    prediction, truth = image(1)
+    metric = PanopticQuality(CATEGORIES)
+    metric.update(as_plain(prediction), as_plain(truth, iscrowd=1))
+    assert metric.tp.tolist() == metric.fn.tolist() == [0, 0]
+    metric.update(as_plain(prediction), as_plain(truth, area=80))
+    assert metric.iou.tolist() == [0, 0]
+    assert metric.fn.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "message"),
+    [
+        ([[1, 2]], "image 0, prediction: expected a dictionary with segment_map"),
+        ({"segment_map": np.zeros((2, 2))}, "expected a dictionary"),
+        ({"segment_map": np.zeros((2, 2)), "segments_info": []}, "float64 of shape"),
+        (
+            as_plain(image(0)[0]) | {"segments_info": [{"id": 1}]},
+            r"segments_info\[0\] is {'id': 1}",
+        ),
+        (as_plain(image(0)[0], category_id=8), "unknown category_id 8"),
+        (as_plain(image(0)[0], id=1), "image 0: predicted segment id 1 is listed twice"),
+        (as_plain(image(0)[0], lambda m: m[:4]), "image 0: the predicted map is 4 x 10"),
+    ],
+)
+def test_other_inputs_are_refused(prediction, message):
+    with pytest.raises(RefineError, match=message):
+        PanopticQuality(CATEGORIES).update([prediction], image(0)[1])
 
 
 def test_a_process_that_saw_only_padding_changes_nothing():
@@ -82,12 +134,12 @@ def test_image_records_add_up_and_survive_a_merge():
     update(second, [3])
     update(second, [1], is_padding=[True])
     first.merge_state(second)
-    records = first.image_records()
+    records = first.totals()[1]
     assert records["image_id"].tolist() == [0, 0, 3, 3, 4, 4]
     assert records["category"].tolist() == [0, 1] * 3
     assert records["iou"].sum() == first.iou.sum()
     first.reset()
-    assert len(first.image_records()) == 0
+    assert len(first.totals()[1]) == 0
 
 
 def test_sums_over_processes_equal_one_process():

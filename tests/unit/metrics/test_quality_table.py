@@ -20,8 +20,7 @@ STATS = PanopticStats(
 
 def test_csv_has_the_promised_columns_and_loses_nothing():
     text = to_csv(category_rows(STATS, CATEGORIES))
-    lines = text.splitlines()
-    assert lines[0] == "category_id,name,isthing,pq,sq,rq,iou,tp,fp,fn"
+    assert text.splitlines()[0] == "category_id,name,isthing,pq,sq,rq,iou,tp,fp,fn"
     cat, rug = csv.DictReader(io.StringIO(text))
     assert (cat["category_id"], cat["name"], cat["isthing"]) == ("5", "cat", "1")
     assert float(cat["iou"]) == 2.0 / 3
@@ -31,18 +30,8 @@ def test_csv_has_the_promised_columns_and_loses_nothing():
 
 
 def test_table_prints_percents_and_dashes_for_nothing():
-    table = QualityTable(average_quality(STATS, num_things=1))
-    assert table.cells() == [
+    assert QualityTable(average_quality(STATS, num_things=1)).cells() == [
         ("All", "44.4", "66.7", "66.7", "1"),
         ("Things", "44.4", "66.7", "66.7", "1"),
         ("Stuff", "-", "-", "-", "0"),
     ]
-    lines = table.to_markdown().splitlines()
-    assert len(lines) == 5
-    assert len({len(line) for line in lines}) == 1, "aligned"
-    assert [c.strip() for c in lines[0].strip("|").split("|")] == ["", "PQ", "SQ", "RQ", "N"]
-    assert lines[3].startswith("| Things ")
-
-
-def test_csv_of_no_rows_is_a_header():
-    assert to_csv([]) == "category_id,name,isthing,pq,sq,rq,iou,tp,fp,fn\n"

@@ -13,7 +13,7 @@ from refine.metrics.records import (
     sum_records,
     to_records,
 )
-from refine.types import Segment
+from refine.types import GroundTruth, Segment
 
 CATEGORIES = CategoryTable(
     [
@@ -37,13 +37,10 @@ def random_stats(seed):
             for i, a in zip(ids.tolist(), areas.tolist(), strict=True)
         ]
 
-    return match_segments(
-        pred_map,
-        segments(pred_map),
-        true_map=true_map,
-        true_segments=segments(true_map),
-        num_categories=3,
+    prediction, truth = (
+        GroundTruth(segment_map=m, segments=tuple(segments(m))) for m in (pred_map, true_map)
     )
+    return match_segments(prediction, truth, num_categories=3)
 
 
 def stats(iou, tp, fp, fn):
@@ -75,10 +72,6 @@ def test_records_sum_to_exactly_the_table():
     assert average_quality(total, 2) == average_quality(direct, 2)
 
 
-def test_no_records_sum_to_nothing():
-    assert sum_records(np.zeros(0, RECORD_DTYPE), 2).tp.tolist() == [0, 0]
-
-
 def test_csv_round_trip_loses_nothing():
     parts = [to_records(10_000_001 + k, random_stats(k)) for k in range(5)]
     records = np.concatenate([*parts, to_records(3, PanopticStats.zeros(3))])
@@ -95,12 +88,6 @@ def test_csv_speaks_dataset_ids():
         "5,3,0.0,0,0,1",
         "6,0,0.0,0,0,0",
     ]
-
-
-def test_no_records_are_a_header():
-    text = records_to_csv(np.zeros(0, RECORD_DTYPE), CATEGORIES)
-    assert text == "image_id,category_id,iou,tp,fp,fn\n"
-    assert len(records_from_csv(text, CATEGORIES, source="f")) == 0
 
 
 @pytest.mark.parametrize(
