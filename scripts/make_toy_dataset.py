@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 
 from refine.errors import RefineError
 from refine.options import ToyOptions
-from refine.toy.dataset import ToyReport, write_toy_dataset
+from refine.toy.dataset import write_toy_dataset
+from refine.toy.objects import TOY_CATEGORIES
+from refine.toy.statistics import report_shares
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,22 +29,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def describe(report: ToyReport) -> str:
-    """The report as lines of text."""
-    rows = [
-        ("scenes", f"{report.num_scenes} in {report.seconds:.1f} s"),
-        ("with an overlap of .2 or more", f"{report.overlap_share:.1%}"),
-        ("without things", f"{report.bare_share:.1%}"),
-        ("with a crowd", f"{report.crowd_share:.1%}"),
-        ("overlapping pairs", f"{report.num_pairs}"),
-        ("  smaller on top", f"{report.smaller_on_top:.1%}"),
-        ("  lower on top", f"{report.lower_on_top:.1%}"),
-        ("  order known from the categories", f"{report.category_known:.1%}"),
-        ("  right by categories or a coin", f"{report.category_right:.1%}"),
-        ("look-alike stuff told by a thing", f"{report.lookalikes_told:.1%}"),
-        ("void pixels", f"{report.void_share:.1%}"),
-        ("segments", ", ".join(f"{n} {count}" for n, count in report.num_segments.items())),
-    ]
+def describe(counts: Counter[str]) -> str:
+    """The statistics as lines of text."""
+    rows = [("scenes", f"{counts['scenes']}"), ("overlapping pairs", f"{counts['pairs']}")]
+    rows += [(name, f"{share:.1%}") for name, share in report_shares(counts).items()]
+    segments = [f"{c.name} {counts[f'segments/{c.name}']}" for c in TOY_CATEGORIES]
+    rows.append(("segments", ", ".join(segments)))
     return "\n".join(f"{name:<36}{value}" for name, value in rows)
 
 
@@ -51,11 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     names = ("seed", "num_train", "num_val", "height_px", "width_px", "crowded")
     try:
         options = ToyOptions(**{name: getattr(args, name) for name in names})
-        report = write_toy_dataset(args.root, options, num_processes=args.num_processes)
+        counts = write_toy_dataset(args.root, options, num_processes=args.num_processes)
     except (RefineError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(describe(report))
+    print(describe(counts))
     return 0
 
 

@@ -19,7 +19,8 @@ from headroom.merging import prepare, things_quality
 from headroom.network import Training, order_pairs, train_network
 from headroom.pair_crops import PairCrops, cut_out, order_by_categories
 from refine.options import ToyOptions
-from refine.toy.scene import ToyScene, generate_scene
+from refine.toy.objects import ToyScene
+from refine.toy.scene import generate_scene
 
 SEEN_GOAL, BLIND_GOAL, WORTH_GOAL = 0.90, 0.65, 0.05
 MIN_PAIRS = 400

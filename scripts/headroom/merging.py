@@ -12,7 +12,7 @@ from refine.fusion.relations import relate
 from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.outlines import encode_mask, tight_crop
 from refine.options import MergeOptions, RelationsOptions
-from refine.toy.scene import TOY_CATEGORIES, VOID, ToyScene
+from refine.toy.objects import TOY_CATEGORIES, VOID, ToyScene
 from refine.types import GroundTruth, InstanceTruth, MaskCrop, RawPrediction, Segment
 
 NUM_THINGS = sum(category.is_thing for category in TOY_CATEGORIES)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refine.toy.depth import PAIR_OVERLAP, overlap
-from refine.toy.scene import TOY_CATEGORIES, ToyObject, ToyScene
+from refine.toy.objects import TOY_CATEGORIES, ToyObject, ToyScene
 
 SIDE = 40
 """Pixels of a crop: about as many as the scene has there."""

@@ -5,13 +5,12 @@
     ROOT/annotations/instances_{train,val}2017.json     full outlines of the things, overlapping
     ROOT/toy.json                                       what it was made with
 
-It is read back by the same reader as COCO. One key is ours: each instance has an integer
+It is read by the same reader as COCO. One key is not COCO's: each instance has an integer
 ``depth``, larger is nearer. :mod:`refine.toy.scene` says what the scenes are for.
 """
 
 import json
 import logging
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -29,19 +28,12 @@ from PIL import Image
 from refine.categories import CategoryTable
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
+from refine.ops.outlines import tight_crop
 from refine.options import ToyOptions
-from refine.toy.scene import SPLITS, TOY_CATEGORIES, VOID, ToyObject, ToyScene, generate_scene
+from refine.toy.objects import SPLITS, TOY_CATEGORIES, VOID, ToyObject
+from refine.toy.scene import generate_scene
 from refine.toy.shapes import clip_outline
-from refine.toy.statistics import ToyReport, count_scene
-
-__all__ = [
-    "TOY_CATEGORIES",
-    "ToyReport",
-    "ToyScene",
-    "ensure_toy_dataset",
-    "generate_scene",
-    "write_toy_dataset",
-]
+from refine.toy.statistics import count_scene
 
 _GENERATOR_VERSION = 1  # raise it when the same options give other files
 _RECORD = "toy.json"
@@ -74,13 +66,12 @@ class _Entries:
     counts: Counter[str]
 
 
-def ensure_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1) -> None:
+def ensure_toy_dataset(root: Path, options: ToyOptions) -> None:
     """Write the toy dataset unless ``root`` already holds it.
 
     Args:
-        root: Its folder; missing or empty, or made with the same options.
+        root: The dataset's folder; missing or empty, or made with the same options.
         options: Seed, numbers and size of the scenes.
-        num_processes: Processes that draw.
 
     Raises:
         RefineError: ``root`` holds something else, or cannot be written.
@@ -89,23 +80,24 @@ def ensure_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 
         _check_record(root, options)
         return
     _log.info("writing the toy dataset to %s", root)
-    report = write_toy_dataset(root, options, num_processes=num_processes)
-    _log.info("wrote %d scenes in %.1f s", report.num_scenes, report.seconds)
+    start = time.perf_counter()
+    counts = write_toy_dataset(root, options)
+    _log.info("wrote %d scenes in %.1f s", counts["scenes"], time.perf_counter() - start)
 
 
-def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1) -> ToyReport:
+def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1) -> Counter[str]:
     """Generate the scenes of both splits and write them; see the module for the layout.
 
     The files are a function of ``options`` alone. They are written beside ``root`` and appear
     there at once, whole; an interrupted run leaves ``root`` as it was.
 
     Args:
-        root: Folder to make. It must be missing or empty.
+        root: Folder of the dataset. It must be missing or empty.
         options: Seed, numbers and size of the scenes.
-        num_processes: Processes that draw.
+        num_processes: Number of processes that draw.
 
     Returns:
-        Statistics of all scenes, measured while they are written.
+        Counts over all scenes (:mod:`refine.toy.statistics`).
 
     Raises:
         RefineError: ``root`` is not empty, or cannot be written.
@@ -115,14 +107,12 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
         raise ValueError(f"num_processes={num_processes}: expected at least 1")
     if not _is_vacant(root):
         raise RefineError(f"{root}: not empty; name another folder or remove this one")
-    start = time.perf_counter()
     try:
-        counts = _write_and_publish(root, options, num_processes=num_processes)
+        return _write_and_publish(root, options, num_processes=num_processes)
     except OSError as error:
         raise RefineError(
             f"{root}: cannot write the toy dataset ({error}); set data.root to a writable folder"
         ) from error
-    return ToyReport.from_counts(counts, seconds=time.perf_counter() - start)
 
 
 def _is_vacant(root: Path) -> bool:
@@ -137,44 +127,39 @@ def _record_of(options: ToyOptions) -> dict[str, Any]:
 
 
 def _check_record(root: Path, options: ToyOptions) -> None:
-    mend = "set data.root to another folder or remove this one"
+    fix = "set data.root to another folder or remove this one"
     try:
         record = json.loads((root / _RECORD).read_bytes())
     except (OSError, ValueError):
-        raise RefineError(f"{root}: holds something other than a toy dataset; {mend}") from None
+        raise RefineError(f"{root}: holds something other than a toy dataset; {fix}") from None
     if record != _record_of(options):
         raise RefineError(
-            f"{root}: this toy dataset was made with {json.dumps(record)}, "
-            f"asked for is {json.dumps(_record_of(options))}; {mend}"
+            f"{root}: this toy dataset was made with {json.dumps(record)}, but "
+            f"{json.dumps(_record_of(options))} is asked for; {fix}"
         )
 
 
 def _write_and_publish(root: Path, options: ToyOptions, *, num_processes: int) -> Counter[str]:
     root.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
-        draft = holder / "draft"  # mkdtemp's own folder is private to its user
+    with tempfile.TemporaryDirectory(
+        prefix=f".{root.name}.", dir=root.parent, ignore_cleanup_errors=True
+    ) as holder:
+        draft = Path(holder) / "draft"  # the holder itself is private to its user
         draft.mkdir()
         counts = Counter[str]()
         for split in SPLITS:
             counts += _write_split(draft, options, split, num_processes=num_processes)
         _write_json(draft / _RECORD, _record_of(options))
-        _publish(draft, root, options)
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        try:
+            if root.exists():
+                root.rmdir()
+            draft.rename(root)
+        except OSError:
+            # another process of the same run may have been quicker: its files are the same
+            if _is_vacant(root):
+                raise
+            _check_record(root, options)
     return counts
-
-
-def _publish(draft: Path, root: Path, options: ToyOptions) -> None:
-    try:
-        if root.exists():
-            root.rmdir()
-        draft.rename(root)
-    except OSError:
-        # another process of the same run may have been quicker: its files are the same
-        if _is_vacant(root):
-            raise
-        _check_record(root, options)
 
 
 def _write_split(
@@ -289,12 +274,12 @@ def _draw_segment_id(category: int, used: set[int], rng: np.random.Generator) ->
 
 
 def _instance_entry(thing: ToyObject, *, image_id: int, annotation_id: int) -> dict[str, Any]:
-    size = (thing.mask.shape[0], thing.mask.shape[1])
+    height, width = thing.mask.shape
     segmentation: dict[str, Any] | list[list[float]]
     if thing.is_crowd:
-        segmentation = {"counts": _run_lengths(thing.mask), "size": [*size]}
+        segmentation = {"counts": _run_lengths(thing.mask), "size": [height, width]}
     else:
-        outline = clip_outline(thing.outlines[0], size)
+        outline = clip_outline(thing.outlines[0], (height, width))
         segmentation = [[round(float(v), 2) for v in outline.ravel()]]
     return {
         "id": annotation_id,
@@ -310,15 +295,15 @@ def _instance_entry(thing: ToyObject, *, image_id: int, annotation_id: int) -> d
 
 def _bbox(mask: np.ndarray) -> list[int]:
     """COCO's x, y, width, height of the pixels of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
+    crop = tight_crop(mask)
+    if crop is None:
+        raise ValueError("an empty mask has no box")
+    return [crop.x, crop.y, *crop.mask.shape[::-1]]
 
 
 def _run_lengths(mask: np.ndarray) -> list[int]:
     """COCO's uncompressed run lengths: down the columns, beginning with a run of zeros."""
     flat = mask.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    start = [0] if flat[0] else []
-    bounds = [0, *start, *changes.tolist(), flat.size]
-    return [int(run) for run in np.diff(bounds)]
+    changes = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
+    runs: list[int] = np.diff([0, *changes, flat.size]).tolist()
+    return runs

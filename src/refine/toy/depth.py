@@ -1,39 +1,16 @@
 """Who lies in front in a toy scene, once everything has its place."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 
-ALWAYS_OVER = (("star", "ball"), ("moon", "crate"), ("pill", "tent"), ("pill", "moon"))
-"""Pairs (front, back) of things whose order the categories give away. Without a cycle."""
+from refine.toy.objects import ALWAYS_OVER, ToyObject
 
 PAIR_OVERLAP = 0.2
-"""Two things count as a pair from this joint fraction of either mask on."""
+"""Smallest joint part of either mask with which two things count as a pair."""
 
 _ORDER_DRAWS = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Placed:
-    """An object with its place, before anybody knows its depth.
-
-    Attributes:
-        name: Category.
-        is_crowd: A cluster of small things.
-        outlines: ``[K, 2]`` corners of each member.
-        mask: ``[H, W]`` bool, its pixels in the image.
-        side: Square root of its area, in pixels.
-        centre: (x, y) in pixels.
-    """
-
-    name: str
-    is_crowd: bool
-    outlines: tuple[np.ndarray, ...]
-    mask: np.ndarray
-    side: float
-    centre: tuple[float, float]
 
 
 def overlap(first: np.ndarray, second: np.ndarray) -> float:
@@ -41,15 +18,27 @@ def overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float((first & second).sum() / max(1, min(first.sum(), second.sum())))
 
 
-def middle_row(mask: np.ndarray) -> float:
-    """Middle (y) of the rows that a mask touches; it must not be empty."""
+def overlapping_pairs(order: Sequence[ToyObject]) -> Iterator[tuple[ToyObject, ToyObject]]:
+    """The pairs (far, near) of things that are no crowds, given from far to near."""
+    for far, near in combinations([thing for thing in order if not thing.is_crowd], 2):
+        if overlap(far.mask, near.mask) >= PAIR_OVERLAP:
+            yield far, near
+
+
+def nearer_is(far: ToyObject, near: ToyObject) -> tuple[bool, bool]:
+    """Whether the nearer thing is the smaller one, and whether its middle row is the lower one."""
+    is_smaller = bool(near.mask.sum() < far.mask.sum())
+    return is_smaller, _middle_row(near.mask) > _middle_row(far.mask)
+
+
+def _middle_row(mask: np.ndarray) -> float:
     rows = np.flatnonzero(mask.any(1))
     return float(rows[0] + rows[-1] + 1) / 2
 
 
 def balanced_order(
-    rng: np.random.Generator, placed: Sequence[Placed], *, index: int
-) -> list[Placed]:
+    rng: np.random.Generator, placed: Sequence[ToyObject], *, index: int
+) -> list[ToyObject]:
     """A random depth order, from far to near, in which size and height tell next to nothing.
 
     Of a few orders it takes the one in which the nearer of a pair is as often the smaller as the
@@ -65,18 +54,15 @@ def balanced_order(
     return min(draws, key=lambda order: _imbalance(order, index))
 
 
-def _imbalance(order: Sequence[Placed], index: int) -> int:
-    smaller, lower = [], []
-    for far, near in combinations([thing for thing in order if not thing.is_crowd], 2):
-        if overlap(far.mask, near.mask) >= PAIR_OVERLAP:
-            smaller.append(bool(near.mask.sum() < far.mask.sum()))
-            lower.append(middle_row(near.mask) > middle_row(far.mask))
-    half, odd = divmod(len(smaller), 2)
+def _imbalance(order: Sequence[ToyObject], index: int) -> int:
+    answers = [nearer_is(*pair) for pair in overlapping_pairs(order)]
+    half, odd = divmod(len(answers), 2)
+    smaller, lower = np.array(answers, dtype=int).reshape(-1, 2).sum(axis=0).tolist()
     targets = (half + odd * (index & 1), half + odd * (index >> 1 & 1))
-    return abs(sum(smaller) - targets[0]) + abs(sum(lower) - targets[1])
+    return int(abs(smaller - targets[0]) + abs(lower - targets[1]))
 
 
-def _draw_order(rng: np.random.Generator, placed: Sequence[Placed]) -> list[Placed]:
+def _draw_order(rng: np.random.Generator, placed: Sequence[ToyObject]) -> list[ToyObject]:
     """Crowds at the back, then one thing after another that nothing left must lie under."""
     order = [thing for thing in placed if thing.is_crowd]
     left = [thing for thing in placed if not thing.is_crowd]

@@ -7,44 +7,28 @@ What a scene has to teach, and how:
   as behind. So nothing about size or place tells it; the picture does, and in part the pair of
   categories (:mod:`refine.toy.depth`).
 * *Things tell stuff.* Beach and desert share one texture and are put anywhere alike. Only the
-  things that stand on them differ (:data:`NEVER_ON`).
+  things that stand on them differ (:data:`~refine.toy.objects.NEVER_ON`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from refine.categories import Category
 from refine.options import ToyOptions
-from refine.toy.depth import Placed, balanced_order, overlap
-from refine.toy.render import VOID_TEXTURES, expose, paint_patch, paint_texture, paint_thing
-from refine.toy.shapes import blob_outline, outline_area, rasterise, thing_outline
-
-TOY_CATEGORIES = (
-    Category(dataset_id=1, name="ball", is_thing=True, color=(220, 20, 60)),
-    Category(dataset_id=2, name="crate", is_thing=True, color=(250, 140, 30)),
-    Category(dataset_id=3, name="tent", is_thing=True, color=(40, 60, 230)),
-    Category(dataset_id=5, name="star", is_thing=True, color=(240, 220, 40)),
-    Category(dataset_id=8, name="moon", is_thing=True, color=(220, 60, 220)),
-    Category(dataset_id=13, name="pill", is_thing=True, color=(30, 210, 170)),
-    Category(dataset_id=92, name="sky", is_thing=False, color=(160, 190, 230)),
-    Category(dataset_id=95, name="water", is_thing=False, color=(50, 100, 130)),
-    Category(dataset_id=100, name="meadow", is_thing=False, color=(90, 140, 60)),
-    Category(dataset_id=107, name="beach", is_thing=False, color=(235, 215, 165)),
-    Category(dataset_id=112, name="desert", is_thing=False, color=(150, 110, 70)),
+from refine.toy.depth import balanced_order, overlap
+from refine.toy.objects import (
+    ID_OF,
+    NEVER_ON,
+    SPLITS,
+    TOY_CATEGORIES,
+    VOID,
+    ToyObject,
+    ToyScene,
 )
-"""In the order of their contiguous ids."""
+from refine.toy.render import VOID_TEXTURES, expose, paint_patch, paint_texture, paint_thing
+from refine.toy.shapes import blob_outline, mask_of, outline_area, thing_outline
 
-NEVER_ON = {"ball": "desert", "star": "desert", "crate": "beach", "tent": "beach"}
-"""Things that stand on one of the two look-alikes and never on the other."""
-
-VOID = 255
-"""Label of background pixels without a category."""
-
-SPLITS = ("train", "val")
-
-_ID = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
 _THINGS = tuple(c.name for c in TOY_CATEGORIES if c.is_thing)
 _LOOKALIKES = ("beach", "desert")
 
@@ -58,60 +42,15 @@ _LEAST_INSIDE = 0.6
 _ATTEMPTS = 25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ToyObject:
-    """One thing, or one crowd of them.
-
-    Attributes:
-        category: Contiguous id.
-        is_crowd: A cluster of small things of one category, annotated as one.
-        outlines: ``[K, 2]`` corners (see :mod:`refine.toy.shapes`), one polygon a member.
-        mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
-        depth: Larger is nearer.
-        visible: ``[H, W]`` bool, what nothing nearer hides.
-    """
-
-    category: int
-    is_crowd: bool
-    outlines: tuple[np.ndarray, ...]
-    mask: np.ndarray
-    depth: int
-    visible: np.ndarray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ToyScene:
-    """A picture and everything that is known of it.
-
-    Attributes:
-        image: ``[H, W, 3]`` uint8 RGB.
-        objects: From far to near.
-        background: ``[H, W]`` uint8, the stuff category (contiguous id) behind the objects, or
-            :data:`VOID`.
-    """
-
-    image: np.ndarray
-    objects: tuple[ToyObject, ...]
-    background: np.ndarray
-
-    @property
-    def stuff(self) -> np.ndarray:
-        """``[H, W]`` uint8, the visible part of ``background``; VOID elsewhere."""
-        labels = self.background.copy()
-        for thing in self.objects:
-            labels[thing.mask] = VOID
-        return labels
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Crowding:
     """How close things stand.
 
     Attributes:
-        num_things_odds: Of 1, 2, ... things.
-        partner_odds: That a thing overlaps another one, before one does and afterwards.
-        partner_overlap: Least share of either of two partners in the other.
-        partner_distance: Least and most, of the mean of their sides.
+        num_things_odds: Probabilities of 1, 2, ... things.
+        partner_odds: Probability that a thing overlaps another one, before one does and afterwards.
+        partner_overlap: Smallest share of either of two partners in the other.
+        partner_distance: Smallest and largest distance, as a share of the mean of their sides.
         most_hidden: Largest share of a thing that all the others together may hide.
     """
 
@@ -148,7 +87,7 @@ class _Stage:
     unit: float
     canvas: np.ndarray
     background: np.ndarray
-    placed: list[Placed] = field(default_factory=list)
+    placed: list[ToyObject] = field(default_factory=list)
 
 
 def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
@@ -177,8 +116,7 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     objects = _stack(stage, balanced_order(rng, stage.placed, index=index))
     for thing in objects:
         for outline in thing.outlines:
-            name = TOY_CATEGORIES[thing.category].name
-            paint_thing(stage.canvas, name, outline, unit=stage.unit, rng=rng)
+            paint_thing(stage.canvas, thing.name, outline, unit=stage.unit, rng=rng)
     image = expose(stage.canvas, rng)
     return ToyScene(image=image, objects=objects, background=stage.background)
 
@@ -191,13 +129,13 @@ def _lay_background(
     names = _choose_stuff(rng, bare=bare)
     levels = _levels(rng, size, unit=unit)
     canvas = paint_texture(names[0], size, unit=unit, rng=rng)
-    background = np.full(size, _ID[names[0]], np.uint8)
+    background = np.full(size, ID_OF[names[0]], np.uint8)
     for k, name in enumerate(names[1:], start=1):
         # at the k-th of the quantiles that share the scene out, give or take
         cut = np.quantile(levels, (k + rng.uniform(-0.25, 0.25)) / len(names))
         alpha = np.clip(levels - cut + 0.5, 0, 1).astype(np.float32)[..., None]
         canvas += alpha * (paint_texture(name, size, unit=unit, rng=rng) - canvas)
-        background[levels >= cut] = _ID[name]
+        background[levels >= cut] = ID_OF[name]
     stage = _Stage(
         crowding=crowding, rng=rng, size=size, unit=unit, canvas=canvas, background=background
     )
@@ -244,7 +182,7 @@ def _lay_void_patch(stage: _Stage) -> None:
 def _place_things(stage: _Stage, count: int) -> None:
     """First what tells the look-alikes, then partners in overlap and others."""
     rng = stage.rng
-    lookalikes = [name for name in _LOOKALIKES if (stage.background == _ID[name]).any()]
+    lookalikes = [name for name in _LOOKALIKES if (stage.background == ID_OF[name]).any()]
     for ground in lookalikes:
         tellers = [name for name, never in NEVER_ON.items() if never != ground]
         _place(stage, tellers, ground=ground)
@@ -265,13 +203,13 @@ def _place(
     names: Sequence[str],
     *,
     ground: str | None = None,
-    partner: Placed | None = None,
+    partner: ToyObject | None = None,
     crowd: bool = False,
 ) -> bool:
     """Find a place for one object of any of the categories ``names``.
 
     Args:
-        stage: The scene; it gets the object.
+        stage: The scene; the object is added to it.
         names: Things to choose from.
         ground: Stuff that it must stand on.
         partner: Object that it must overlap.
@@ -293,7 +231,7 @@ def _place(
     return False
 
 
-def _single(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
+def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject:
     rng = stage.rng
     side = float(np.exp(rng.uniform(*np.log(_SIDE_PX)))) * stage.unit
     centre = _anywhere(stage)
@@ -305,17 +243,17 @@ def _single(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
             partner.centre[1] + distance * np.sin(angle),
         )
     outline = thing_outline(name, side_px=side, centre=centre, rng=rng)
-    return Placed(
+    return ToyObject(
         name=name,
         is_crowd=False,
         outlines=(outline,),
-        mask=_mask_of([outline], stage.size),
+        mask=mask_of([outline], stage.size),
         side=side,
         centre=centre,
     )
 
 
-def _cluster(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
+def _cluster(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject:
     rng, unit = stage.rng, stage.unit
     middle = _anywhere(stage) if partner is None else partner.centre
     spread = (rng.uniform(12, 20) * unit, rng.uniform(8, 14) * unit)
@@ -325,11 +263,11 @@ def _cluster(stage: _Stage, name: str, *, partner: Placed | None) -> Placed:
         centre = (middle[0] + offset[0], middle[1] + offset[1])
         side = rng.uniform(5.0, 7.5) * unit
         outlines.append(thing_outline(name, side_px=side, centre=centre, rng=rng))
-    return Placed(
+    return ToyObject(
         name=name,
         is_crowd=True,
         outlines=tuple(outlines),
-        mask=_mask_of(outlines, stage.size),
+        mask=mask_of(outlines, stage.size),
         side=2 * max(spread),
         centre=middle,
     )
@@ -340,27 +278,19 @@ def _anywhere(stage: _Stage) -> tuple[float, float]:
     return stage.rng.uniform(0, width), stage.rng.uniform(0, height)
 
 
-def _mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    mask = np.zeros(size, bool)
-    for outline in outlines:
-        window, inside, _ = rasterise(outline, size)
-        mask[window] |= inside >= 0.5
-    return mask
-
-
-def _stands_well(stage: _Stage, candidate: Placed, *, ground: str | None) -> bool:
+def _stands_well(stage: _Stage, candidate: ToyObject, *, ground: str | None) -> bool:
     """Mostly inside the image, mostly on ``ground``, and clear of the stuff it never stands on."""
     counts = np.bincount(stage.background[candidate.mask], minlength=256)
     area = counts.sum()
     if not candidate.is_crowd and area < _LEAST_INSIDE * outline_area(candidate.outlines[0]):
         return False
     never = NEVER_ON.get(candidate.name)
-    if never is not None and counts[_ID[never]] > 0.05 * area:
+    if never is not None and counts[ID_OF[never]] > 0.05 * area:
         return False
-    return ground is None or bool(counts[_ID[ground]] >= 0.7 * area)
+    return ground is None or bool(counts[ID_OF[ground]] >= 0.7 * area)
 
 
-def _leaves_all_visible(stage: _Stage, placed: Sequence[Placed]) -> bool:
+def _leaves_all_visible(stage: _Stage, placed: Sequence[ToyObject]) -> bool:
     """Whether each would still be seen with all the others in front of it.
 
     Asking this of every order keeps the order that is drawn later independent of the places.
@@ -376,20 +306,11 @@ def _leaves_all_visible(stage: _Stage, placed: Sequence[Placed]) -> bool:
     return True
 
 
-def _stack(stage: _Stage, order: Sequence[Placed]) -> tuple[ToyObject, ...]:
+def _stack(stage: _Stage, order: Sequence[ToyObject]) -> tuple[ToyObject, ...]:
     """The placed objects, in their order from far to near, with what is left visible of each."""
     hidden = np.zeros(stage.size, bool)
     objects = []
     for depth, thing in reversed(list(enumerate(order))):
-        objects.append(
-            ToyObject(
-                category=_ID[thing.name],
-                is_crowd=thing.is_crowd,
-                outlines=thing.outlines,
-                mask=thing.mask,
-                depth=depth,
-                visible=thing.mask & ~hidden,
-            )
-        )
+        objects.append(replace(thing, depth=depth, visible=thing.mask & ~hidden))
         hidden |= thing.mask
     return tuple(reversed(objects))

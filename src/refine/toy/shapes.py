@@ -5,7 +5,7 @@ An outline is a ``[K, 2]`` float64 array of (x, y) corners in continuous pixels 
 follows from its outline, so annotation and picture cannot disagree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -106,6 +106,15 @@ def rasterise(
         width = round(2 * rim_px * _SUPERSAMPLING)
         ImageDraw.Draw(rim).line([*corners, *corners[:2]], fill=255, width=width, joint="curve")
     return window, _coverage(area), _coverage(rim)
+
+
+def mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """``[H, W]`` bool: at least half of the pixel lies inside one of the outlines."""
+    mask = np.zeros(size, bool)
+    for outline in outlines:
+        window, inside, _ = rasterise(outline, size)
+        mask[window] |= inside >= 0.5
+    return mask
 
 
 def _coverage(fine: Image.Image) -> np.ndarray:

@@ -1,118 +1,80 @@
 """Statistics of the toy scenes: whether they are what they promise to be."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping
 
 import numpy as np
 
-from refine.toy.depth import ALWAYS_OVER, PAIR_OVERLAP, middle_row, overlap
-from refine.toy.scene import NEVER_ON, TOY_CATEGORIES, VOID, ToyObject, ToyScene
+from refine.toy.depth import nearer_is, overlapping_pairs
+from refine.toy.objects import ALWAYS_OVER, ID_OF, NEVER_ON, TOY_CATEGORIES, VOID, ToyScene
+
+REPORT = {
+    "with an overlap of .2 or more": ("overlaps", "scenes"),
+    "without things": ("bare", "scenes"),
+    "with a crowd": ("crowds", "scenes"),
+    "smaller on top": ("pairs_smaller", "pairs"),
+    "lower on top": ("pairs_lower", "pairs"),
+    "order known from the categories": ("pairs_known", "pairs"),
+    "look-alike stuff told by a thing": ("told", "lookalikes"),
+    "void pixels": ("void_px", "px"),
+}
+"""Share in the report: counts of the part and of the whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToyReport:
-    """What was measured on a set of scenes. Shares are fractions, NaN where there is nothing.
+def report_shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """The shares of :data:`REPORT` from the summed :func:`count_scene` of all scenes.
 
-    Attributes:
-        num_scenes: Scenes counted.
-        overlap_share: Scenes with at least one pair.
-        bare_share: Scenes without things.
-        crowd_share: Scenes with a crowd.
-        num_pairs: Pairs of things (no crowds) that overlap by ``PAIR_OVERLAP`` of either.
-        smaller_on_top: Pairs whose smaller mask lies in front.
-        lower_on_top: Pairs whose front object has the lower middle (larger y).
-        category_known: Pairs whose categories stand in ``ALWAYS_OVER``.
-        category_right: Pairs ordered right by their categories, a coin tossed for the others.
-        lookalikes_told: Beaches and deserts on which a thing stands that never stands on the
-            other.
-        void_share: Pixels of no category.
-        num_segments: Segments of each category, by name.
-        seconds: Wall time of making and writing the scenes.
+    Returns:
+        Fractions in [0, 1], NaN where there is nothing; also "right by categories or a coin": the
+        pairs ordered right by their categories, with a coin tossed for the others.
     """
-
-    num_scenes: int
-    overlap_share: float
-    bare_share: float
-    crowd_share: float
-    num_pairs: int
-    smaller_on_top: float
-    lower_on_top: float
-    category_known: float
-    category_right: float
-    lookalikes_told: float
-    void_share: float
-    num_segments: dict[str, int]
-    seconds: float
-
-    @classmethod
-    def from_counts(cls, counts: Mapping[str, int], *, seconds: float) -> "ToyReport":
-        """The report of the summed :func:`count_scene` of all scenes."""
-
-        def share(part: str, whole: str) -> float:
-            return counts.get(part, 0) / counts[whole] if counts.get(whole) else float("nan")
-
-        known = share("pairs_known", "pairs")
-        return cls(
-            num_scenes=counts.get("scenes", 0),
-            overlap_share=share("overlaps", "scenes"),
-            bare_share=share("bare", "scenes"),
-            crowd_share=share("crowds", "scenes"),
-            num_pairs=counts.get("pairs", 0),
-            smaller_on_top=share("pairs_smaller", "pairs"),
-            lower_on_top=share("pairs_lower", "pairs"),
-            category_known=known,
-            category_right=share("pairs_right", "pairs") + (1 - known) / 2,
-            lookalikes_told=share("told", "lookalikes"),
-            void_share=share("void_px", "px"),
-            num_segments={c.name: counts.get(f"segments/{c.name}", 0) for c in TOY_CATEGORIES},
-            seconds=seconds,
-        )
+    shares = {
+        name: counts.get(part, 0) / counts[whole] if counts.get(whole) else float("nan")
+        for name, (part, whole) in REPORT.items()
+    }
+    known = shares["order known from the categories"]
+    right = counts.get("pairs_right", 0) / max(counts.get("pairs", 0), 1)
+    return shares | {"right by categories or a coin": right + (1 - known) / 2}
 
 
 def count_scene(scene: ToyScene) -> Counter[str]:
-    """Everything a :class:`ToyReport` needs of one scene; counts of scenes add up."""
+    """Everything that the report needs of one scene; counts of scenes add up.
+
+    The keys are those of :data:`REPORT`, and ``segments/NAME`` for each category.
+    """
     stuff = scene.stuff
-    things = [thing for thing in scene.objects if not thing.is_crowd]
     covered = np.zeros(stuff.shape, bool)
     for thing in scene.objects:
         covered |= thing.mask
     counts: Counter[str] = Counter(
         scenes=1,
         bare=not scene.objects,
-        crowds=len(things) < len(scene.objects),
+        crowds=any(thing.is_crowd for thing in scene.objects),
         px=stuff.size,
         void_px=int(((stuff == VOID) & ~covered).sum()),
     )
-    for far, near in _pairs(things):
-        names = (TOY_CATEGORIES[near.category].name, TOY_CATEGORIES[far.category].name)
+    for far, near in overlapping_pairs(scene.objects):
+        is_smaller, is_lower = nearer_is(far, near)
+        names = (near.name, far.name)
         counts["pairs"] += 1
-        counts["pairs_smaller"] += bool(near.mask.sum() < far.mask.sum())
-        counts["pairs_lower"] += middle_row(near.mask) > middle_row(far.mask)
+        counts["pairs_smaller"] += is_smaller
+        counts["pairs_lower"] += is_lower
         counts["pairs_known"] += names in ALWAYS_OVER or names[::-1] in ALWAYS_OVER
         counts["pairs_right"] += names in ALWAYS_OVER
     counts["overlaps"] = counts["pairs"] > 0
-    present = np.unique(stuff[stuff != VOID]).tolist()
-    for category in [*present, *(thing.category for thing in scene.objects)]:
-        counts[f"segments/{TOY_CATEGORIES[category].name}"] += 1
-    for ground in {*NEVER_ON.values()} & {TOY_CATEGORIES[c].name for c in present}:
+    present = {TOY_CATEGORIES[k].name for k in np.unique(stuff[stuff != VOID]).tolist()}
+    for name in [*present, *(thing.name for thing in scene.objects)]:
+        counts[f"segments/{name}"] += 1
+    for ground in {*NEVER_ON.values()} & present:
         counts["lookalikes"] += 1
-        counts["told"] += any(_tells(thing, ground, scene) for thing in scene.objects)
+        counts["told"] += _is_told(scene, ground)
     return counts
 
 
-def _pairs(things: list[ToyObject]) -> Iterator[tuple[ToyObject, ToyObject]]:
-    """Overlapping pairs as (far, near); ``things`` run from far to near."""
-    for far, near in combinations(things, 2):
-        if overlap(far.mask, near.mask) >= PAIR_OVERLAP:
-            yield far, near
-
-
-def _tells(thing: ToyObject, ground: str, scene: ToyScene) -> bool:
-    """Whether half of ``thing`` lies on ``ground``, and it would not on the look-alike."""
-    never = NEVER_ON.get(TOY_CATEGORIES[thing.category].name)
-    if never is None or never == ground:
-        return False
-    category = next(k for k, c in enumerate(TOY_CATEGORIES) if c.name == ground)
-    return bool((scene.background[thing.mask] == category).mean() >= 0.5)
+def _is_told(scene: ToyScene, ground: str) -> bool:
+    """Whether half of a thing lies on ``ground`` that would not lie on its look-alike."""
+    return any(
+        NEVER_ON.get(thing.name, ground) != ground
+        and (scene.background[thing.mask] == ID_OF[ground]).mean() >= 0.5
+        for thing in scene.objects
+    )

@@ -1,20 +1,20 @@
 from collections import Counter
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
 from refine.categories import CategoryTable
 from refine.options import ToyOptions
-from refine.toy.depth import ALWAYS_OVER
-from refine.toy.scene import NEVER_ON, TOY_CATEGORIES, VOID, generate_scene
-from refine.toy.statistics import ToyReport, count_scene
+from refine.toy.objects import ALWAYS_OVER, ID_OF, NEVER_ON, TOY_CATEGORIES, VOID
+from refine.toy.scene import generate_scene
+from refine.toy.statistics import count_scene, report_shares
 
 SMALL = ToyOptions(height_px=64, width_px=96)
+MANY = 160
 FULL = ToyOptions()
-ID = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
 
 
 @cache  # tests share them
@@ -55,41 +55,35 @@ def test_an_unknown_split_or_a_negative_index_is_refused(split, index):
         generate_scene(SMALL, split, index)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (5, 7), (300, 200)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (5, 7), (200, 130)])
 def test_any_size_gives_a_scene(size):
     options = ToyOptions(height_px=size[0], width_px=size[1])
-    for index in range(4):
+    for index in range(3):
         scene = generate_scene(options, "train", index)
         assert scene.image.shape == (*size, 3)
         assert all(thing.visible.any() for thing in scene.objects)
 
 
 def test_visible_parts_follow_from_masks_and_depth():
-    for scene in scenes(60):
+    for scene in scenes(MANY)[:40]:
         assert [thing.depth for thing in scene.objects] == list(range(len(scene.objects)))
         owner = np.full(scene.background.shape, -1)
         for thing in scene.objects:
             owner[thing.mask] = thing.depth
         for thing in scene.objects:
             np.testing.assert_array_equal(thing.visible, owner == thing.depth)
-        np.testing.assert_array_equal(scene.stuff, np.where(owner < 0, scene.background, VOID))
-
-
-def test_every_thing_stays_visible():
-    for scene in scenes(240):
-        for thing in scene.objects:
             assert thing.visible.sum() >= 0.35 * thing.mask.sum()
+        np.testing.assert_array_equal(scene.stuff, np.where(owner < 0, scene.background, VOID))
 
 
 def test_front_objects_are_painted_over_those_behind():
     """Each overlap has the tint of the thing in front."""
     right = []
-    for index in range(60):
-        scene = generate_scene(FULL, "val", index)
+    for scene in scenes(MANY):
         for far, near in pairwise(scene.objects):
             joint = far.mask & near.visible
             alone = near.visible & ~far.mask
-            if far.category == near.category or min(joint.sum(), alone.sum()) < 80:
+            if far.category == near.category or min(joint.sum(), alone.sum()) < 40:
                 continue
             tint = tint_of(scene.image[joint])
             own = tint_of(scene.image[alone])
@@ -101,58 +95,62 @@ def test_front_objects_are_painted_over_those_behind():
 
 def test_look_alikes_differ_only_by_what_stands_on_them():
     told, middles, colors = 0, {"beach": [], "desert": []}, {"beach": [], "desert": []}
-    for scene in scenes(240):
+    for scene in scenes(MANY):
         for ground, found in middles.items():
-            region = scene.background == ID[ground]
+            region = scene.background == ID_OF[ground]
             if not region.any():
                 continue
             found.append(np.argwhere(region).mean(0))
-            colors[ground].append(scene.image[scene.stuff == ID[ground]].mean(0))
-            never = {ID[name] for name, where in NEVER_ON.items() if where == ground}
-            tellers = {ID[name] for name, where in NEVER_ON.items() if where != ground}
+            colors[ground].append(scene.image[scene.stuff == ID_OF[ground]].mean(0))
+            never = {ID_OF[name] for name, where in NEVER_ON.items() if where == ground}
+            tellers = {ID_OF[name] for name, where in NEVER_ON.items() if where != ground}
             stand = [t for t in scene.objects if region[t.mask].mean() > 0.05]
             assert not never & {thing.category for thing in stand}
             told += bool(tellers & {thing.category for thing in stand})
     total = sum(map(len, middles.values()))
-    assert total > 100
+    assert total > 70
     assert told > 0.95 * total
     beach, desert = (np.array(middles[ground]) for ground in middles)
-    # standard errors are about 2 pixels of 64 by 96, and one grey level
-    np.testing.assert_allclose(beach.mean(0), desert.mean(0), atol=6)
+    # standard errors are about 2.5 pixels of 64 by 96, and one grey level
+    np.testing.assert_allclose(beach.mean(0), desert.mean(0), atol=7)
     beach, desert = (np.array(colors[ground]) for ground in colors)
     np.testing.assert_allclose(beach.mean(0), desert.mean(0), atol=3)
 
 
 def test_category_pairs_of_known_order_have_no_exception():
     known = 0
-    for scene in scenes(240):
-        names = [TOY_CATEGORIES[t.category].name for t in scene.objects if not t.is_crowd]
-        for k, far in enumerate(names):
-            for near in names[k + 1 :]:
-                assert (far, near) not in ALWAYS_OVER
-                known += (near, far) in ALWAYS_OVER
+    for scene in scenes(MANY):
+        names = [thing.name for thing in scene.objects if not thing.is_crowd]
+        for far, near in combinations(names, 2):
+            assert (far, near) not in ALWAYS_OVER
+            known += (near, far) in ALWAYS_OVER
     assert known > 20
 
 
 def test_statistics_are_those_that_were_asked_for():
-    report = ToyReport.from_counts(sum(map(count_scene, scenes(240)), Counter()), seconds=0.0)
-    assert report.num_scenes == 240
-    assert report.overlap_share >= 0.6
-    assert 0.45 <= report.smaller_on_top <= 0.55
-    assert 0.45 <= report.lower_on_top <= 0.55
-    assert report.category_right == pytest.approx(0.5 + report.category_known / 2)
-    assert 0.55 <= report.category_right <= 0.7
-    assert 0.02 <= report.bare_share <= 0.12
-    assert 0.01 <= report.crowd_share <= 0.12
-    assert report.lookalikes_told >= 0.9
-    assert 0.002 <= report.void_share <= 0.05
-    assert min(report.num_segments.values()) >= 25
+    counts = sum(map(count_scene, scenes(MANY)), Counter())
+    shares = report_shares(counts)
+    known = shares["order known from the categories"]
+    expected = {
+        "with an overlap of .2 or more": (0.6, 1),
+        "without things": (0.02, 0.12),
+        "with a crowd": (0.01, 0.12),
+        "smaller on top": (0.45, 0.55),
+        "lower on top": (0.45, 0.55),
+        "order known from the categories": (0.1, 0.4),
+        "right by categories or a coin": (0.55, 0.7),
+        "look-alike stuff told by a thing": (0.9, 1),
+        "void pixels": (0.002, 0.05),
+    }
+    assert counts["scenes"] == MANY
+    assert shares.keys() == expected.keys()
+    assert all(low <= shares[name] <= high for name, (low, high) in expected.items()), shares
+    assert shares["right by categories or a coin"] == pytest.approx(0.5 + known / 2)
+    assert min(counts[f"segments/{c.name}"] for c in TOY_CATEGORIES) >= 15
 
 
 def test_the_report_of_nothing_has_no_shares():
-    report = ToyReport.from_counts(Counter(), seconds=0.0)
-    assert report.num_scenes == report.num_pairs == 0
-    assert np.isnan(report.smaller_on_top)
+    assert np.isnan(list(report_shares({}).values())).all()
 
 
 def test_contiguous_ids_of_scenes_are_those_of_the_category_table():

@@ -1,0 +1,90 @@
+"""What toy scenes are made of: categories, the rules of their order, things and whole scenes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from refine.categories import Category
+
+TOY_CATEGORIES = (
+    Category(dataset_id=1, name="ball", is_thing=True, color=(220, 20, 60)),
+    Category(dataset_id=2, name="crate", is_thing=True, color=(250, 140, 30)),
+    Category(dataset_id=3, name="tent", is_thing=True, color=(40, 60, 230)),
+    Category(dataset_id=5, name="star", is_thing=True, color=(240, 220, 40)),
+    Category(dataset_id=8, name="moon", is_thing=True, color=(220, 60, 220)),
+    Category(dataset_id=13, name="pill", is_thing=True, color=(30, 210, 170)),
+    Category(dataset_id=92, name="sky", is_thing=False, color=(160, 190, 230)),
+    Category(dataset_id=95, name="water", is_thing=False, color=(50, 100, 130)),
+    Category(dataset_id=100, name="meadow", is_thing=False, color=(90, 140, 60)),
+    Category(dataset_id=107, name="beach", is_thing=False, color=(235, 215, 165)),
+    Category(dataset_id=112, name="desert", is_thing=False, color=(150, 110, 70)),
+)
+"""In the order of their contiguous ids."""
+
+ID_OF = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
+"""Name of a category to its contiguous id."""
+
+NEVER_ON = {"ball": "desert", "star": "desert", "crate": "beach", "tent": "beach"}
+"""Things that stand on one of the two look-alikes and never on the other."""
+
+ALWAYS_OVER = (("star", "ball"), ("moon", "crate"), ("pill", "tent"), ("pill", "moon"))
+"""Pairs (front, back) of things whose order the categories give away. Without a cycle."""
+
+VOID = 255
+"""Label of background pixels without a category."""
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ToyObject:
+    """One thing, or one crowd of them; first placed, then ordered in depth.
+
+    Attributes:
+        name: Name of the category.
+        is_crowd: A cluster of small things of one category, annotated as one.
+        outlines: One polygon ``[K, 2]`` per member (see :mod:`refine.toy.shapes`).
+        mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
+        side: Square root of its area, in pixels.
+        centre: (x, y) in pixels.
+        depth: Position from far (0) to near; -1 before the order is drawn.
+        visible: ``[H, W]`` bool, what nothing nearer hides; empty before the order is drawn.
+    """
+
+    name: str
+    is_crowd: bool
+    outlines: tuple[np.ndarray, ...]
+    mask: np.ndarray
+    side: float
+    centre: tuple[float, float]
+    depth: int = -1
+    visible: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
+
+    @property
+    def category(self) -> int:
+        """Contiguous id of the category."""
+        return ID_OF[self.name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ToyScene:
+    """A picture and everything that is known of it.
+
+    Attributes:
+        image: ``[H, W, 3]`` uint8 RGB.
+        objects: The objects from far to near.
+        background: ``[H, W]`` uint8, the stuff category (contiguous id) behind the objects, or
+            :data:`VOID`.
+    """
+
+    image: np.ndarray
+    objects: tuple[ToyObject, ...]
+    background: np.ndarray
+
+    @property
+    def stuff(self) -> np.ndarray:
+        """``[H, W]`` uint8, the visible part of ``background``; VOID elsewhere."""
+        labels = self.background.copy()
+        for thing in self.objects:
+            labels[thing.mask] = VOID
+        return labels
