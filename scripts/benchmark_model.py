@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from benchmark_stages.networks import build_network, make_batch
+from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
-from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.types import Batch
 
 BASE = ("model.ibpp.num_iterations=0",)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from refine.detector.ibpp import IBPP, Canvas
+from refine.detector.ibpp import IBPP
 from refine.errors import RefineError
 from refine.evaluate import open_checkpoint
 from refine.evaluation.evaluator import Evaluation
@@ -51,8 +51,8 @@ def tell_truth(ibpp: IBPP, truth: Tensor, *, num_things: int, canvas: bool, maps
     """Let the heads of one forward pass read the truth."""
     if canvas:
 
-        def project_masks(_: IBPP, *__: Any, **___: Any) -> Canvas:
-            return Canvas(truth[:, :num_things], torch.arange(num_things))
+        def project_masks(_: IBPP, *__: Any, **___: Any) -> tuple[Tensor, Tensor]:
+            return truth[:, :num_things], torch.arange(num_things)
 
         ibpp.project_masks = MethodType(project_masks, ibpp)  # type: ignore[method-assign]
     if maps:

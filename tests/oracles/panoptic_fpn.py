@@ -1,7 +1,7 @@
 """The plain baseline, written out in one go from a network's parts."""
 
 import torch
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 
 def predict(network, batch):
@@ -14,7 +14,7 @@ def predict(network, batch):
         rpn, batch.image_sizes, pre_nms=options.pre_nms_eval, post_nms=options.post_nms_eval
     )
     stage, roi = network.box_cascade.stages[0], network.options.roi
-    logits, deltas = stage.head(network._pool(_Levels(levels), proposals, 7))
+    logits, deltas = stage.head(_pool(levels, proposals[0], roi, 7))
     found = []
     for r, scores in enumerate(logits.softmax(dim=1)[:, 1:]):
         for c, score in enumerate(scores):
@@ -24,11 +24,21 @@ def predict(network, batch):
     boxes = torch.stack([f[0] for f in found])
     scores, labels = torch.stack([f[1] for f in found]), torch.tensor([f[2] for f in found])
     keep = batched_nms(boxes, scores, labels, roi.nms_thresh)[: roi.max_detections]
-    pooled = network._pool(_Levels(levels), [boxes[keep]], 14)
+    pooled = _pool(levels, boxes[keep], roi, 14)
     masks = network.ibpp.mask_heads[0](pooled, labels[keep])
     return boxes[keep], scores[keep], labels[keep], masks, semantic[0]
 
 
-class _Levels:
-    def __init__(self, levels):
-        self.levels = levels
+def _pool(levels, boxes, roi, side):
+    """RoIAlign of each box alone, from the level of its size (FPN, eq. 1)."""
+    pooled = []
+    for box in boxes:
+        size = ((box[2] - box[0]) * (box[3] - box[1])).sqrt()
+        level = int((4 + torch.log2(size / roi.canonical_size_px + 1e-8)).floor().clamp(2, 5))
+        pooled.append(
+            roi_align(
+                levels[level - 2].contiguous(), [box[None]], side,
+                spatial_scale=1 / 2**level, sampling_ratio=roi.sampling_ratio, aligned=True,
+            )
+        )  # fmt: skip
+    return torch.cat(pooled)

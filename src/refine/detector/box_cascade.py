@@ -1,21 +1,21 @@
 """Box stages one after the other (Cascade R-CNN, Cai and Vasconcelos 2018); one is a plain head.
 
-Training follows HTC (Chen et al. 2019): each stage draws its own sample from the boxes of the one
-before it, at its own IoU. In inference the class probabilities are averaged over the stages and
-the last stage gives the boxes.
+Training follows HTC (Chen et al. 2019): each stage draws its own sample from the boxes of the stage
+before, at its own IoU. In inference the class probabilities are averaged over the stages and the
+last stage gives the boxes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from refine.detector.box_head import BoxHead
-from refine.detector.box_stage import BoxStage, Detections, RoISample, sample_rois
-from refine.detector.proposals import match_boxes
-from refine.ops.boxes import is_proper, sample_labels
+from refine.detector.box_stage import BoxHead, BoxStage
+from refine.detector.losses import name_of
+from refine.detector.rois import RoIs, rematch_rois, sample_rois
+from refine.ops.boxes import is_proper
 from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
@@ -23,44 +23,14 @@ Pool = Callable[[Sequence[Tensor]], Tensor]
 """Boxes of each image to the RoI features ``[N, C, 7, 7]`` that a box head reads."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Positives:
-    """RoIs of one image that belong to an instance, for the mask losses.
-
-    Attributes:
-        boxes: ``[P, 4]``.
-        labels: ``[P]`` thing category of the instance.
-        matched: ``[P]`` int64, index of the instance.
-        scores: ``[P]`` probability of that category by the box stage, without gradient.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    matched: Tensor
-    scores: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StageTraining:
-    """A box stage's part in a training step.
-
-    Attributes:
-        losses: ``box_class`` and ``box_regression``.
-        positives: RoIs for the masks, of each image.
-    """
-
-    losses: dict[str, Tensor]
-    positives: list[Positives]
-
-
 class BoxCascade(nn.Module):
     """Box stages with rising IoU.
 
     Args:
-        in_channels: Width of the RoI features.
-        num_things: Thing categories.
+        in_channels: Channels of the RoI features.
+        num_things: Number of thing categories.
         options: Heads, sampling, thresholds.
-        iou_thresh: Of each stage.
+        iou_thresh: Least IoU of a positive RoI in each stage.
     """
 
     def __init__(
@@ -83,7 +53,7 @@ class BoxCascade(nn.Module):
             for k in range(len(self.iou_thresh))
         )
 
-    def train_stages(
+    def loss(
         self,
         proposals: Sequence[Tensor],
         targets: Sequence[TrainingTarget],
@@ -92,53 +62,52 @@ class BoxCascade(nn.Module):
         image_sizes: Sequence[tuple[int, int]],
         interleaved: bool,
         generator: torch.Generator,
-    ) -> list[StageTraining]:
-        """Losses of every stage, and the RoIs for the masks.
+    ) -> tuple[dict[str, Tensor], list[list[RoIs]]]:
+        """Losses of every stage, and the RoIs that the mask heads train on.
 
         Args:
             proposals: ``[N, 4]`` of each image.
-            targets: Of each image.
+            targets: True instances of each image.
             pool: RoI features.
-            image_sizes: ``(height, width)`` without padding.
-            interleaved: Masks train on the boxes that a stage makes, matched again, instead of on
-                those that it is given.
-            generator: Draws the samples; of the CPU.
+            image_sizes: ``(height, width)`` of each image without padding.
+            interleaved: Whether masks train on the boxes that a stage has regressed, matched again
+                (HTC), or on those that it was given.
+            generator: Generator of the samples; of the CPU.
+
+        Returns:
+            ``box_class`` and ``box_regression``, numbered from 1 if there are several stages; and
+            the positive RoIs of each image, for each stage.
         """
-        boxes, result = proposals, []
-        for k in range(len(self.stages)):
-            samples = [
-                sample_rois(
-                    b, t, iou_thresh=self.iou_thresh[k], options=self.options, generator=generator
-                )
-                for b, t in zip(boxes, targets, strict=True)
-            ]
-            losses, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
-            boxes = [m[is_proper(m)] for m in moved]
+        losses: dict[str, Tensor] = {}
+        positives, boxes = [], proposals
+        for k, iou_thresh in enumerate(self.iou_thresh):
+            sampling: dict[str, Any] = {"iou_thresh": iou_thresh, "options": self.options}
+            sampling["generator"] = generator
+            samples = [sample_rois(b, t, **sampling) for b, t in zip(boxes, targets, strict=True)]
+            of_stage, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
+            for kind, value in of_stage.items():
+                losses[name_of(kind, k + 1, is_numbered=len(self.stages) > 1)] = value
             if interleaved:
-                positives = [
-                    self._match_again(self.iou_thresh[k], *parts, generator)
-                    for parts in zip(moved, scores, targets, strict=True)
-                ]
+                images = zip(moved, scores, targets, strict=True)
+                positives.append([rematch_rois(*image, **sampling) for image in images])
             else:
-                positives = [_given(*parts) for parts in zip(samples, scores, strict=True)]
-            result.append(StageTraining(losses, positives))
-        return result
+                positives.append([_positives(*p) for p in zip(samples, scores, strict=True)])
+            boxes = [m[is_proper(m)] for m in moved]
+        return losses, positives
 
     def detect(
         self, proposals: Sequence[Tensor], *, pool: Pool, image_sizes: Sequence[tuple[int, int]]
-    ) -> list[Detections]:
-        """Final boxes of each image.
+    ) -> list[RoIs]:
+        """Final boxes of each image, best first.
 
         Args:
             proposals: ``[N, 4]`` of each image.
             pool: RoI features.
-            image_sizes: ``(height, width)`` without padding.
+            image_sizes: ``(height, width)`` of each image without padding.
         """
         boxes, scores, deltas = self._classify(proposals, pool, image_sizes)
-        last = self._stage(-1)
-        return [
-            last.detect(*parts) for parts in zip(boxes, scores, deltas, image_sizes, strict=True)
-        ]
+        images = zip(boxes, scores, deltas, image_sizes, strict=True)
+        return [self._stage(-1).detect(*image) for image in images]
 
     def score(
         self,
@@ -154,31 +123,27 @@ class BoxCascade(nn.Module):
             boxes: ``[N, 4]`` of each image.
             labels: ``[N]`` thing category of each box.
             pool: RoI features.
-            image_sizes: ``(height, width)`` without padding.
+            image_sizes: ``(height, width)`` of each image without padding.
 
         Returns:
             ``[N]`` float32 in [0, 1] of each image.
         """
         _, scores, _ = self._classify(boxes, pool, image_sizes)
-        return [
-            of_image.gather(1, of_label[:, None])[:, 0]
-            for of_image, of_label in zip(scores, labels, strict=True)
-        ]
+        images = zip(scores, labels, strict=True)
+        return [of_image.gather(1, label[:, None])[:, 0] for of_image, label in images]
 
     def _classify(
         self, proposals: Sequence[Tensor], pool: Pool, image_sizes: Sequence[tuple[int, int]]
     ) -> tuple[list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-        """Of each image: boxes the last stage is given, mean scores, that stage's deltas."""
+        """For each image: input boxes of the last stage, mean scores, deltas of the last stage."""
         boxes, counts = list(proposals), [len(p) for p in proposals]
         scores: list[Tensor] = []
         deltas: Sequence[Tensor] = ()
         for k in range(len(self.stages)):
             if k:
                 best = torch.split(scores[-1].argmax(dim=1), counts)
-                boxes = [
-                    self._stage(k - 1).refine(*parts)
-                    for parts in zip(boxes, best, deltas, image_sizes, strict=True)
-                ]
+                images = zip(boxes, best, deltas, image_sizes, strict=True)
+                boxes = [self._stage(k - 1).refine(*image) for image in images]
             logits, flat_deltas = self._stage(k).head(pool(boxes))
             scores.append(logits.float().softmax(dim=1)[:, 1:])
             deltas = torch.split(flat_deltas.float(), counts)
@@ -190,7 +155,7 @@ class BoxCascade(nn.Module):
     def _train_stage(
         self,
         index: int,
-        samples: Sequence[RoISample],
+        samples: Sequence[RoIs],
         targets: Sequence[TrainingTarget],
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
@@ -199,49 +164,22 @@ class BoxCascade(nn.Module):
         stage = self._stage(index)
         features = pool([s.boxes for s in samples])
         if self.options.scale_gradient:
-            features = _scale_gradient(features, 1 / len(self.stages))
+            share = 1 / len(self.stages)
+            features = features * share + features.detach() * (1 - share)
         logits, deltas = stage.head(features)
         counts = [len(s.boxes) for s in samples]
         scores = torch.split(logits.detach().float().softmax(dim=1)[:, 1:], counts)
-        moved = [
-            stage.refine(sample.boxes, _regressed_as(sample, score), delta, size)
-            for sample, score, delta, size in zip(
-                samples, scores, torch.split(deltas.detach(), counts), image_sizes, strict=True
-            )
-        ]
+        moved = []
+        images = zip(
+            samples, scores, torch.split(deltas.detach(), counts), image_sizes, strict=True
+        )
+        for sample, score, delta, size in images:
+            # positives by the regression of their category, negatives by that of the likeliest
+            category = torch.where(sample.labels >= 0, sample.labels, score.argmax(dim=1))
+            moved.append(stage.refine(sample.boxes, category, delta, size))
         return stage.loss(logits, deltas, samples, targets), scores, moved
 
-    def _match_again(
-        self,
-        iou_thresh: float,
-        boxes: Tensor,
-        scores: Tensor,
-        target: TrainingTarget,
-        generator: torch.Generator,
-    ) -> Positives:
-        matched = match_boxes(
-            target.boxes, boxes, high=iou_thresh, low=iou_thresh, rescue=False
-        )  # boxes without area have IoU 0
-        drawn = sample_labels(
-            torch.where(matched >= 0, 1, -1),
-            num_samples=int(self.options.samples_per_image * self.options.positive_fraction),
-            positive_fraction=1.0,
-            generator=generator,
-        )
-        labels = target.labels[matched[drawn]]
-        return Positives(boxes[drawn], labels, matched[drawn], scores[drawn, labels])
 
-
-def _given(sample: RoISample, scores: Tensor) -> Positives:
-    count, labels = len(sample.matched), sample.positive_labels
-    rows = torch.arange(count, device=labels.device)
-    return Positives(sample.positive_boxes, labels, sample.matched, scores[rows, labels])
-
-
-def _regressed_as(sample: RoISample, scores: Tensor) -> Tensor:
-    """``[M]``: the matched category of positives, the likeliest one of negatives."""
-    return torch.where(sample.labels > 0, sample.labels - 1, scores.argmax(dim=1))
-
-
-def _scale_gradient(features: Tensor, factor: float) -> Tensor:
-    return features * factor + features.detach() * (1 - factor)
+def _positives(sample: RoIs, scores: Tensor) -> RoIs:
+    of_label = scores.gather(1, sample.labels.clamp(min=0)[:, None])[:, 0]
+    return replace(sample, scores=of_label).select(sample.labels >= 0)

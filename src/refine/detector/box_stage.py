@@ -1,101 +1,64 @@
-"""One stage of box classification and regression on RoIs."""
+"""One stage of box classification and regression on RoIs (Fast R-CNN; FPN, Lin et al. 2017)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from refine.detector.box_head import BoxHead
-from refine.detector.box_loss import classification_loss, regression_loss
-from refine.detector.proposals import BoxCoder, match_boxes
-from refine.ops.boxes import is_proper, sample_labels
+from refine.detector.blocks import init_he
+from refine.detector.losses import classification_loss, regression_loss
+from refine.detector.proposals import BoxCoder
+from refine.detector.rois import RoIs
+from refine.ops.boxes import is_proper
 from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
+BOX_SIDE = 7
+"""Side of the RoI feature that the box head reads."""
 CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
-"""Scale of the box code of a plain head and of a cascade's first stage; stage k has k times it."""
+"""Scale of the box code in a plain head and in a cascade's first stage; stage k has k times it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RoISample:
-    """RoIs of one image, drawn for the losses; the positives come first.
-
-    Attributes:
-        boxes: ``[M, 4]`` xyxy.
-        labels: ``[M]`` int64 detector labels: 0 background, category + 1 otherwise.
-        matched: ``[P]`` int64, instance that each of the P positives is matched to.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    matched: Tensor
-
-    @property
-    def positive_boxes(self) -> Tensor:
-        """``[P, 4]``."""
-        return self.boxes[: len(self.matched)]
-
-    @property
-    def positive_labels(self) -> Tensor:
-        """``[P]`` thing categories."""
-        return self.labels[: len(self.matched)] - 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """Boxes of one image after NMS, best first.
-
-    Attributes:
-        boxes: ``[N, 4]`` xyxy, inside the image.
-        scores: ``[N]`` in [0, 1].
-        labels: ``[N]`` int64 thing categories.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    labels: Tensor
-
-    def above(self, score: float) -> "Detections":
-        """Those of at least this score."""
-        kept = self.scores >= score
-        return Detections(self.boxes[kept], self.scores[kept], self.labels[kept])
-
-
-@torch.no_grad()
-def sample_rois(
-    proposals: Tensor,
-    target: TrainingTarget,
-    *,
-    iou_thresh: float,
-    options: RoIOptions,
-    generator: torch.Generator,
-) -> RoISample:
-    """Match proposals to instances and draw a sample.
-
-    The instances' own boxes are candidates too, so that there are positives from the first step.
+class BoxHead(nn.Module):
+    """Two fully connected layers that classify RoIs and regress one box per thing category.
 
     Args:
-        proposals: ``[N, 4]`` of one image.
-        target: Its instances.
-        iou_thresh: Proposals at or above it are positive.
-        options: Size of the sample.
-        generator: Draws the sample.
+        in_channels: Channels of the RoI feature.
+        num_things: Number of thing categories; the classifier adds background as class 0.
+        fc_channels: Width of the two fully connected layers.
+        class_agnostic: Whether one box serves all categories (stages of a cascade).
     """
-    candidates = torch.cat([proposals, target.boxes])
-    matched = match_boxes(target.boxes, candidates, high=iou_thresh, low=iou_thresh, rescue=False)
-    sampled = sample_labels(
-        (matched >= 0).int(),
-        num_samples=options.samples_per_image,
-        positive_fraction=options.positive_fraction,
-        generator=generator,
-    )
-    matched = matched[sampled]
-    positive = matched >= 0
-    labels = torch.zeros_like(matched)
-    labels[positive] = target.labels[matched[positive]] + 1
-    return RoISample(candidates[sampled], labels, matched[positive])
+
+    def __init__(
+        self, in_channels: int, num_things: int, *, fc_channels: int, class_agnostic: bool = False
+    ) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(in_channels * BOX_SIDE**2, fc_channels)
+        self.fc2 = nn.Linear(fc_channels, fc_channels)
+        self.classifier = nn.Linear(fc_channels, 1 + num_things)
+        self.regressor = nn.Linear(fc_channels, 4 * (1 if class_agnostic else num_things))
+        init_he(self.fc1)
+        init_he(self.fc2)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.normal_(self.regressor.weight, std=0.001)
+        nn.init.zeros_(self.classifier.bias)
+        nn.init.zeros_(self.regressor.bias)
+
+    def forward(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Classify and regress.
+
+        Args:
+            roi_features: ``[N, in_channels, 7, 7]``.
+
+        Returns:
+            Logits ``[N, 1 + num_things]`` (0 is background) and box deltas
+            ``[N, num_things or 1, 4]`` in the code of the box coder.
+        """
+        hidden = F.relu(self.fc1(roi_features.flatten(1)))
+        hidden = F.relu(self.fc2(hidden))
+        return self.classifier(hidden), self.regressor(hidden).unflatten(1, (-1, 4))
 
 
 class BoxStage(nn.Module):
@@ -104,7 +67,7 @@ class BoxStage(nn.Module):
     Args:
         head: Classifier and regressor.
         options: Thresholds of the inference.
-        number: Of the stage in its cascade, from 1.
+        number: Position of the stage in its cascade, from 1.
     """
 
     def __init__(self, head: BoxHead, *, options: RoIOptions, number: int = 1) -> None:
@@ -117,7 +80,7 @@ class BoxStage(nn.Module):
         self,
         logits: Tensor,
         deltas: Tensor,
-        samples: Sequence[RoISample],
+        samples: Sequence[RoIs],
         targets: Sequence[TrainingTarget],
     ) -> dict[str, Tensor]:
         """``box_class`` and ``box_regression`` of sampled RoIs.
@@ -125,18 +88,18 @@ class BoxStage(nn.Module):
         Args:
             logits: ``[sum M, 1 + num_things]`` of the head.
             deltas: ``[sum M, num_things or 1, 4]`` of the head.
-            samples: Of each image.
-            targets: Of each image.
+            samples: RoIs of each image.
+            targets: True instances of each image.
         """
         labels = torch.cat([s.labels for s in samples])
-        positive = labels > 0
-        codes = _of_category(deltas[positive], labels[positive] - 1)
+        positive = labels >= 0
+        codes = _of_category(deltas[positive], labels[positive])
         code_targets = [
-            self.box_coder.encode_single(t.boxes[s.matched], s.positive_boxes)
+            self.box_coder.encode_single(t.boxes[s.matched[s.labels >= 0]], s.boxes[s.labels >= 0])
             for s, t in zip(samples, targets, strict=True)
         ]
         return {
-            "box_class": classification_loss(logits, labels),
+            "box_class": classification_loss(logits, labels + 1),
             "box_regression": regression_loss(
                 codes, torch.cat(code_targets), num_samples=len(labels)
             ),
@@ -146,13 +109,13 @@ class BoxStage(nn.Module):
     def refine(
         self, boxes: Tensor, categories: Tensor, deltas: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """The boxes of one image as this stage regresses them.
+        """Regress the boxes of one image.
 
         Args:
             boxes: ``[M, 4]``.
             categories: ``[M]`` thing categories whose regression is taken.
             deltas: ``[M, num_things or 1, 4]``.
-            size: ``(height, width)`` that they are clipped to.
+            size: ``(height, width)`` that the boxes are clipped to.
 
         Returns:
             ``[M, 4]``; some may have no area.
@@ -163,8 +126,8 @@ class BoxStage(nn.Module):
 
     def detect(
         self, proposals: Tensor, scores: Tensor, deltas: Tensor, size: tuple[int, int]
-    ) -> Detections:
-        """Final boxes of one image.
+    ) -> RoIs:
+        """Final boxes of one image after NMS, best first.
 
         Args:
             proposals: ``[M, 4]`` that the deltas belong to.
@@ -184,11 +147,11 @@ class BoxStage(nn.Module):
         boxes, label, kept_scores = boxes[competes], label[competes], scores[roi, label][competes]
         keep = batched_nms(boxes, kept_scores, label, options.nms_thresh)[: options.max_detections]
         keep = keep[is_proper(boxes[keep])]
-        return Detections(boxes[keep], kept_scores[keep], label[keep])
+        return RoIs.of_detections(boxes[keep], label[keep], kept_scores[keep])
 
 
 def _of_category(deltas: Tensor, categories: Tensor) -> Tensor:
-    """``[M, 4]``: the category's code, or the one that serves all."""
+    """``[M, 4]``: code of the category, or the one that serves all."""
     rows = torch.arange(len(deltas), device=deltas.device)
     columns = categories if deltas.shape[1] > 1 else torch.zeros_like(categories)
     return deltas[rows, columns]

@@ -1,18 +1,19 @@
-"""Iterative bi-directional prediction projection: one function an equation of the paper.
+"""Iterative bi-directional prediction projection: one function per equation, one loop over T.
 
 Symbols: ``F_sem`` semantic feature at stride 4, ``P_sem^(t)`` semantic logits at stride 4,
 ``m^(t)`` mask logits, ``P_ins^(t)`` canvas. Iterations count from 1; ``P_sem^(0)`` is the map that
 no instance has touched. With T = 0 there is one plain mask head and nothing crosses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from refine.detector.mask_head import MASK_INPUT_SIDE, MaskHead
+from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE, MaskHead
+from refine.detector.rois import RoIs
 from refine.detector.semantic_head import RefinedSemanticHead, SemanticPredictor
 from refine.ops.roi_align import pool_rois
 from refine.ops.roi_flatten import flatten_rois
@@ -21,46 +22,22 @@ from refine.types import STRIDE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MaskRoIs:
-    """RoIs that get a mask, of a batch.
+class IterationOutput:
+    """Predictions of one iteration.
 
     Attributes:
-        boxes: B tensors ``[N_b, 4]`` xyxy network pixels; no gradient passes them.
-        labels: ``[N]`` int64 thing categories, image by image.
-        scores: ``[N]`` in [0, 1], no gradient: how far each is to be believed.
-    """
-
-    boxes: Sequence[Tensor]
-    labels: Tensor
-    scores: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Canvas:
-    """Masks laid out on the image, plane by plane (``P_ins``).
-
-    Attributes:
-        values: ``[B, K, h, w]`` float32 in [0, 1].
+        semantic_logits: ``P_sem^(t)``, ``[B, C, h, w]``.
+        rois: RoIs of each image that have masks; empty at iteration 0 of IBPP, which has no masks.
+        mask_logits: ``m^(t)``, ``[N, 28, 28]``, image by image.
+        canvas: ``P_ins^(t)``, ``[B, K, h, w]`` float32 in [0, 1], as the semantic head reads it.
         planes: ``[K]`` int64 ascending: thing category of each plane; all others are zero.
     """
 
-    values: Tensor
-    planes: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class IterationOutput:
-    """What one iteration says.
-
-    Attributes:
-        mask_logits: ``[N, 28, 28]``.
-        canvas: As the semantic head reads it.
-        semantic_logits: ``[B, C, h, w]``.
-    """
-
-    mask_logits: Tensor
-    canvas: Canvas
     semantic_logits: Tensor
+    rois: Sequence[RoIs]
+    mask_logits: Tensor
+    canvas: Tensor
+    planes: Tensor
 
 
 class IBPP(nn.Module):
@@ -69,11 +46,11 @@ class IBPP(nn.Module):
     Args:
         options: What crosses, and how often.
         roi: Shape of the mask heads.
-        channels: Width of RoI features.
-        semantic_channels: Width of F_sem.
-        num_things: Thing categories.
-        num_categories: Things and stuff.
-        merge_things: ``H_sem`` has one logit for all things.
+        channels: Channels of RoI features.
+        semantic_channels: Channels of F_sem.
+        num_things: Number of thing categories.
+        num_categories: Number of things and stuff.
+        merge_things: Whether ``H_sem`` has one logit for all things.
     """
 
     def __init__(
@@ -116,13 +93,46 @@ class IBPP(nn.Module):
             for _ in range(num_heads)
         )
 
+    def iterate(
+        self,
+        feature: Tensor,
+        semantic_logits: Tensor,
+        inputs: Iterable[tuple[Sequence[RoIs], Tensor]],
+        *,
+        canvas_gain: float = 1.0,
+    ) -> Iterator[IterationOutput]:
+        """``P_sem^(0)``, then iterations 1 to T: eqs. 3 to 6.
+
+        With T = 0 the only output is ``P_sem^(0)`` with the masks of the plain head.
+
+        Args:
+            feature: F_sem, ``[B, channels, h, w]``.
+            semantic_logits: ``P_sem^(0)``.
+            inputs: For each iteration the RoIs of each image, and what :meth:`join_features`
+                returns for them. Training has other RoIs in every iteration, inference always the
+                same.
+            canvas_gain: Factor on the canvas in [0, 1].
+        """
+        empty = semantic_logits.new_zeros((len(semantic_logits), 0, *semantic_logits.shape[-2:]))
+        no_planes = torch.zeros(0, dtype=torch.int64, device=empty.device)
+        if not self.options.num_iterations:
+            rois, joined = next(iter(inputs))
+            masks = self.predict_masks(1, joined, _labels(rois))
+            yield IterationOutput(semantic_logits, rois, masks, empty, no_planes)
+            return
+        no_masks = semantic_logits.new_zeros((0, MASK_SIDE, MASK_SIDE))
+        yield IterationOutput(semantic_logits, (), no_masks, empty, no_planes)
+        for t, (rois, joined) in enumerate(inputs, start=1):
+            projected = self.project_semantics(joined, semantic_logits, [r.boxes for r in rois])
+            masks = self.predict_masks(t, projected, _labels(rois))
+            size = (semantic_logits.shape[-2], semantic_logits.shape[-1])
+            canvas, planes = self.project_masks(masks, rois, size, canvas_gain)
+            semantic_logits = self.refine_semantics(t, feature, canvas, planes)
+            yield IterationOutput(semantic_logits, rois, masks, canvas, planes)
+
     def predict_semantics(self, feature: Tensor) -> Tensor:
         """Eq. 1: ``P_sem^(0) = H_sem(F_sem)``, ``[B, C, h, w]``."""
         return self.semantic_predictor(feature)  # type: ignore[no-any-return]
-
-    def predict_plain_masks(self, roi_features: Tensor, labels: Tensor) -> Tensor:
-        """The baseline's masks (T = 0): ``[N, 28, 28]`` logits from the RoI feature alone."""
-        return self.mask_heads[0](roi_features, labels)  # type: ignore[no-any-return]
 
     def join_features(
         self, roi_features: Tensor, feature: Tensor, boxes: Sequence[Tensor]
@@ -132,12 +142,12 @@ class IBPP(nn.Module):
         Args:
             roi_features: f_ins, ``[N, channels, 14, 14]``.
             feature: F_sem.
-            boxes: Of the RoIs.
+            boxes: ``[N_b, 4]`` of each image.
 
         Returns:
             ``[N, channels, 14, 14]``; ``f_ins`` itself if features do not cross.
         """
-        if not self.options.features_cross:
+        if not (self.options.num_iterations and self.options.features_cross):
             return roi_features
         return roi_features + self._pool(self._cross(feature), boxes, MASK_INPUT_SIDE)
 
@@ -156,32 +166,6 @@ class IBPP(nn.Module):
         side = roi_features.shape[-1]
         joined = roi_features + self._pool(self._cross(feature), boxes, side)
         return torch.cat([joined, self.pool_semantics(semantic_logits, boxes, side)], dim=1)
-
-    def iterate(
-        self,
-        iteration: int,
-        joined: Tensor,
-        *,
-        feature: Tensor,
-        semantic_logits: Tensor,
-        rois: MaskRoIs,
-        canvas_gain: float = 1.0,
-    ) -> IterationOutput:
-        """One iteration: eqs. 3 to 6.
-
-        Args:
-            iteration: 1 to T.
-            joined: Of :meth:`join_features` for the same RoIs.
-            feature: F_sem, ``[B, channels, h, w]``.
-            semantic_logits: ``P_sem^(t-1)``.
-            rois: RoIs of this iteration.
-            canvas_gain: Factor on the canvas in [0, 1].
-        """
-        projected = self.project_semantics(joined, semantic_logits, rois.boxes)
-        mask_logits = self.predict_masks(iteration, projected, rois.labels)
-        canvas = self.project_masks(mask_logits, rois, semantic_logits.shape[-2:], canvas_gain)
-        refined = self.refine_semantics(iteration, feature, canvas)
-        return IterationOutput(mask_logits, canvas, refined)
 
     def project_semantics(
         self, joined: Tensor, semantic_logits: Tensor, boxes: Sequence[Tensor]
@@ -214,46 +198,51 @@ class IBPP(nn.Module):
         )
 
     def project_masks(
-        self, mask_logits: Tensor, rois: MaskRoIs, size: Sequence[int], gain: float = 1.0
-    ) -> Canvas:
+        self, mask_logits: Tensor, rois: Sequence[RoIs], size: tuple[int, int], gain: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Eq. 5, instance to semantic: ``P_ins^(t) = ROI-Flatten(m^(t))``.
 
+        RoIs below ``canvas_score_thresh`` are left out, in training too: the semantic head learns
+        on what it will read.
+
         Args:
-            mask_logits: ``[N, 28, 28]``.
-            rois: Their RoIs. Those below ``canvas_score_thresh`` are left out, in training too: the
-                semantic head learns on what it will read.
+            mask_logits: ``[N, 28, 28]``, image by image.
+            rois: RoIs of each image.
             size: ``(h, w)`` of the canvas.
             gain: Factor on the canvas.
+
+        Returns:
+            Canvas and planes, see :class:`IterationOutput`.
         """
+        options = self.options
         probabilities = self._cross(mask_logits).float().sigmoid()
-        if self.options.canvas_weight == "score":
-            probabilities = probabilities * rois.scores[:, None, None]
-        counts = [len(b) for b in rois.boxes]
-        is_written = rois.scores >= self.options.canvas_score_thresh
-        is_written &= self.options.canvas_crosses
-        planes = torch.unique(rois.labels[is_written])
-        images = zip(
-            *(torch.split(x, counts) for x in (probabilities * gain, rois.labels, is_written)),
-            rois.boxes,
-            strict=True,
-        )
-        values = [
+        scores, labels = torch.cat([r.scores for r in rois]), _labels(rois)
+        if options.canvas_weight == "score":
+            probabilities = probabilities * scores[:, None, None]
+        is_written = (scores >= options.canvas_score_thresh) & options.canvas_crosses
+        planes = torch.unique(labels[is_written])
+        counts = [len(r.boxes) for r in rois]
+        parts = (torch.split(x, counts) for x in (probabilities * gain, labels, is_written))
+        canvas = [
             flatten_rois(
                 masks[kept],
-                boxes[kept],
-                torch.searchsorted(planes, labels[kept]),
+                of_image.boxes[kept],
+                torch.searchsorted(planes, label[kept]),
                 num_planes=len(planes),
-                size=(int(size[0]), int(size[1])),
-                reduce=self.options.canvas_reduce,
+                size=size,
+                stride=STRIDE,
+                reduce=options.canvas_reduce,
             )
-            for masks, labels, kept, boxes in images
+            for of_image, masks, label, kept in zip(rois, *parts, strict=True)
         ]
-        return Canvas(torch.stack(values), planes)
+        return torch.stack(canvas), planes
 
-    def refine_semantics(self, iteration: int, feature: Tensor, canvas: Canvas) -> Tensor:
+    def refine_semantics(
+        self, iteration: int, feature: Tensor, canvas: Tensor, planes: Tensor
+    ) -> Tensor:
         """Eq. 6: ``P_sem^(t) = H~_sem(concat(P_ins^(t), F_sem))``, ``[B, C, h, w]``."""
         head = self.refined_heads[0 if self.options.share_heads else iteration - 1]
-        return head(feature, canvas.values, canvas.planes)  # type: ignore[no-any-return]
+        return head(feature, canvas, planes)  # type: ignore[no-any-return]
 
     def _mask_head(self, iteration: int) -> MaskHead:
         return cast(MaskHead, self.mask_heads[0 if self.options.share_heads else iteration - 1])
@@ -271,3 +260,7 @@ class IBPP(nn.Module):
             canonical_size_px=1.0,  # there is one level to choose from
             sampling_ratio=self.sampling_ratio,
         )
+
+
+def _labels(rois: Sequence[RoIs]) -> Tensor:
+    return torch.cat([r.labels for r in rois])

@@ -16,7 +16,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
 
 from refine.detector.backbone import Backbone
-from refine.detector.box_loss import objectness_loss, regression_loss
+from refine.detector.losses import objectness_loss, regression_loss
 from refine.ops.boxes import exact_anchors, is_proper, sample_labels
 from refine.options import AnchorOptions, ProposalOptions
 

@@ -1,11 +1,12 @@
 """The network: one pyramid, a box cascade, and mask and semantic heads that read each other.
 
 Without iterations and cascade it is Panoptic-FPN (Kirillov et al. 2019), the baseline row of the
-paper (table 3, first line). Losses are those of detectron2 with two differences, both of the mask
-head: targets are soft (:mod:`refine.detector.mask_loss`), and only the label's mask is computed.
+paper (table 3, first line). Losses are those of detectron2 with two differences, both in the mask
+head: targets are soft (:func:`refine.detector.losses.mask_loss`), and only the label's mask is
+computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,41 +14,31 @@ import torch
 from torch import Tensor, nn
 
 from refine.detector.backbone import Backbone, build_backbone
-from refine.detector.box_cascade import BoxCascade, Positives
-from refine.detector.box_head import BOX_SIDE
-from refine.detector.box_stage import Detections
-from refine.detector.ibpp import IBPP, IterationOutput, MaskRoIs
+from refine.detector.box_cascade import BoxCascade
+from refine.detector.box_stage import BOX_SIDE
+from refine.detector.ibpp import IBPP, IterationOutput
+from refine.detector.losses import mask_loss, name_of, semantic_loss
 from refine.detector.mask_head import MASK_INPUT_SIDE
-from refine.detector.mask_loss import mask_loss
-from refine.detector.mask_targets import MaskTargets
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
+from refine.detector.rois import MaskTargets, RoIs
 from refine.detector.semantic_head import SemanticTrunk
-from refine.detector.semantic_loss import semantic_loss
-from refine.detector.total_loss import name_of
 from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
 from refine.types import Batch, IterationTrace, Observation, RawPrediction
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Of RGB pixels in 0..255 (torchvision's and timm's weights)."""
+"""Mean and standard deviation of RGB pixels in 0..255 (torchvision's and timm's weights)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Dense:
-    """What the dense part computes once an image.
+    """Everything computed once per image, before any RoI."""
 
-    Attributes:
-        levels: P2 to P6.
-        feature: F_sem.
-        semantic_logits: P_sem^(0).
-        proposals: Of every anchor.
-    """
-
-    levels: list[Tensor]
-    feature: Tensor
-    semantic_logits: Tensor
-    proposals: ProposalOutput
+    levels: list[Tensor]  # P2 to P6
+    feature: Tensor  # F_sem
+    semantic_logits: Tensor  # P_sem^(0)
+    anchors: ProposalOutput
 
 
 class RefineNet(nn.Module):
@@ -57,10 +48,10 @@ class RefineNet(nn.Module):
     ``self.training``.
 
     Args:
-        options: The network.
+        options: Options of the network.
         anchors: RPN anchors (they belong to the data).
-        num_things: Thing categories.
-        num_categories: Things and stuff.
+        num_things: Number of thing categories.
+        num_categories: Number of things and stuff.
     """
 
     pixel_mean: Tensor
@@ -115,55 +106,65 @@ class RefineNet(nn.Module):
         """Unweighted losses of a batch.
 
         Args:
-            batch: With training targets.
-            generator: Draws anchors and RoIs; of the CPU.
-            step: Of the training, for ``ibpp.canvas_warmup_steps``.
+            batch: Images with training targets.
+            generator: Generator of the sampled anchors and RoIs; of the CPU.
+            step: Step of the training, for ``ibpp.canvas_warmup_steps``.
 
         Returns:
             Scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box_regression``, ``mask``
-            and ``semantic``. The number of the stage (from 1) follows those of several box
-            stages, that of the iteration follows those of IBPP's masks (from 1) and semantic
-            maps (from 0): ``mask_3``, ``semantic_0``.
+            and ``semantic``. With several box stages their losses end in the number of the stage
+            (from 1); with IBPP the losses of masks (from 1) and semantic maps (from 0) end in that
+            of the iteration: ``mask_3``, ``semantic_0``.
         """
-        targets, options = batch.targets, self.options.proposals
-        dense = self._dense(batch)
-        losses = self.proposals.loss(
-            dense.proposals, [t.boxes for t in targets], generator=generator
-        )
-        proposals = self.proposals.propose(
-            dense.proposals,
-            batch.image_sizes,
-            pre_nms=options.pre_nms_train,
-            post_nms=options.post_nms_train,
-        )
-        ibpp = self.options.ibpp
-        stages = self.box_cascade.train_stages(
-            proposals,
+        targets, ibpp, count = batch.targets, self.options.ibpp, self.num_iterations
+        dense = self._compute_dense(batch)
+        losses = self.proposals.loss(dense.anchors, [t.boxes for t in targets], generator=generator)
+        box_losses, positives = self.box_cascade.loss(
+            self._propose(batch, dense, training=True),
             targets,
             pool=partial(self._pool_boxes, dense),
             image_sizes=batch.image_sizes,
-            interleaved=self.num_iterations > 0 and ibpp.mask_rois == "interleaved",
+            interleaved=count > 0 and ibpp.mask_rois == "interleaved",
             generator=generator,
         )
-        for k, stage in enumerate(stages, start=1):
-            for kind, value in stage.losses.items():
-                losses[name_of(kind, k, is_numbered=len(stages) > 1)] = value
+        losses |= box_losses
+        mask_targets = MaskTargets(targets)
+        semantic_targets = self.ibpp.semantic_predictor.merge_targets(
+            torch.stack([t.semantic for t in targets])
+        )
+        # the RoIs of iteration t are the positives of box stage t, or of the last one
+        rois = (positives[min(t, len(positives) - 1)] for t in range(max(count, 1)))
         gain = min(1.0, step / ibpp.canvas_warmup_steps) if ibpp.canvas_warmup_steps else 1.0
-        return losses | self._head_losses(dense, batch, [s.positives for s in stages], gain)
+        iterations = self.ibpp.iterate(
+            dense.feature,
+            dense.semantic_logits,
+            ((r, self._pool_masks(dense, r)) for r in rois),
+            canvas_gain=gain,
+        )
+        for t, output in enumerate(iterations):
+            if output.rois:
+                losses[name_of("mask", t, is_numbered=count > 0)] = mask_loss(
+                    output.mask_logits, mask_targets.compute(output.rois)
+                )
+            losses[name_of("semantic", t, is_numbered=count > 0)] = semantic_loss(
+                output.semantic_logits, semantic_targets
+            )
+        return losses
 
     def predict(self, batch: Batch, *, min_score: float = 0.0) -> list[RawPrediction]:
-        """Raw predictions of each image; the caller sets eval mode and disables gradients.
+        """Raw prediction of each image; the caller sets eval mode and disables gradients.
 
         Args:
             batch: Images; targets and truths are not read.
-            min_score: Detections below it get no mask, reach no canvas and are not returned.
+            min_score: Least score of detections; weaker ones get no mask, reach no canvas and are
+                not returned.
         """
         return [seen.raw for seen in self.observe(batch, min_score=min_score)]
 
     def observe(self, batch: Batch, *, min_score: float = 0.0) -> list[Observation]:
         """:meth:`predict`, with the features of the instances."""
-        dense, detections = self._detect(batch, min_score)
-        return self._observe(batch, dense, detections)
+        dense = self._compute_dense(batch)
+        return self._observe(batch, dense, self._detect(batch, dense, min_score))
 
     def observe_boxes(
         self, batch: Batch, boxes: Sequence[Tensor], labels: Sequence[Tensor]
@@ -176,175 +177,92 @@ class RefineNet(nn.Module):
             labels: ``[N]`` thing categories of each image.
 
         Returns:
-            One of each image, instances in the order given; their scores are what the box heads
-            say of these categories in these boxes.
+            An observation of each image, instances in the given order; their scores are those that
+            the box heads give these categories in these boxes.
         """
-        dense = self._dense(batch)
+        dense = self._compute_dense(batch)
         scores = self.box_cascade.score(
             boxes, labels, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
         )
-        given = [Detections(*parts) for parts in zip(boxes, scores, labels, strict=True)]
-        return self._observe(batch, dense, given)
+        images = zip(boxes, labels, scores, strict=True)
+        return self._observe(batch, dense, [RoIs.of_detections(*image) for image in images])
 
     def trace(self, batch: Batch) -> list[list[IterationTrace]]:
-        """What each iteration says of each image (eval mode and gradients as in ``predict``).
-
-        Returns:
-            For each image, iterations 0 to T.
-        """
-        dense, detections = self._detect(batch, 0.0)
-        features = self._features(dense, detections)
-        size = (self.num_things, *dense.semantic_logits.shape[-2:])
-        first, masks = detections, dense.semantic_logits.new_zeros((0, 1, 1))
-        if self.num_iterations:
-            first = [d.above(float("inf")) for d in detections]
-        else:
-            masks = self._plain_masks(features, detections)
-        raws = [self._to_raw(batch, first, masks, dense.semantic_logits)]
-        canvases = [dense.semantic_logits.new_zeros((len(detections), *size)).float()]
-        for output in self._iterate(dense, detections, features):
-            raws.append(self._to_raw(batch, detections, output.mask_logits, output.semantic_logits))
-            canvas = torch.zeros_like(canvases[0])
-            canvas[:, output.canvas.planes] = output.canvas.values
-            canvases.append(canvas)
+        """Predictions of each image in iterations 0 to T (mode and gradients as in ``predict``)."""
+        dense = self._compute_dense(batch)
+        detections = self._detect(batch, dense, min_score=0.0)
+        none = [d.select(d.labels[:0]) for d in detections]
+        steps = []
+        for output in self._iterate_fixed(dense, detections, self._pool_masks(dense, detections)):
+            masks, semantic_logits = output.mask_logits, output.semantic_logits
+            raws = self._to_raw(batch, output.rois or none, masks, semantic_logits)
+            size = (len(raws), self.num_things, *semantic_logits.shape[-2:])
+            canvas = torch.zeros(size, device=semantic_logits.device)
+            canvas[:, output.planes] = output.canvas.float()
+            steps.append((raws, canvas))
         return [
             [
-                IterationTrace(iteration=t, raw=of_batch[k], canvas=canvas[k])
-                for t, (of_batch, canvas) in enumerate(zip(raws, canvases, strict=True))
+                IterationTrace(iteration=t, raw=raws[k], canvas=canvas[k])
+                for t, (raws, canvas) in enumerate(steps)
             ]
             for k in range(len(detections))
         ]
 
     def normalize(self, batch: Batch) -> Tensor:
-        """``[B, 3, H, W]`` float32: ImageNet statistics, zero in the padding."""
+        """``[B, 3, H, W]`` float32 pixels of mean 0 and deviation 1, zero in the padding."""
         images = (batch.images.float() - self.pixel_mean) / self.pixel_std
         for image, (height, width) in zip(images, batch.image_sizes, strict=True):
             image[:, height:] = 0
             image[:, :, width:] = 0
         return images
 
-    def _dense(self, batch: Batch) -> _Dense:
+    def _compute_dense(self, batch: Batch) -> _Dense:
         images = self.normalize(batch)
         levels = self.backbone(images.contiguous(memory_format=self._memory_format))
         feature = self.semantic_trunk(levels[:4])
         semantic_logits = self.ibpp.predict_semantics(feature)
         return _Dense(levels, feature, semantic_logits, self.proposals(levels, images))
 
-    def _detect(self, batch: Batch, min_score: float) -> tuple[_Dense, list[Detections]]:
+    def _propose(self, batch: Batch, dense: _Dense, *, training: bool) -> list[Tensor]:
         options = self.options.proposals
-        dense = self._dense(batch)
-        proposals = self.proposals.propose(
-            dense.proposals,
+        return self.proposals.propose(
+            dense.anchors,
             batch.image_sizes,
-            pre_nms=options.pre_nms_eval,
-            post_nms=options.post_nms_eval,
+            pre_nms=options.pre_nms_train if training else options.pre_nms_eval,
+            post_nms=options.post_nms_train if training else options.post_nms_eval,
         )
-        detections = self.box_cascade.detect(
-            proposals, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
-        )
-        return dense, [d.above(min_score) for d in detections]
 
-    def _observe(
-        self, batch: Batch, dense: _Dense, detections: Sequence[Detections]
-    ) -> list[Observation]:
-        features = self._features(dense, detections)
-        semantic_logits = dense.semantic_logits
-        if self.num_iterations:
-            outputs = self._iterate(dense, detections, features)
-            semantic_logits = outputs[-1].semantic_logits
-            mask_logits = outputs[-1].mask_logits
-            if self.options.ibpp.mask_ensemble == "mean":
-                mean = torch.stack([o.mask_logits.float().sigmoid() for o in outputs]).mean(dim=0)
-                mask_logits = mean.logit(eps=1e-6)
-        else:
-            mask_logits = self._plain_masks(features, detections)
-        raws = self._to_raw(batch, detections, mask_logits, semantic_logits)
-        parts = torch.split(features, [len(d.boxes) for d in detections])
+    def _detect(self, batch: Batch, dense: _Dense, min_score: float) -> list[RoIs]:
+        detections = self.box_cascade.detect(
+            self._propose(batch, dense, training=False),
+            pool=partial(self._pool_boxes, dense),
+            image_sizes=batch.image_sizes,
+        )
+        return [d.select(d.scores >= min_score) for d in detections]
+
+    def _observe(self, batch: Batch, dense: _Dense, rois: Sequence[RoIs]) -> list[Observation]:
+        features = self._pool_masks(dense, rois)
+        outputs = list(self._iterate_fixed(dense, rois, features))
+        mask_logits = outputs[-1].mask_logits
+        if self.num_iterations and self.options.ibpp.mask_ensemble == "mean":
+            masks = torch.stack([o.mask_logits.float().sigmoid() for o in outputs[1:]])
+            mask_logits = masks.mean(dim=0).logit(eps=1e-6)
+        raws = self._to_raw(batch, rois, mask_logits, outputs[-1].semantic_logits)
+        parts = torch.split(features, [len(r.boxes) for r in rois])
         return [Observation(raw, part) for raw, part in zip(raws, parts, strict=True)]
 
-    def _features(self, dense: _Dense, detections: Sequence[Detections]) -> Tensor:
-        boxes = [d.boxes for d in detections]
+    def _iterate_fixed(
+        self, dense: _Dense, rois: Sequence[RoIs], features: Tensor
+    ) -> Iterator[IterationOutput]:
+        """All iterations on the same RoIs, whose features do not change."""
+        inputs = [(rois, features)] * max(self.num_iterations, 1)
+        return self.ibpp.iterate(dense.feature, dense.semantic_logits, inputs)
+
+    def _pool_masks(self, dense: _Dense, rois: Sequence[RoIs]) -> Tensor:
+        """RoI features of the mask heads, ``f_ins + f_sem``."""
+        boxes = [r.boxes for r in rois]
         pooled = self._pool(dense, boxes, MASK_INPUT_SIDE)
-        if not self.num_iterations:
-            return pooled
         return self.ibpp.join_features(pooled, dense.feature, boxes)
-
-    def _iterate(
-        self, dense: _Dense, detections: Sequence[Detections], features: Tensor
-    ) -> list[IterationOutput]:
-        """Iterations 1 to T on fixed boxes, whose features do not change."""
-        rois = MaskRoIs(
-            [d.boxes for d in detections],
-            torch.cat([d.labels for d in detections]),
-            torch.cat([d.scores for d in detections]),
-        )
-        outputs: list[IterationOutput] = []
-        for t in range(1, self.num_iterations + 1):
-            before = outputs[-1].semantic_logits if outputs else dense.semantic_logits
-            outputs.append(
-                self.ibpp.iterate(
-                    t, features, feature=dense.feature, semantic_logits=before, rois=rois
-                )
-            )
-        return outputs
-
-    def _head_losses(
-        self,
-        dense: _Dense,
-        batch: Batch,
-        positives: Sequence[Sequence[Positives]],
-        canvas_gain: float,
-    ) -> dict[str, Tensor]:
-        """Mask and semantic losses of every iteration, or of the plain heads."""
-        targets = batch.targets
-        mask_targets = MaskTargets(targets)
-        semantic_targets = self.ibpp.semantic_predictor.merge_targets(
-            torch.stack([t.semantic for t in targets])
-        )
-        if not self.num_iterations:
-            pooled = self._pool(dense, [p.boxes for p in positives[0]], MASK_INPUT_SIDE)
-            logits = self.ibpp.predict_plain_masks(
-                pooled, torch.cat([p.labels for p in positives[0]])
-            )
-            return {
-                "mask": mask_loss(logits, mask_targets.compute(positives[0])),
-                "semantic": semantic_loss(dense.semantic_logits, semantic_targets),
-            }
-        losses = {"semantic_0": semantic_loss(dense.semantic_logits, semantic_targets)}
-        semantic_logits = dense.semantic_logits
-        for t in range(1, self.num_iterations + 1):
-            of_stage = positives[min(t, len(positives)) - 1]
-            output = self._train_iteration(t, dense, semantic_logits, of_stage, canvas_gain)
-            semantic_logits = output.semantic_logits
-            losses[f"mask_{t}"] = mask_loss(output.mask_logits, mask_targets.compute(of_stage))
-            losses[f"semantic_{t}"] = semantic_loss(semantic_logits, semantic_targets)
-        return losses
-
-    def _train_iteration(
-        self,
-        iteration: int,
-        dense: _Dense,
-        semantic_logits: Tensor,
-        positives: Sequence[Positives],
-        canvas_gain: float,
-    ) -> IterationOutput:
-        rois = MaskRoIs(
-            [p.boxes for p in positives],
-            torch.cat([p.labels for p in positives]),
-            torch.cat([p.scores for p in positives]),
-        )
-        pooled = self._pool(dense, rois.boxes, MASK_INPUT_SIDE)
-        return self.ibpp.iterate(
-            iteration,
-            self.ibpp.join_features(pooled, dense.feature, rois.boxes),
-            feature=dense.feature,
-            semantic_logits=semantic_logits,
-            rois=rois,
-            canvas_gain=canvas_gain,
-        )
-
-    def _plain_masks(self, features: Tensor, detections: Sequence[Detections]) -> Tensor:
-        return self.ibpp.predict_plain_masks(features, torch.cat([d.labels for d in detections]))
 
     def _pool_boxes(self, dense: _Dense, boxes: Sequence[Tensor]) -> Tensor:
         """RoI features of the box heads."""
@@ -364,30 +282,21 @@ class RefineNet(nn.Module):
         )
 
     def _to_raw(
-        self,
-        batch: Batch,
-        detections: Sequence[Detections],
-        mask_logits: Tensor,
-        semantic_logits: Tensor,
+        self, batch: Batch, rois: Sequence[RoIs], mask_logits: Tensor, semantic_logits: Tensor
     ) -> list[RawPrediction]:
-        masks = torch.split(mask_logits.float(), [len(d.boxes) for d in detections])
+        masks = torch.split(mask_logits.float(), [len(r.boxes) for r in rois])
         images = zip(
-            detections,
-            masks,
-            semantic_logits.float(),
-            batch.image_sizes,
-            batch.samples,
-            strict=True,
+            rois, masks, semantic_logits.float(), batch.image_sizes, batch.samples, strict=True
         )
         return [
             RawPrediction(
-                boxes=d.boxes,
-                scores=d.scores,
-                labels=d.labels,
+                boxes=r.boxes,
+                scores=r.scores,
+                labels=r.labels,
                 mask_logits=m,
                 semantic_logits=semantic,
                 image_size=size,
                 original_size=sample.original_size,
             )
-            for d, m, semantic, size, sample in images
+            for r, m, semantic, size, sample in images
         ]

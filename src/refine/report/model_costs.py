@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from refine.detector.box_head import BOX_SIDE
-from refine.detector.ibpp import Canvas
+from refine.detector.box_stage import BOX_SIDE
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.detector.refine_net import RefineNet
 from refine.types import STRIDE
@@ -99,16 +98,14 @@ def run_rois(
     shape = (num_masks, channels, MASK_INPUT_SIDE, MASK_INPUT_SIDE)
     labels = torch.zeros(num_masks, dtype=torch.int64, device=network.pixel_mean.device)
     if not network.num_iterations:
-        return [*outputs, network.ibpp.predict_plain_masks(_pixels(network, shape), labels)]
+        return [*outputs, network.ibpp.predict_masks(1, _pixels(network, shape), labels)]
     height, width = size[0] // STRIDE, size[1] // STRIDE
     feature = _pixels(network, (1, network.options.semantic.channels, height, width))
-    canvas = Canvas(
-        _pixels(network, (1, network.num_things, height, width)),
-        torch.arange(network.num_things, device=feature.device),
-    )
+    canvas = _pixels(network, (1, network.num_things, height, width))
+    planes = torch.arange(network.num_things, device=feature.device)
     for t in range(1, network.num_iterations + 1):
         outputs.append(network.ibpp.predict_masks(t, _pixels(network, shape), labels))
-        outputs.append(network.ibpp.refine_semantics(t, feature, canvas))
+        outputs.append(network.ibpp.refine_semantics(t, feature, canvas, planes))
     return outputs
 
 

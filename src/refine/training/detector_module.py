@@ -8,8 +8,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from refine.categories import CategoryTable
+from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
-from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.errors import RefineError
 from refine.evaluation.evaluator import Evaluation
 from refine.evaluation.result import EvaluationResult

@@ -7,8 +7,8 @@ from torchvision.models import resnet18, resnet50, resnext101_32x8d
 from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_options
 from refine.detector.backbone import build_backbone, published_keys
 from refine.detector.deformable import DeformableConv
+from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
-from refine.detector.total_loss import compute_loss_weights, total_loss
 from refine.options import BACKBONES, NORMS, AnchorOptions, BackboneOptions, OptimizerOptions
 from refine.training.optim import build_optimizer
 

@@ -1,7 +1,10 @@
 """Stages, their samples, and what a stage hands to the next."""
 
+import itertools
+
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from refine.detector.box_cascade import BoxCascade
 from refine.options import RoIOptions
@@ -44,7 +47,7 @@ def _train(cascade, targets, *, interleaved=True, proposals=None, pool=None):
     if proposals is None:
         corner = torch.rand(40, 2, generator=rng) * 40
         proposals = [torch.cat([corner, corner + 20], dim=1)] * len(targets)
-    return cascade.train_stages(
+    return cascade.loss(
         proposals,
         targets,
         pool=pool or _Pool(),
@@ -68,39 +71,28 @@ def test_one_stage_is_a_plain_head_and_several_regress_one_box():
 
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_every_stage_has_losses_and_positives(interleaved):
-    stages = _train(_cascade(), [TARGET, TARGET], interleaved=interleaved)
-    assert len(stages) == 3
-    for stage in stages:
-        assert set(stage.losses) == {"box_class", "box_regression"}
-        assert all(torch.isfinite(v) for v in stage.losses.values())
-        for positives in stage.positives:
-            # an instance's own box is a candidate of every stage, so there is always a positive
-            assert len(positives.boxes) > 0
-            assert not positives.boxes.requires_grad
-            assert torch.equal(positives.labels, TARGET.labels[positives.matched])
-            assert ((positives.scores > 0) & (positives.scores < 1)).all()
+    losses, positives = _train(_cascade(), [TARGET, TARGET], interleaved=interleaved)
+    names = [f"{kind}_{k}" for k in (1, 2, 3) for kind in ("box_class", "box_regression")]
+    assert list(losses) == names
+    assert all(torch.isfinite(v) for v in losses.values())
+    assert [len(of_stage) for of_stage in positives] == [2, 2, 2]
+    for rois in itertools.chain(*positives):
+        # an instance's own box is a candidate of every stage, so there is always a positive
+        assert len(rois.boxes) > 0
+        assert not rois.boxes.requires_grad
+        assert torch.equal(rois.labels, TARGET.labels[rois.matched])
+        assert ((rois.scores > 0) & (rois.scores < 1)).all()
 
 
-@pytest.mark.parametrize("iou", [0.5, 0.7])
-def test_interleaved_positives_are_regressed_boxes_above_the_stage_iou(iou):
-    from torchvision.ops import box_iou
-
+@pytest.mark.parametrize(("interleaved", "iou"), [(True, 0.5), (True, 0.7), (False, 0.5)])
+def test_positives_are_regressed_or_given_boxes_above_the_iou_of_the_stage(interleaved, iou):
     pool = _Pool()
-    (stage,) = _train(_cascade([iou]), [TARGET], pool=pool)
-    (positives,) = stage.positives
-    overlap = box_iou(positives.boxes, TARGET.boxes)
-    rows = torch.arange(len(overlap))
-    assert (overlap[rows, positives.matched] >= iou).all()
-    given = pool.asked[0][0]
-    assert not any((b == given).all(dim=1).any() for b in positives.boxes)  # all have moved
-
-
-def test_stage_input_positives_are_the_boxes_that_the_stage_was_given():
-    pool = _Pool()
-    (stage,) = _train(_cascade([0.5]), [TARGET], interleaved=False, pool=pool)
-    (positives,) = stage.positives
-    given = pool.asked[0][0]
-    assert all((b == given).all(dim=1).any() for b in positives.boxes)
+    losses, ((rois,),) = _train(_cascade([iou]), [TARGET], pool=pool, interleaved=interleaved)
+    assert list(losses) == ["box_class", "box_regression"]
+    overlap = box_iou(rois.boxes, TARGET.boxes)
+    assert (overlap[torch.arange(len(overlap)), rois.matched] >= iou).all()
+    is_given = [(b == pool.asked[0][0]).all(dim=1).any() for b in rois.boxes]
+    assert not any(is_given) if interleaved else all(is_given)
 
 
 def test_a_stage_works_on_the_boxes_of_the_one_before():
@@ -138,9 +130,9 @@ def test_no_proposals_and_no_instances(iou_thresh):
     nothing = torch.zeros(0, 4)
     (found,) = cascade.detect([nothing], pool=_Pool(), image_sizes=[SIZE])
     assert len(found.boxes) == 0
-    stages = _train(cascade, [_target([], [])], proposals=[nothing])
-    assert all(float(v.detach()) == 0 for s in stages for v in s.losses.values())
-    sum(v for s in stages for v in s.losses.values()).backward()
+    losses, _ = _train(cascade, [_target([], [])], proposals=[nothing])
+    assert all(float(v.detach()) == 0 for v in losses.values())
+    sum(losses.values()).backward()
     assert all(p.grad is not None for p in cascade.parameters())
 
 
@@ -150,7 +142,7 @@ def test_the_gradient_into_the_pyramid_is_shared_out_on_request():
         cascade = _cascade(scale_gradient=scale)
         feature = torch.ones((), requires_grad=True)
         base = _Pool()
-        stages = _train(cascade, [TARGET], pool=lambda boxes, f=feature, b=base: b(boxes) * f)
-        stages[0].losses["box_class"].backward()
+        losses, _ = _train(cascade, [TARGET], pool=lambda boxes, f=feature, b=base: b(boxes) * f)
+        losses["box_class_1"].backward()
         grads.append(feature.grad)
     torch.testing.assert_close(grads[1], grads[0] / 3)

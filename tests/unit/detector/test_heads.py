@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from refine.detector.blocks import group_norm
-from refine.detector.box_head import BoxHead
+from refine.detector.box_stage import BoxHead
 from refine.detector.mask_head import MaskHead
 from refine.detector.semantic_head import SemanticPredictor, SemanticTrunk
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from refine.detector.ibpp import IBPP, MaskRoIs
+from refine.detector.ibpp import IBPP
+from refine.detector.rois import RoIs
 from refine.options import IBPPOptions, RoIOptions
 
 WIDTH, THINGS, CATEGORIES, SIZE = 32, 3, 5, (16, 24)
@@ -23,38 +24,30 @@ def _ibpp(**options):
 
 
 def _rois(counts=(2, 1), labels=None, scores=None):
+    """RoIs of each image; labels and scores run through all of them."""
     rng = torch.Generator().manual_seed(1)
-    boxes = []
-    for count in counts:
-        corner = torch.rand(count, 2, generator=rng) * 30
-        boxes.append(torch.cat([corner, corner + 20], dim=1))
     total = sum(counts)
-    return MaskRoIs(
-        boxes,
+    corners = torch.cat([torch.rand(count, 2, generator=rng) for count in counts]) * 30
+    every = RoIs.of_detections(
+        torch.cat([corners, corners + 20], dim=1),
         torch.arange(total) % THINGS if labels is None else torch.tensor(labels),
         torch.ones(total) if scores is None else torch.tensor(scores),
     )
+    return [every.select(index) for index in torch.arange(total).split(counts)]
 
 
 def _inputs(rois):
     rng = torch.Generator().manual_seed(2)
-    pooled = torch.randn(len(rois.labels), WIDTH, 14, 14, generator=rng)
-    feature = torch.randn(len(rois.boxes), WIDTH, *SIZE, generator=rng)
+    pooled = torch.randn(sum(len(r.boxes) for r in rois), WIDTH, 14, 14, generator=rng)
+    feature = torch.randn(len(rois), WIDTH, *SIZE, generator=rng)
     return pooled, feature
 
 
-def _run(ibpp, rois, *, until=2):
-    """Outputs of each iteration, and P_sem^(0)."""
-    pooled, feature = _inputs(rois)
-    semantic = [ibpp.predict_semantics(feature)]
-    outputs = []
-    joined = ibpp.join_features(pooled, feature, rois.boxes)
-    for t in range(1, until + 1):
-        outputs.append(
-            ibpp.iterate(t, joined, feature=feature, semantic_logits=semantic[-1], rois=rois)
-        )
-        semantic.append(outputs[-1].semantic_logits)
-    return outputs, semantic
+def _run(ibpp, rois, inputs=None):
+    """Outputs of all iterations on fixed RoIs; the first is P_sem^(0)."""
+    pooled, feature = inputs or _inputs(rois)
+    joined = ibpp.join_features(pooled, feature, [r.boxes for r in rois])
+    return list(ibpp.iterate(feature, ibpp.predict_semantics(feature), [(rois, joined)] * 2))
 
 
 def _reaches(value, module):
@@ -65,34 +58,64 @@ def _reaches(value, module):
     return any(g is not None and bool(g.abs().sum() > 0) for g in grads)
 
 
-def test_shapes_of_an_iteration():
-    outputs, semantic = _run(_ibpp(), _rois())
-    assert outputs[0].mask_logits.shape == (3, 28, 28)
-    assert outputs[0].canvas.values.shape == (2, THINGS, *SIZE)
-    assert all(s.shape == (2, CATEGORIES, *SIZE) for s in semantic)
+def test_shapes_of_the_iterations():
+    start, first, second = _run(_ibpp(), _rois())
+    assert start.mask_logits.shape == (0, 28, 28)
+    assert not start.rois
+    assert first.mask_logits.shape == second.mask_logits.shape == (3, 28, 28)
+    assert first.canvas.shape == (2, THINGS, *SIZE)
+    assert all(o.semantic_logits.shape == (2, CATEGORIES, *SIZE) for o in (start, first, second))
+
+
+def test_without_iterations_there_is_one_output_with_plain_masks():
+    rois = _rois()
+    ibpp = _ibpp(num_iterations=0)
+    pooled, feature = _inputs(rois)
+    (output,) = _run(ibpp, rois)
+    labels = torch.cat([r.labels for r in rois])
+    assert torch.equal(output.mask_logits, ibpp.mask_heads[0](pooled, labels))
+    assert torch.equal(output.semantic_logits, ibpp.semantic_predictor(feature))
+    assert output.canvas.shape == (2, 0, *SIZE)
+
+
+def test_every_iteration_takes_its_own_rois():
+    ibpp, rois = _ibpp(), _rois()
+    pooled, feature = _inputs(rois)
+    few = [r.select(r.labels == 0) for r in rois]
+    kept = torch.cat([r.labels for r in rois]) == 0
+    asked = []
+
+    def inputs():
+        for of_iteration, features in ((rois, pooled), (few, pooled[kept])):
+            asked.append(len(features))
+            yield of_iteration, features
+
+    iterations = ibpp.iterate(feature, ibpp.predict_semantics(feature), inputs())
+    next(iterations)
+    assert asked == []  # nothing is pooled before its turn
+    assert [len(o.mask_logits) for o in iterations] == asked == [3, 1]
 
 
 def test_gradients_cross_in_both_directions():
     """Oracle 4: the routes that the paper is about."""
     ibpp = _ibpp()
-    outputs, _ = _run(ibpp, _rois())
-    first, second = ibpp.mask_heads
-    assert _reaches(outputs[0].semantic_logits, first)  # L_sem^(1) -> mask head 1
-    assert _reaches(outputs[1].semantic_logits, second)  # L_sem^(2) -> mask head 2
-    assert _reaches(outputs[1].semantic_logits, first)  # ... and earlier ones
-    assert _reaches(outputs[0].mask_logits, ibpp.semantic_predictor)  # L_mask^(1) -> H_sem
-    assert _reaches(outputs[1].mask_logits, ibpp.refined_heads[0])  # L_mask^(2) -> H~_sem^(1)
-    assert not _reaches(outputs[0].mask_logits, ibpp.refined_heads[0])
+    _, first, second = _run(ibpp, _rois())
+    assert _reaches(first.semantic_logits, ibpp.mask_heads[0])  # L_sem^(1) -> mask head 1
+    assert _reaches(second.semantic_logits, ibpp.mask_heads[1])  # L_sem^(2) -> mask head 2
+    assert _reaches(second.semantic_logits, ibpp.mask_heads[0])  # ... and earlier ones
+    assert _reaches(first.mask_logits, ibpp.semantic_predictor)  # L_mask^(1) -> H_sem
+    assert _reaches(second.mask_logits, ibpp.refined_heads[0])  # L_mask^(2) -> H~_sem^(1)
+    assert not _reaches(first.mask_logits, ibpp.refined_heads[0])
 
 
 def test_gradients_do_not_cross_when_detached():
     ibpp = _ibpp(detach=True)
-    outputs, _ = _run(ibpp, _rois())
-    assert not _reaches(outputs[0].semantic_logits, ibpp.mask_heads[0])
-    assert not _reaches(outputs[1].semantic_logits, ibpp.mask_heads[0])
-    assert not _reaches(outputs[0].mask_logits, ibpp.semantic_predictor)
-    assert not _reaches(outputs[1].mask_logits, ibpp.refined_heads[0])
-    assert _reaches(outputs[0].mask_logits, ibpp.mask_heads[0])
+    _, first, second = _run(ibpp, _rois())
+    assert not _reaches(first.semantic_logits, ibpp.mask_heads[0])
+    assert not _reaches(second.semantic_logits, ibpp.mask_heads[0])
+    assert not _reaches(first.mask_logits, ibpp.semantic_predictor)
+    assert not _reaches(second.mask_logits, ibpp.refined_heads[0])
+    assert _reaches(first.mask_logits, ibpp.mask_heads[0])
 
 
 @pytest.mark.parametrize(
@@ -107,9 +130,9 @@ def test_gradients_do_not_cross_when_detached():
 )
 def test_direction_and_carry_close_the_routes(options, masks_read_semantics, semantics_read_masks):
     ibpp = _ibpp(**options)
-    outputs, _ = _run(ibpp, _rois())
-    assert _reaches(outputs[0].mask_logits, ibpp.semantic_predictor) == masks_read_semantics
-    assert _reaches(outputs[0].semantic_logits, ibpp.mask_heads[0]) == semantics_read_masks
+    first = _run(ibpp, _rois())[1]
+    assert _reaches(first.mask_logits, ibpp.semantic_predictor) == masks_read_semantics
+    assert _reaches(first.semantic_logits, ibpp.mask_heads[0]) == semantics_read_masks
 
 
 @pytest.mark.parametrize(
@@ -119,7 +142,7 @@ def test_direction_and_carry_close_the_routes(options, masks_read_semantics, sem
 def test_the_semantic_feature_is_added_only_if_features_cross(options, is_added):
     rois = _rois()
     pooled, feature = _inputs(rois)
-    joined = _ibpp(**options).join_features(pooled, feature, rois.boxes)
+    joined = _ibpp(**options).join_features(pooled, feature, [r.boxes for r in rois])
     assert torch.equal(joined, pooled) != is_added
 
 
@@ -141,50 +164,42 @@ def test_absent_planes_are_zero_planes(refine_convs):
 
 
 def test_planes_are_those_of_the_labels_at_hand():
-    outputs, _ = _run(_ibpp(), _rois(labels=[2, 2, 0]), until=1)
-    canvas = outputs[0].canvas
-    assert canvas.planes.tolist() == [0, 2]
-    assert float(canvas.values[0, 0].detach().max()) == 0  # label 0 is in the second image only
-    assert float(canvas.values[0, 1].detach().max()) > 0
+    first = _run(_ibpp(), _rois(labels=[2, 2, 0]))[1]
+    assert first.planes.tolist() == [0, 2]
+    assert float(first.canvas[0, 0].detach().max()) == 0  # label 0 is in the second image only
+    assert float(first.canvas[0, 1].detach().max()) > 0
 
 
 def test_scores_weigh_the_canvas_and_weak_detections_stay_off_it():
     rois = _rois(labels=[0, 1, 2], scores=[0.5, 0.04, 1.0])
     logits = torch.full((3, 28, 28), 20.0)
-    canvas = _ibpp().project_masks(logits, rois, SIZE)
-    assert canvas.planes.tolist() == [0, 2]
-    assert float(canvas.values[0, 0].max()) == pytest.approx(0.5)
-    unweighted = _ibpp(canvas_weight="none").project_masks(logits, rois, SIZE)
-    assert float(unweighted.values[0, 0].max()) == pytest.approx(1.0)
-    faded = _ibpp().project_masks(logits, rois, SIZE, 0.1)
-    torch.testing.assert_close(faded.values, 0.1 * canvas.values)
+    canvas, planes = _ibpp().project_masks(logits, rois, SIZE)
+    assert planes.tolist() == [0, 2]
+    assert float(canvas[0, 0].max()) == pytest.approx(0.5)
+    unweighted, _ = _ibpp(canvas_weight="none").project_masks(logits, rois, SIZE)
+    assert float(unweighted[0, 0].max()) == pytest.approx(1.0)
+    faded, _ = _ibpp().project_masks(logits, rois, SIZE, 0.1)
+    torch.testing.assert_close(faded, 0.1 * canvas)
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 1), (1,)])
 def test_images_without_rois(counts):
     ibpp = _ibpp()
-    outputs, semantic = _run(ibpp, _rois(counts))
-    assert torch.isfinite(semantic[-1]).all()
+    outputs = _run(ibpp, _rois(counts))
+    assert torch.isfinite(outputs[-1].semantic_logits).all()
     total = sum(o.mask_logits.sum() + o.semantic_logits.sum() for o in outputs)
     total.backward()
     assert all(p.grad is not None for n, p in ibpp.named_parameters() if "predictor" not in n)
 
 
 def test_the_order_of_rois_does_not_matter():
-    rois = _rois((3,))
-    order = torch.tensor([2, 0, 1])
-    pooled, feature = _inputs(rois)
+    (rois,), order = _rois((3,)), torch.tensor([2, 0, 1])
+    pooled, feature = _inputs([rois])
     ibpp = _ibpp()
-    semantic = ibpp.predict_semantics(feature)
-    outputs = []
-    for index in (torch.arange(3), order):
-        part = MaskRoIs([rois.boxes[0][index]], rois.labels[index], rois.scores[index])
-        joined = ibpp.join_features(pooled[index], feature, part.boxes)
-        outputs.append(
-            ibpp.iterate(1, joined, feature=feature, semantic_logits=semantic, rois=part)
-        )
-    torch.testing.assert_close(outputs[0].semantic_logits, outputs[1].semantic_logits)
-    torch.testing.assert_close(outputs[0].mask_logits[order], outputs[1].mask_logits)
+    here = _run(ibpp, [rois], (pooled, feature))[1]
+    there = _run(ibpp, [rois.select(order)], (pooled[order], feature))[1]
+    torch.testing.assert_close(here.semantic_logits, there.semantic_logits)
+    torch.testing.assert_close(here.mask_logits[order], there.mask_logits)
 
 
 def test_softmax_projection_reads_probabilities():
@@ -201,13 +216,9 @@ def test_heads_are_shared_on_request():
     _run(shared, _rois())
 
 
-def test_mask_features_flow_on_request():
-    ibpp = _ibpp(mask_info_flow=True)
-    outputs, _ = _run(ibpp, _rois())
+@pytest.mark.parametrize("flows", [True, False])
+def test_mask_features_flow_on_request(flows):
     # the semantic route is cut, so only the features of head 1 can carry the gradient
-    flow = _ibpp(mask_info_flow=True, direction="ins_to_sem")
-    outputs, _ = _run(flow, _rois())
-    assert _reaches(outputs[1].mask_logits, flow.mask_heads[0].convs)
-    plain = _ibpp(direction="ins_to_sem")
-    outputs, _ = _run(plain, _rois())
-    assert not _reaches(outputs[1].mask_logits, plain.mask_heads[0].convs)
+    ibpp = _ibpp(mask_info_flow=flows, direction="ins_to_sem")
+    last = _run(ibpp, _rois())[-1]
+    assert _reaches(last.mask_logits, ibpp.mask_heads[0].convs) == flows

@@ -4,10 +4,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refine.detector.box_loss import classification_loss, objectness_loss, regression_loss
-from refine.detector.mask_loss import mask_loss
-from refine.detector.semantic_loss import semantic_loss
-from refine.detector.total_loss import compute_loss_weights, total_loss
+from refine.detector.losses import (
+    classification_loss,
+    compute_loss_weights,
+    mask_loss,
+    objectness_loss,
+    regression_loss,
+    semantic_loss,
+    total_loss,
+)
 from refine.options import IBPPOptions, LossWeights, ModelOptions, RoIOptions, SemanticOptions
 
 
@@ -72,30 +77,39 @@ def test_soft_mask_targets_are_learned_at_their_own_value():
     torch.testing.assert_close(logits.grad, torch.full((1, 2, 2), (0.5 - 0.25) / 4))
 
 
-def test_total_weighs_each_group():
-    names = ("rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic")
-    losses = {name: torch.tensor(1.0) for name in names}
-    options = ModelOptions(loss_weights=LossWeights(rpn=1, box=10, mask=100, semantic=1000))
-    assert float(total_loss(losses, compute_loss_weights(options))) == 2 + 20 + 100 + 1000
-
-
-def test_stages_and_iterations_have_the_weights_of_the_specification():
-    options = ModelOptions(
-        ibpp=IBPPOptions(num_iterations=3),
-        roi=RoIOptions(cascade=True),
-        semantic=SemanticOptions(channels=256),
-    )
-    weights = compute_loss_weights(options)
-    assert [weights[f"mask_{t}"] for t in (1, 2, 3)] == [1, 0.5, 0.25]
-    assert [weights[f"box_class_{t}"] for t in (1, 2, 3)] == [1, 0.5, 0.25]
-    assert [weights[f"semantic_{t}"] for t in range(4)] == [0.125, 0.125, 0.125, 0.5]
-
-
-def test_own_stage_weights_are_used():
-    options = ModelOptions(
-        ibpp=IBPPOptions(num_iterations=1, carry="predictions"),
-        loss_weights=LossWeights(roi_stages=[3.0], semantic_iterations=[2.0, 4.0]),
-    )
-    weights = compute_loss_weights(options)
-    assert (weights["box_class"], weights["mask_1"]) == (3.0, 3.0)
-    assert (weights["semantic_0"], weights["semantic_1"]) == (1.0, 2.0)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {"loss_weights": LossWeights(rpn=1, box=10, mask=100, semantic=1000)},
+            {"rpn_objectness": 1, "rpn_box": 1, "box_class": 10, "box_regression": 10}
+            | {"mask": 100, "semantic": 1000},
+        ),
+        (
+            {
+                "ibpp": IBPPOptions(num_iterations=3),
+                "roi": RoIOptions(cascade=True),
+                "semantic": SemanticOptions(channels=256),
+            },
+            {"rpn_objectness": 1, "rpn_box": 1}
+            | {f"box_class_{t}": w for t, w in ((1, 1), (2, 0.5), (3, 0.25))}
+            | {f"box_regression_{t}": w for t, w in ((1, 1), (2, 0.5), (3, 0.25))}
+            | {f"mask_{t}": w for t, w in ((1, 1), (2, 0.5), (3, 0.25))}
+            | {"semantic_0": 0.125, "semantic_1": 0.125, "semantic_2": 0.125, "semantic_3": 0.5},
+        ),
+        (
+            {
+                "ibpp": IBPPOptions(num_iterations=1, carry="predictions"),
+                "loss_weights": LossWeights(roi_stages=[3.0], semantic_iterations=[2.0, 4.0]),
+            },
+            {"rpn_objectness": 1, "rpn_box": 1, "box_class": 3, "box_regression": 3}
+            | {"mask_1": 3, "semantic_0": 1, "semantic_1": 2},
+        ),
+    ],
+    ids=["groups", "cascade and iterations", "own weights"],
+)
+def test_weights_of_the_losses(options, expected):
+    weights = compute_loss_weights(ModelOptions(**options))
+    assert weights == expected
+    losses = {name: torch.tensor(1.0) for name in expected}
+    assert float(total_loss(losses, weights)) == sum(expected.values())

@@ -2,27 +2,26 @@ import pytest
 import torch
 
 from make.batches import tiny_network
-from refine.detector.box_stage import sample_rois
 from refine.detector.proposals import match_boxes
+from refine.detector.rois import BACKGROUND, sample_rois
 from refine.options import AnchorOptions, RoIOptions
 from refine.types import TrainingTarget
 
 BOX = torch.tensor([[10.0, 10.0, 30.0, 30.0]])
 
 
-def test_match_boxes_by_iou():
-    candidates = torch.tensor([[10.0, 10, 30, 30], [10, 10, 30, 22], [50, 50, 60, 60]])
-    matched = match_boxes(BOX, candidates, high=0.7, low=0.3, rescue=False)
-    assert matched.tolist() == [0, -2, -1]
-
-
-def test_rescue_gives_every_box_its_best_candidate():
-    candidates = torch.tensor([[10.0, 10, 14, 14], [50, 50, 60, 60]])
-    assert match_boxes(BOX, candidates, high=0.7, low=0.3, rescue=True).tolist() == [0, -1]
-
-
-def test_no_ground_truth_means_all_negative():
-    assert match_boxes(BOX[:0], BOX, high=0.5, low=0.5, rescue=True).tolist() == [-1]
+@pytest.mark.parametrize(
+    ("candidates", "rescue", "expected"),
+    [
+        ([[10, 10, 30, 30], [10, 10, 30, 22], [50, 50, 60, 60]], False, [0, -2, -1]),
+        ([[10, 10, 14, 14], [50, 50, 60, 60]], True, [0, -1]),  # its best, however low
+    ],
+)
+def test_match_boxes_by_iou(candidates, rescue, expected):
+    candidates = torch.tensor(candidates, dtype=torch.float32)
+    matched = match_boxes(BOX, candidates, high=0.7, low=0.3, rescue=rescue)
+    assert matched.tolist() == expected
+    assert match_boxes(BOX[:0], BOX, high=0.5, low=0.5, rescue=rescue).tolist() == [-1]
 
 
 def test_proposals_are_inside_the_image_without_padding_and_best_first():
@@ -62,24 +61,22 @@ def _target(boxes, labels):
 
 
 def test_rois_start_with_positives_and_include_the_instances_own_boxes():
-    options = RoIOptions(samples_per_image=8, positive_fraction=0.25)
-    sample = sample_rois(
+    rois = sample_rois(
         torch.rand(50, 4) + torch.tensor([0.0, 0, 2, 2]),
         _target(BOX, torch.tensor([2])),
         iou_thresh=0.5,
-        options=options,
+        options=RoIOptions(samples_per_image=8, positive_fraction=0.25),
         generator=torch.Generator(),
     )
-    assert len(sample.boxes) == 8
-    assert sample.labels.tolist() == [3] + [0] * 7
-    assert sample.positive_boxes.tolist() == BOX.tolist()
-    assert sample.positive_labels.tolist() == [2]
+    assert rois.boxes.shape == (8, 4)
+    assert rois.labels.tolist() == [2] + [BACKGROUND] * 7
+    assert rois.matched.tolist() == [0] + [BACKGROUND] * 7
+    assert rois.boxes[0].tolist() == BOX[0].tolist()
 
 
 def test_rois_without_instances_are_background():
-    sample = sample_rois(
+    rois = sample_rois(
         BOX, _target(BOX[:0], torch.zeros(0, dtype=torch.int64)),
         iou_thresh=0.5, options=RoIOptions(), generator=torch.Generator(),
     )  # fmt: skip
-    assert sample.labels.tolist() == [0]
-    assert len(sample.positive_boxes) == 0
+    assert rois.labels.tolist() == rois.matched.tolist() == [BACKGROUND]

@@ -14,12 +14,11 @@ from refine.config import compose
 from refine.config.instantiate import to_options
 from refine.data.transforms import resized_size
 from refine.detector.backbone import build_backbone
-from refine.detector.box_head import BoxHead
-from refine.detector.box_stage import BoxStage
+from refine.detector.box_stage import BoxHead, BoxStage
+from refine.detector.losses import semantic_loss
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
 from refine.detector.refine_net import RefineNet
 from refine.detector.semantic_head import SemanticPredictor, SemanticTrunk
-from refine.detector.semantic_loss import semantic_loss
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse

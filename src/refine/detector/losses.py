@@ -1,0 +1,158 @@
+"""Losses of the detector, their names, and how they are weighed against each other."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from refine.options import ModelOptions
+from refine.types import IGNORE_INDEX
+
+_MANY_CATEGORIES = 32
+
+
+def objectness_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy over sampled anchors; 0 without samples.
+
+    Args:
+        logits: ``[M]``.
+        labels: ``[M]``, 1 positive, 0 negative.
+    """
+    total = F.binary_cross_entropy_with_logits(
+        logits.float(), labels.to(logits.device).float(), reduction="sum"
+    )
+    return total / max(len(labels), 1)
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over sampled RoIs; 0 without samples.
+
+    Args:
+        logits: ``[M, 1 + num_things]``.
+        labels: ``[M]`` int64, 0 background, thing category + 1 otherwise.
+    """
+    return F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1)
+
+
+def regression_loss(deltas: Tensor, targets: Tensor, *, num_samples: int) -> Tensor:
+    """L1 over positive boxes, divided by *all* samples (detectron2); 0 without positives.
+
+    Dividing by all samples gives every positive the same weight, however few there are.
+
+    Args:
+        deltas: ``[P, 4]`` predicted codes of the positives.
+        targets: ``[P, 4]`` codes of their matched boxes.
+        num_samples: Number of positives and negatives.
+    """
+    return F.l1_loss(deltas.float(), targets, reduction="sum") / max(num_samples, 1)
+
+
+def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the masks of the positive RoIs; 0 without positives.
+
+    Targets may be soft: the covered share of each cell. Thresholding a predicted share at one half
+    puts the contour inside the cell, which binary targets cannot express.
+
+    Args:
+        logits: ``[P, m, m]``.
+        targets: ``[P, m, m]`` in [0, 1].
+    """
+    total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
+    return total / max(targets.numel(), 1)
+
+
+def semantic_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy at the input's size (detectron2: logits upsampled x4, in float32).
+
+    The upsampled logits are the largest tensor of a training step (133 categories at 800x1333:
+    567 MB per image), and IBPP has T + 1 such losses. So the gradient is computed at once, image by
+    image, and only that of the stride-4 logits is kept for the backward pass.
+
+    Args:
+        logits: ``[B, C, h, w]`` at stride 4.
+        targets: ``[B, 4 h, 4 w]`` uint8 categories, 255 is ignored.
+
+    Returns:
+        A scalar, 0 if every pixel is ignored.
+    """
+    num_pixels = (targets != IGNORE_INDEX).sum().clamp(min=1)
+    total: Tensor = _SummedCrossEntropy.apply(logits, targets)
+    return total / num_pixels
+
+
+class _SummedCrossEntropy(torch.autograd.Function):
+    """Sum over all pixels that count; keeps the gradient of the small logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        if not ctx.needs_input_grad[0]:
+            return torch.stack(
+                [_cross_entropy(i[None], t[None]) for i, t in zip(logits, targets, strict=True)]
+            ).sum()
+        values: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for image, target in zip(logits, targets, strict=True):
+            with torch.enable_grad():
+                leaf = image[None].detach().requires_grad_()
+                value = _cross_entropy(leaf, target[None])
+            gradients.append(*torch.autograd.grad(value, leaf))
+            values.append(value.detach())
+        ctx.save_for_backward(torch.cat(gradients))
+        return torch.stack(values).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad.to(gradient.dtype), None
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    # softmax over neighbours in memory takes half the time with 133 categories, twice with 11
+    many = logits.shape[1] >= _MANY_CATEGORIES
+    memory_format = torch.channels_last if many else torch.contiguous_format
+    logits = logits.float().contiguous(memory_format=memory_format)
+    full = F.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
+    labels = targets.long()
+    if many:
+        full, labels = full.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()  # a view
+    return F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+
+
+def name_of(kind: str, number: int, *, is_numbered: bool) -> str:
+    """Name of a loss: its kind, and its stage or iteration where there are several."""
+    return f"{kind}_{number}" if is_numbered else kind
+
+
+def compute_loss_weights(options: ModelOptions) -> dict[str, float]:
+    """Weight of every loss that a network of these options returns, by name.
+
+    L = L_rpn + sum_t a_t (L_box^t + L_mask^t) + lambda_sem sum_t b_t L_sem^t, where a and b are
+    ``roi_stages`` and ``semantic_iterations``.
+    """
+    weights = options.loss_weights
+    stages, iterations = options.num_box_stages, options.ibpp.num_iterations
+    of_stage = weights.roi_stages or [0.5**k for k in range(max(stages, iterations))]
+    of_semantic = weights.semantic_iterations or [1 / (iterations + 1)] * iterations + [1.0]
+    result = {"rpn_objectness": weights.rpn, "rpn_box": weights.rpn}
+    for k in range(stages):
+        for kind in ("box_class", "box_regression"):
+            result[name_of(kind, k + 1, is_numbered=stages > 1)] = weights.box * of_stage[k]
+    for t in range(1, max(iterations, 1) + 1):
+        result[name_of("mask", t, is_numbered=iterations > 0)] = weights.mask * of_stage[t - 1]
+    for t, weight in enumerate(of_semantic):
+        result[name_of("semantic", t, is_numbered=iterations > 0)] = weights.semantic * weight
+    return result
+
+
+def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Weighted sum of named losses.
+
+    Args:
+        losses: Scalars by name.
+        weights: Weight of every name (:func:`compute_loss_weights`).
+    """
+    return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
