@@ -5,9 +5,8 @@ Every format ends as one :class:`Weights`: torchvision's names, RGB, and what mu
 
 from refine.weights.formats import CONVERTERS, read_content, read_weights
 from refine.weights.load import load_backbone_weights
-from refine.weights.pixels import PixelStats, apply_pixel_stats
 from refine.weights.sources import locate_weights
-from refine.weights.stored import Weights, save_weights
+from refine.weights.stored import PixelStats, Weights, apply_pixel_stats, save_weights
 
 __all__ = [
     "CONVERTERS",

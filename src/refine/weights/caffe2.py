@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from refine.errors import RefineError
-from refine.weights.pixels import CAFFE2, CAFFE2_SCALED, PixelStats
-from refine.weights.stored import Weights, guess_norm
+from refine.weights.stored import CAFFE2, CAFFE2_SCALED, PixelStats, Weights, guess_norm
 
 _log = logging.getLogger(__name__)
 
@@ -47,16 +46,16 @@ def is_caffe2(names: Mapping[str, Any]) -> bool:
     return any(_BLOCK.fullmatch(str(name)) for name in names)
 
 
-def convert_caffe2(content: Mapping[str, Any], *, source: str) -> Weights:
-    """Torchvision's names for a Caffe2 ResNet.
+def convert_caffe2(content: Mapping[str, Any], source: str) -> Weights:
+    """Give the blobs of a Caffe2 ResNet torchvision's names.
 
-    Left out without a word: the classifier (``pred_*``, ``fc_*``, ``fc1000_*``) and the solver's
-    state (``*_momentum``, ``lr`` and counters). Biases of convolutions, which a normalisation
-    follows, are left out with a word: Detectron does not use them either.
+    The classifier (``pred_*``, ``fc_*``, ``fc1000_*``) and the solver's state (``*_momentum``,
+    ``lr`` and counters) are dropped silently. Biases of convolutions, which a normalisation
+    follows, are dropped with a line in the log: Detectron does not use them either.
 
     Args:
         content: The pickle; the blobs themselves or under ``blobs`` or ``model``.
-        source: What messages call it.
+        source: File name shown in error messages.
 
     Raises:
         RefineError: A blob with an unknown name, or one that is no array of numbers.
@@ -70,8 +69,9 @@ def convert_caffe2(content: Mapping[str, Any], *, source: str) -> Weights:
         if not (_CLASSIFIER.fullmatch(str(name)) or _SOLVER.fullmatch(str(name)))
     }
     tensors = _without_conv_biases(_rename(kept, source), source)
-    has_gn = any("_gn_" in name for name in kept)
-    norm = "affine" if guess_norm(tensors) == "gn" and not has_gn else guess_norm(tensors)
+    norm = guess_norm(tensors)
+    if norm == "gn" and not any("_gn_" in name for name in kept):
+        norm = "affine"
     if norm == "affine":
         tensors |= _identity_statistics(tensors)
     pixels, stride_in_1x1 = _conventions(tensors, norm)

@@ -26,7 +26,7 @@ from torch import Tensor
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.ops.boxes import exact_anchors
-from refine.weights.pixels import CAFFE2, PixelStats
+from refine.weights.stored import CAFFE2, PixelStats, describe_misfit
 
 _BODY = "backbone.bottom_up"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
@@ -76,11 +76,11 @@ class PanopticFPN:
 
 
 def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """The tensors of a checkpoint.
+    """Read the tensors of a checkpoint.
 
     Args:
         content: Arrays or tensors by name, on their own or under ``model``.
-        source: What messages call it.
+        source: File name shown in error messages.
 
     Raises:
         RefineError: Something in it is neither an array nor a tensor.
@@ -111,7 +111,7 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> PanopticFPN:
 
 
 def detectron2_key(key: str, *, cascade: bool) -> str:
-    """What detectron2 calls a tensor of our network (the pixel statistics have the same name).
+    """Detectron2's name of a tensor of our network (the pixel statistics have the same name).
 
     Raises:
         ValueError: It has no such tensor.
@@ -131,14 +131,14 @@ def detectron2_key(key: str, *, cascade: bool) -> str:
 def convert_state(
     state: Mapping[str, Tensor], network: RefineNet, *, cascade: bool, source: str
 ) -> dict[str, Tensor]:
-    """The state dict of our network, which is then the same function.
+    """Convert to the state dict of our network, which is then the same function.
 
     Args:
         state: By detectron2's names.
-        network: Built from the options of ``model=panoptic_fpn_d2`` or
-            ``model=cascade_panoptic_fpn_d2``, on any device, ``meta`` too; only read.
-        cascade: Of :func:`recognise`.
-        source: What messages call the checkpoint.
+        network: Network of ``model=panoptic_fpn_d2`` or ``model=cascade_panoptic_fpn_d2``, on any
+            device, ``meta`` too; only read.
+        cascade: Which of the two, see :class:`PanopticFPN`.
+        source: File name shown in error messages.
 
     Returns:
         A float32 tensor on the CPU for every key of the network.
@@ -150,24 +150,17 @@ def convert_state(
     names = {key: detectron2_key(key, cascade=cascade) for key in expected}
     known = {*names.values(), *_PIXELS, *(k for k in state if k.startswith(_ANCHORS))}
     converted = {k: _rearrange(k, state[name]) for k, name in names.items() if name in state}
-    misshaped = [
-        f"{names[k]} {[*state[names[k]].shape]}"
-        for k, value in converted.items()
-        if value.shape != expected[k].shape
-    ]
-    problems = [
-        f"{title}: {', '.join(sorted(found))}"
-        for title, found in (
-            ("missing", set(names.values()) - set(state)),
-            ("unknown", set(state) - known),
-            ("of another shape", misshaped),
-        )
-        if found
-    ]
-    if problems:
-        raise RefineError(
-            f"{source} does not fit detectron2's Panoptic-FPN on COCO; {'; '.join(problems)}"
-        )
+    misfit = describe_misfit(
+        missing=set(names.values()) - set(state),
+        unknown=set(state) - known,
+        misshaped={
+            f"{names[k]} {[*state[names[k]].shape]}"
+            for k, value in converted.items()
+            if value.shape != expected[k].shape
+        },
+    )
+    if misfit:
+        raise RefineError(f"{source} does not fit detectron2's Panoptic-FPN on COCO; {misfit}")
     _check_anchors(state, network, source=source)
     return converted | _pixel_buffers(state)
 

@@ -1,44 +1,24 @@
 """Files of weights, whatever program wrote them."""
 
-import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 from refine.weights.caffe2 import convert_caffe2, is_caffe2
 from refine.weights.pickles import read_pickle
-from refine.weights.pixels import IMAGENET
-from refine.weights.stored import Weights, guess_norm, load_weights
-
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    ValueError,
-    EOFError,
-    OSError,
-    KeyError,
-    AttributeError,
-    TypeError,
-)
+from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights
 
 
-class Converter(Protocol):
-    """Makes :class:`Weights` of a file's content; raises ``RefineError`` naming ``source``."""
-
-    def __call__(self, content: Mapping[str, Any], *, source: str) -> Weights:
-        """The content is as the file has it: tensors or arrays, perhaps in an outer dict."""
-
-
-def convert_torchvision(content: Mapping[str, Any], *, source: str) -> Weights:
-    """A state dict in torchvision's key names; timm's ResNets have the same.
+def convert_torchvision(content: Mapping[str, Any], source: str) -> Weights:
+    """Take a state dict in torchvision's key names; timm's ResNets have the same.
 
     Args:
         content: The state dict, or a dict that has it under ``state_dict`` or ``model``.
-        source: What messages call it.
+        source: File name shown in error messages.
 
     Raises:
         RefineError: Something in it is not a tensor.
@@ -57,16 +37,16 @@ def convert_torchvision(content: Mapping[str, Any], *, source: str) -> Weights:
     )
 
 
-CONVERTERS: dict[str, Converter] = {
+CONVERTERS: dict[str, Callable[[Mapping[str, Any], str], Weights]] = {
     "torchvision": convert_torchvision,
     "timm": convert_torchvision,
     "c2": convert_caffe2,
 }
-"""By the name of the format; a new format is a line here and one in :func:`detect_format`."""
+"""Functions of a file's content and name, by format; :func:`detect_format` tells formats apart."""
 
 
 def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
-    """Read weights of any known format; what comes back is for RGB images.
+    """Read weights of any known format, converted to RGB images.
 
     Pickles (``.pkl``) may only build arrays and plain containers, files of ``torch.save`` only
     what ``weights_only`` allows.
@@ -90,25 +70,31 @@ def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
             f"{path}: a checkpoint of {name}, a whole network and not a backbone's weights; "
             "convert it with python -m refine.convert and an out= that ends in .ckpt"
         )
-    return CONVERTERS[name](content, source=str(path)).to_rgb()
+    return CONVERTERS[name](content, str(path)).to_rgb()
 
 
 def read_content(path: Path) -> Mapping[str, Any]:
-    """What a file of ``torch.save`` or a pickle holds by name, under the same restrictions.
+    """Read a file of ``torch.save`` or a pickle, under the same restrictions, as a mapping.
 
     Raises:
         RefineError: A missing, damaged or unsafe file, or one that holds something else.
     """
     if not path.is_file():
         raise RefineError(f"{path}: no such file")
-    content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+    if path.suffix == ".pkl":
+        content = read_pickle(path)
+    else:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # what a damaged file raises is any of a dozen kinds
+            raise RefineError(f"{path}: not a readable state dict ({first_line(error)})") from None
     if not isinstance(content, Mapping):
         raise RefineError(f"{path}: holds a {type(content).__name__}, not weights by name")
     return content
 
 
 def detect_format(content: Mapping[str, Any]) -> str:
-    """The format's name, by the names in the file."""
+    """Name of the format that the names in a file belong to."""
     inner = content.get("blobs", content.get("model", content))
     names = inner if isinstance(inner, Mapping) else content
     if is_caffe2(names):
@@ -116,11 +102,3 @@ def detect_format(content: Mapping[str, Any]) -> str:
     if any(str(name).startswith("backbone.bottom_up.") for name in names):
         return "detectron2"
     return "torchvision"
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise RefineError(f"{path}: not a readable state dict ({reason})") from None

@@ -5,11 +5,10 @@ from refine.errors import RefineError
 from refine.options import BackboneOptions
 from refine.weights.download import DownloadError
 from refine.weights.formats import read_weights
-from refine.weights.pixels import IMAGENET, PixelStats
 from refine.weights.sources import locate_weights
-from refine.weights.stored import Weights
+from refine.weights.stored import IMAGENET, PixelStats, Weights, describe_misfit
 
-_COUNTER = "num_batches_tracked"  # of a batch norm; carries no information
+_COUNTER = "num_batches_tracked"  # of a batch norm; not needed for anything
 
 
 def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOptions) -> PixelStats:
@@ -22,7 +21,7 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
         spec: ``none``, ``torchvision:NAME`` (for example ``torchvision:IMAGENET1K_V1``),
             ``timm:NAME``, ``c2:NAME``, an address, or a path; all but ``none`` may end in
             ``@sha256:HEX``. Files may be of any format that :func:`read_weights` knows.
-        options: What the backbone was built from.
+        options: Options that the backbone was built from.
 
     Returns:
         How the backbone wants its images normalised (RGB); for :func:`apply_pixel_stats`.
@@ -39,16 +38,8 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
                 "add model.backbone.norm=gn model.backbone.frozen_stages=0"
             )
         return IMAGENET
-    weights = _read(spec, options.name)
-    _check_norm(weights.norm, spec, options.norm)
-    _check_stride(weights.stride_in_1x1, spec, options)
-    _load_strictly(backbone, weights, spec)
-    return weights.pixels
-
-
-def _read(spec: str, backbone: str) -> Weights:
     try:
-        return read_weights(locate_weights(spec, backbone=backbone))
+        weights = read_weights(locate_weights(spec, backbone=options.name))
     except DownloadError as error:
         raise RefineError(
             f"weights={spec}: {error}, give a local file as weights=PATH, or start from random "
@@ -56,6 +47,10 @@ def _read(spec: str, backbone: str) -> Weights:
         ) from None
     except RefineError as error:
         raise RefineError(f"weights={spec}: {error}") from None
+    _check_norm(weights.norm, spec, options.norm)
+    _check_stride(weights.stride_in_1x1, spec, options)
+    _load_strictly(backbone, weights, spec)
+    return weights.pixels
 
 
 def _check_norm(given: str, spec: str, norm: str) -> None:
@@ -91,15 +86,7 @@ def _load_strictly(backbone: Backbone, weights: Weights, spec: str) -> None:
         for key in given & wanted
         if weights.tensors[key].shape != state[expected[key]].shape
     }
-    problems = [
-        f"{title}: {', '.join(sorted(keys))}"
-        for title, keys in (
-            ("missing", wanted - given),
-            ("unknown", given - wanted),
-            ("of another shape", misshaped),
-        )
-        if keys
-    ]
-    if problems:
-        raise RefineError(f"weights={spec} do not fit this backbone; {'; '.join(problems)}")
+    misfit = describe_misfit(missing=wanted - given, unknown=given - wanted, misshaped=misshaped)
+    if misfit:
+        raise RefineError(f"weights={spec} do not fit this backbone; {misfit}")
     backbone.load_state_dict({expected[k]: weights.tensors[k] for k in given}, strict=False)

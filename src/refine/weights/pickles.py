@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 
 
 class _RefusedError(pickle.UnpicklingError):
@@ -74,7 +74,7 @@ def read_pickle(path: Path) -> Any:
             f"{path}: refused, not a pickle of arrays and plain containers only ({error})"
         ) from None
     except Exception as error:  # what a damaged pickle raises is any of a dozen kinds
-        reason = (str(error).splitlines() or [""])[0]
         raise RefineError(
-            f"{path}: not a readable pickle ({type(error).__name__}: {reason}); fetch it again"
+            f"{path}: not a readable pickle ({type(error).__name__}: {first_line(error)}); "
+            "download it again"
         ) from None

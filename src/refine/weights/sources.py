@@ -1,14 +1,13 @@
 """Where weights come from: names of published files, addresses, paths."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from torchvision.models import get_model_weights, get_weight
 
 from refine.errors import RefineError
-from refine.weights.download import SCHEMES, check_sha256, fetch
+from refine.weights.download import SCHEMES, carried_hash, check_sha256, fetch
 
 _TORCHVISION_MODELS = {
     "r18": "resnet18",
@@ -17,43 +16,34 @@ _TORCHVISION_MODELS = {
     "x101_32x8d": "resnext101_32x8d",
     "x101_64x4d": "resnext101_64x4d",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    url: str
-    sha256: str | None = None
-
-
-_TIMM = {
-    "resnet50_gn.a1h_in1k": _Published(
-        "https://github.com/huggingface/pytorch-image-models/releases/download/"
-        "v0.1-rsb-weights/resnet50_gn_a1h2-8fe6c4d0.pth",
-        "8fe6c4d0",
-    ),
-}
 _FAIR = "https://dl.fbaipublicfiles.com"
-_C2 = {
-    # detectron2's own copies of MSRA's, which keep the statistics of the batch norm
-    "R-50": _Published(f"{_FAIR}/detectron2/ImageNetPretrained/MSRA/R-50.pkl"),
-    "R-101": _Published(f"{_FAIR}/detectron2/ImageNetPretrained/MSRA/R-101.pkl"),
-    "R-50-GN": _Published(f"{_FAIR}/detectron/ImageNetPretrained/47261647/R-50-GN.pkl"),
-    "R-101-GN": _Published(f"{_FAIR}/detectron/ImageNetPretrained/47592356/R-101-GN.pkl"),
-    "X-101-32x8d": _Published(f"{_FAIR}/detectron2/ImageNetPretrained/FAIR/X-101-32x8d.pkl"),
-    "X-101-64x4d": _Published(f"{_FAIR}/detectron/ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl"),
+_URLS = {
+    "timm": {
+        "resnet50_gn.a1h_in1k": (
+            "https://github.com/huggingface/pytorch-image-models/releases/download/"
+            "v0.1-rsb-weights/resnet50_gn_a1h2-8fe6c4d0.pth"
+        ),
+    },
+    "c2": {
+        # detectron2's own copies of MSRA's, which keep the statistics of the batch norm
+        "R-50": f"{_FAIR}/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
+        "R-101": f"{_FAIR}/detectron2/ImageNetPretrained/MSRA/R-101.pkl",
+        "R-50-GN": f"{_FAIR}/detectron/ImageNetPretrained/47261647/R-50-GN.pkl",
+        "R-101-GN": f"{_FAIR}/detectron/ImageNetPretrained/47592356/R-101-GN.pkl",
+        "X-101-32x8d": f"{_FAIR}/detectron2/ImageNetPretrained/FAIR/X-101-32x8d.pkl",
+        "X-101-64x4d": f"{_FAIR}/detectron/ImageNetPretrained/FBResNeXt/X-101-64x4d.pkl",
+    },
 }
-_TABLES = {"timm": _TIMM, "c2": _C2}
 _HASH = re.compile(r"(.+)@sha256:([0-9a-fA-F]{8,64})")
-_HASH_CARRIED = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
 def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
-    """The local file of some weights, fetched if need be.
+    """The local file of some weights, downloaded if necessary.
 
     Args:
         spec: ``torchvision:NAME``, ``timm:NAME``, ``c2:NAME``, an address, or a path; any of
             them may end in ``@sha256:HEX``.
-        backbone: Name of ours, which says whose weights ``torchvision:IMAGENET1K_V1`` are;
+        backbone: Name of our backbone, which says whose weights ``torchvision:IMAGENET1K_V1`` are;
             torchvision's full name (``torchvision:ResNet50_Weights.IMAGENET1K_V1``) needs none.
 
     Raises:
@@ -61,15 +51,19 @@ def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
     """
     place, sha256 = split_hash(spec)
     kind, _, name = place.partition(":")
-    if kind == "torchvision":
-        published = _find_torchvision(name, backbone)
-    elif kind in _TABLES:
-        published = _find(kind, name)
-    elif urlsplit(place).scheme in SCHEMES:
-        published = _Published(place)
-    else:
-        return _check_file(Path(place), sha256)
-    return fetch(published.url, sha256=sha256 or published.sha256)
+    if kind == "torchvision" or kind in _URLS:
+        url = _find_torchvision(name, backbone) if kind == "torchvision" else _find(kind, name)
+        return fetch(url, sha256=sha256 or carried_hash(url))
+    if urlsplit(place).scheme in SCHEMES:
+        return fetch(place, sha256=sha256)
+    path = Path(place)
+    if not path.is_file():
+        raise RefineError(
+            f"{path}: no such file; give a path, an address, torchvision:NAME, timm:NAME or c2:NAME"
+        )
+    if sha256 is not None:
+        check_sha256(path, sha256, fix="use the right file, or leave out the hash")
+    return path
 
 
 def split_hash(spec: str) -> tuple[str, str | None]:
@@ -82,39 +76,26 @@ def split_hash(spec: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def _check_file(path: Path, sha256: str | None) -> Path:
-    if not path.is_file():
-        raise RefineError(
-            f"{path}: no such file; give a path, an address, torchvision:NAME, timm:NAME or c2:NAME"
-        )
-    if sha256 is not None:
-        check_sha256(path, sha256, mend="use the right file, or leave the hash away")
-    return path
+def _find(kind: str, name: str) -> str:
+    urls = _URLS[kind]
+    for known, url in urls.items():
+        if name in (known, known.split(".")[0]):
+            return url
+    raise RefineError(f"{kind}:{name}: no such weights; have {', '.join(urls)}")
 
 
-def _find(kind: str, name: str) -> _Published:
-    table = _TABLES[kind]
-    matches = [k for k in table if name in (k, k.split(".")[0])]
-    if not matches:
-        raise RefineError(f"{kind}:{name}: no such weights; have {', '.join(table)}")
-    return table[matches[0]]
-
-
-def _find_torchvision(name: str, backbone: str | None) -> _Published:
+def _find_torchvision(name: str, backbone: str | None) -> str:
     if "." in name or backbone is None:
         try:
-            weights = get_weight(name)
+            return str(get_weight(name).url)
         except ValueError:
             raise RefineError(
                 f"torchvision:{name}: no such weights; give for example "
                 "torchvision:ResNet50_Weights.IMAGENET1K_V1"
             ) from None
-    else:
-        model = _TORCHVISION_MODELS[backbone]
-        known = get_model_weights(model)
-        if name not in known.__members__:
-            have = ", ".join(known.__members__)
-            raise RefineError(f"torchvision:{name}: torchvision's {model} has {have}")
-        weights = known[name]
-    carried = _HASH_CARRIED.search(weights.url)
-    return _Published(weights.url, carried[1] if carried else None)
+    model = _TORCHVISION_MODELS[backbone]
+    known = get_model_weights(model)
+    if name not in known.__members__:
+        have = ", ".join(known.__members__)
+        raise RefineError(f"torchvision:{name}: torchvision's {model} has {have}")
+    return str(known[name].url)

@@ -1,21 +1,65 @@
-"""Weights with what travels along, in memory and as safetensors."""
+"""Weights and what they expect of images and network, in memory and as safetensors."""
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from refine.atomic import write_atomically
 from refine.errors import RefineError
-from refine.options.checks import check_choice
-from refine.weights.pixels import IMAGENET, PixelStats
+from refine.options.checks import check, check_choice
 
-NORMS = ("gn", "bn", "affine")
+
+@dataclass(frozen=True, slots=True)
+class PixelStats:
+    """Pixel statistics: an image is normalised as ``(pixels - mean) / std``, channel by channel.
+
+    Attributes:
+        mean: Mean of pixels in 0..255, in ``channel_order``.
+        std: Their standard deviation, in the same order.
+        channel_order: ``rgb`` or ``bgr``: of the statistics and of the first convolution.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        check(len(self.mean) == 3, "mean", self.mean, "3 numbers")
+        check(len(self.std) == 3 and min(self.std) > 0, "std", self.std, "3 numbers above 0")
+        check_choice("channel_order", self.channel_order, ("rgb", "bgr"))
+
+    def to_rgb(self) -> "PixelStats":
+        """The same statistics in the order of our images."""
+        if self.channel_order == "rgb":
+            return self
+        (b, g, r), (b_std, g_std, r_std) = self.mean, self.std
+        return PixelStats((r, g, b), (r_std, g_std, b_std))
+
+
+IMAGENET = PixelStats((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Statistics of torchvision and timm."""
+CAFFE2 = PixelStats((103.53, 116.28, 123.675), (1.0, 1.0, 1.0), "bgr")
+"""Statistics of MSRA and Detectron: the deviation is part of the first convolution."""
+CAFFE2_SCALED = PixelStats((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "bgr")
+"""Statistics of detectron2's X-101-32x8d."""
+
+
+def apply_pixel_stats(network: nn.Module, stats: PixelStats) -> None:
+    """Make a network of RGB images normalise them with these statistics.
+
+    Args:
+        network: Has buffers ``pixel_mean`` and ``pixel_std`` of three values; changed in place.
+        stats: In either order.
+    """
+    rgb = stats.to_rgb()
+    for name, values in (("pixel_mean", rgb.mean), ("pixel_std", rgb.std)):
+        buffer = network.get_buffer(name)
+        buffer.copy_(buffer.new_tensor(values).view_as(buffer))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,10 +67,10 @@ class Weights:
     """A state dict and what it expects of the network around it.
 
     Attributes:
-        tensors: By torchvision's key names, without the classifier.
+        tensors: Tensors by torchvision's key names, without the classifier.
         pixels: Normalisation of the images.
         norm: ``gn``; ``bn`` with its statistics; or ``affine``: a batch norm whose statistics
-            have been folded into weight and bias, which only a frozen one can stand for.
+            have been folded into weight and bias, which only a frozen one can replace.
         stride_in_1x1: Whether bottlenecks shrink the image in their first 1x1 convolution (MSRA)
             or in the 3x3 (torchvision).
     """
@@ -60,16 +104,11 @@ def save_weights(weights: Weights, path: Path) -> None:
         "norm": weights.norm,
         "stride_in_1x1": json.dumps(weights.stride_in_1x1),
     }
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in weights.tensors.items()}, part, metadata)
-        part.replace(path)
+        with write_atomically(path) as part:
+            save_file({k: v.contiguous() for k, v in weights.tensors.items()}, part, metadata)
     except (OSError, SafetensorError) as error:
         raise RefineError(f"{path}: cannot be written ({error}); choose another out=") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def load_weights(path: Path) -> Weights:
@@ -97,9 +136,15 @@ def guess_norm(names: Mapping[str, object]) -> str:
     return "bn" if any(name.endswith(".running_mean") for name in names) else "gn"
 
 
+def describe_misfit(*, missing: set[str], unknown: set[str], misshaped: set[str]) -> str | None:
+    """One line that lists the keys of a state dict that do not fit a network; None if all do."""
+    problems = {"missing": missing, "unknown": unknown, "of another shape": misshaped}
+    return "; ".join(f"{k}: {', '.join(sorted(v))}" for k, v in problems.items() if v) or None
+
+
 def _assemble(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> Weights:
     norm = metadata.get("norm", guess_norm(tensors))
-    check_choice("norm", norm, NORMS)
+    check_choice("norm", norm, ("gn", "bn", "affine"))
     pixels = IMAGENET
     if "pixel_mean" in metadata:
         pixels = PixelStats(

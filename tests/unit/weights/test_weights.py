@@ -19,8 +19,7 @@ from refine.weights import (
     read_weights,
     save_weights,
 )
-from refine.weights.pixels import CAFFE2, CAFFE2_SCALED, IMAGENET
-from refine.weights.stored import Weights, load_weights
+from refine.weights.stored import CAFFE2, CAFFE2_SCALED, IMAGENET, Weights, load_weights
 
 
 def _options(norm, **kwargs):

@@ -8,7 +8,7 @@ import torch
 from make.weights import features, python2_pickle, tiny_bottlenecks, to_caffe2
 from refine.errors import RefineError
 from refine.weights.formats import read_weights
-from refine.weights.pixels import CAFFE2, CAFFE2_SCALED
+from refine.weights.stored import CAFFE2, CAFFE2_SCALED
 
 KINDS = ["affine", "gn", "bn"]
 

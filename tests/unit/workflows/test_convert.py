@@ -12,7 +12,7 @@ from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
 from refine.options import BackboneOptions
 from refine.weights import load_backbone_weights, read_weights
-from refine.weights.pixels import CAFFE2, IMAGENET
+from refine.weights.stored import CAFFE2, IMAGENET
 
 
 def _resnet(kind):
