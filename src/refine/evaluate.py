@@ -1,9 +1,8 @@
 """``python -m refine.evaluate``: PQ, AP and speed of a checkpoint; PQ of cached predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
@@ -13,22 +12,21 @@ from omegaconf import DictConfig
 from refine.callbacks.pictures import Pictures
 from refine.callbacks.save_predictions import SavePredictions
 from refine.config.command import run_command
-from refine.config.instantiate import build_trainer, to_options, to_plain
+from refine.config.instantiate import build_trainer, to_plain
 from refine.config.overrides import from_checkpoint
+from refine.config.settings import Sections
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.metrics.quality_table import QualityTable, to_csv
 from refine.metrics.records import records_to_csv
 from refine.options import (
     DataOptions,
-    FusionOptions,
-    ModelOptions,
     OptimizerOptions,
     ScheduleOptions,
 )
 from refine.pipeline import Pipeline
-from refine.runs.assembly import add_heads, restore_pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, read_checkpoint
+from refine.runs.restore import add_heads, restore_pipeline
 from refine.runs.results import (
     is_finished,
     print_table,
@@ -65,9 +63,9 @@ def evaluate(cfg: DictConfig, overrides: Sequence[str]) -> dict[str, float | int
         return evaluate_predictions(cfg, overrides)
     checkpoint = read_checkpoint(Path(cfg.ckpt_path))
     options = from_checkpoint(cfg, checkpoint.config, overrides)
-    datamodule = _open_data(options["data"], seed=cfg.seed)
-    check_categories(checkpoint, datamodule.categories, root=options["data"].root)
-    pipeline = restore_pipeline(checkpoint, options["model"], options["data"], options["fusion"])
+    datamodule = _open_data(options.data, seed=cfg.seed)
+    check_categories(checkpoint, datamodule.categories, root=options.data.root)
+    pipeline = restore_pipeline(checkpoint, options)
     add_heads(pipeline, checkpoint, {**(cfg.occlusion_ckpts or {}), **(cfg.ranking_ckpts or {})})
     if cfg.save_predictions is not None:
         return _evaluate_and_save(
@@ -86,7 +84,7 @@ def evaluate_pipeline(
     pipeline: Pipeline,
     datamodule: PanopticDataModule,
     *,
-    options: Mapping[str, Any],
+    options: Sections,
 ) -> dict[str, float | int]:
     """Evaluate a pipeline on the evaluation split, and write the results.
 
@@ -126,7 +124,7 @@ def _evaluate_and_save(
     overrides: Sequence[str],
     *,
     checkpoint: Checkpoint,
-    options: Mapping[str, Any],
+    options: Sections,
     datamodule: PanopticDataModule,
     module: DetectorModule,
 ) -> dict[str, float | int]:
@@ -143,7 +141,7 @@ def _evaluate_and_save(
     callbacks = [SavePredictions(writer), build_pictures(cfg, datamodule)]
     trainer = build_trainer(cfg.trainer, callbacks=callbacks, loggers=[])
     if missing:
-        rest = _open_data(replace(options["data"], val_image_ids=missing), seed=cfg.seed)
+        rest = _open_data(replace(options.data, val_image_ids=missing), seed=cfg.seed)
         trainer.validate(module, datamodule=rest, verbose=False)
         trainer.strategy.barrier()
     if trainer.is_global_zero:
@@ -170,14 +168,12 @@ def open_checkpoint(
         RefineError: A bad checkpoint, or other data than it was trained on.
     """
     checkpoint = read_checkpoint(path)
-    data = to_options(checkpoint.config["data"], DataOptions)
+    data = checkpoint.sections.data
     if data_root is not None:
         data = replace(data, root=str(data_root))
     datamodule = _open_data(data, seed=0)
     check_categories(checkpoint, datamodule.categories, root=data.root)
-    model = to_options(checkpoint.config["model"], ModelOptions)
-    fusion = to_options(checkpoint.config["fusion"], FusionOptions)
-    return restore_pipeline(checkpoint, model, data, fusion), datamodule
+    return restore_pipeline(checkpoint), datamodule
 
 
 def _open_data(options: DataOptions, *, seed: int) -> PanopticDataModule:

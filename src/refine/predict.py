@@ -13,8 +13,8 @@ from refine.coco_format.writer import PanopticWriter
 from refine.config.command import run_command
 from refine.config.overrides import from_checkpoint
 from refine.errors import RefineError
-from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import read_checkpoint
+from refine.runs.restore import restore_pipeline
 from refine.runs.results import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -36,11 +36,8 @@ def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
     paths = find_images(str(cfg.source))
     checkpoint = read_checkpoint(Path(cfg.ckpt_path))
     options = from_checkpoint(cfg, checkpoint.config, overrides)
-    device = choose_device(cfg.device)
-    pipeline = restore_pipeline(
-        checkpoint, options["model"], options["data"], options["fusion"]
-    ).to(device)
-    predictor = Predictor(pipeline, categories=checkpoint.categories, image=options["data"].image)
+    pipeline = restore_pipeline(checkpoint, options).to(choose_device(cfg.device))
+    predictor = Predictor(pipeline, categories=checkpoint.categories, image=options.data.image)
     out = Path(cfg.out)
     writer = PanopticWriter(out, checkpoint.categories)
     image_ids = choose_image_ids(paths)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from refine.config.command import run_command
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
+from refine.config.settings import Sections
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.evaluate import build_pictures, finish
@@ -26,8 +27,8 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
-from refine.runs.assembly import build_pipeline
 from refine.runs.checkpoint import check_categories, check_model, make_record, read_checkpoint
+from refine.runs.restore import build_pipeline
 from refine.runs.results import changed_settings, is_finished, read_metrics, say, write_config
 from refine.training.detector_module import DetectorModule
 from refine.weights import apply_pixel_stats, load_backbone_weights
@@ -114,12 +115,10 @@ def _build_module(
 ) -> DetectorModule:
     model = to_options(cfg.model, ModelOptions)
     categories = datamodule.categories
-    pipeline = build_pipeline(
-        model,
-        datamodule.options,
-        to_options(cfg.fusion, FusionOptions),
-        categories=categories,
+    sections = Sections(
+        data=datamodule.options, model=model, fusion=to_options(cfg.fusion, FusionOptions)
     )
+    pipeline = build_pipeline(sections, categories=categories)
     weights = choose_weights(cfg, datamodule.options)
     if weights == "none" and datamodule.options.toy is None:
         say("random weights: training on photographs usually starts from published ones (weights=)")

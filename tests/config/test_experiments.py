@@ -10,6 +10,7 @@ from refine.categories import Category, CategoryTable
 from refine.config import compose
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
 from refine.config.locate import conf_dir
+from refine.config.settings import Sections
 from refine.options import (
     DataOptions,
     FusionOptions,
@@ -17,7 +18,7 @@ from refine.options import (
     OptimizerOptions,
     ScheduleOptions,
 )
-from refine.runs.assembly import build_pipeline
+from refine.runs.restore import build_pipeline
 from refine.train import choose_weights, limit_validation
 
 EXPERIMENTS = sorted(p.stem for p in (conf_dir() / "experiment").glob("*.yaml"))
@@ -52,14 +53,9 @@ def test_data_keys_belong_to_the_data_group(experiment, data):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_network_of_an_experiment_is_built(experiment):
-    cfg = compose("train", [f"experiment={experiment}"])
+    cfg = compose("train", [f"experiment={experiment}", "run_dir=x"])
     with torch.device("meta"):
-        pipeline = build_pipeline(
-            to_options(cfg.model, ModelOptions),
-            to_options(cfg.data, DataOptions),
-            to_options(cfg.fusion, FusionOptions),
-            categories=CATEGORIES,
-        )
+        pipeline = build_pipeline(Sections.read(to_plain(cfg)), categories=CATEGORIES)
     assert sum(p.numel() for p in pipeline.parameters()) > 1_000_000
 
 

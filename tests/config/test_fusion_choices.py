@@ -44,7 +44,7 @@ def test_a_choice_may_be_changed_and_erased(name):
         "fusion.merge.score_thresh=0.6",
     ]  # fmt: skip
     cfg = compose("evaluate", overrides)
-    fusion = from_checkpoint(cfg, _record("fusion.merge.overlap_thresh=0.3"), overrides)["fusion"]
+    fusion = from_checkpoint(cfg, _record("fusion.merge.overlap_thresh=0.3"), overrides).fusion
     assert fusion.relations.kind == EXPECTED[name][0]
     assert (fusion.relations.head, fusion.merge.score_thresh) == ("other", 0.6)
     assert fusion.unknown_erasing.mode == "score"
@@ -91,7 +91,7 @@ def test_sigma_is_swept_on_the_strong_baseline_s_answers():
     assert sigmas[0] < 0.01 < 50 < sigmas[-1]  # to both limits: hard order, and score
     overrides = ["fusion=soe", "fusion.relations.sigma=4.0"]
     cfg = compose("evaluate", overrides)
-    relations = from_checkpoint(cfg, _record(), overrides)["fusion"].relations
+    relations = from_checkpoint(cfg, _record(), overrides).fusion.relations
     assert (relations.kind, relations.head, relations.sigma) == ("soft_occlusion", "strong", 4.0)
 
 

@@ -17,8 +17,8 @@ from refine.convert import convert
 from refine.data.collate import collate
 from refine.errors import RefineError
 from refine.predict import predict
-from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import read_checkpoint
+from refine.runs.restore import restore_pipeline
 from refine.types import Sample
 
 SIZE, ORIGINAL = (90, 121), (131, 170)
@@ -61,7 +61,7 @@ def test_converted_network_is_detectron2_s(checkpoint):
     path, state, cascade = checkpoint
     ours = read_checkpoint(path)
     options = from_checkpoint(compose("evaluate", LIMITS), ours.config, LIMITS)
-    pipeline = restore_pipeline(ours, options["model"], options["data"], options["fusion"])
+    pipeline = restore_pipeline(ours, options)
     sample = Sample(image=_image(), image_id=1, file_name="a.jpg", original_size=ORIGINAL)
     ((evidence, panoptic),) = pipeline.predict(collate([sample]))
     with torch.no_grad():

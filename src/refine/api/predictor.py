@@ -17,10 +17,10 @@ from refine.data.collate import collate
 from refine.data.images import decode_image, to_rgb
 from refine.data.transforms import eval_geometry, transform_image
 from refine.errors import RefineError
-from refine.options import DataOptions, FusionOptions, ImageOptions, ModelOptions
+from refine.options import FusionOptions, ImageOptions
 from refine.pipeline import Pipeline
-from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import read_checkpoint
+from refine.runs.restore import restore_pipeline
 from refine.types import Sample
 
 AnyImage = str | Path | Image.Image | np.ndarray | Tensor
@@ -60,16 +60,10 @@ def load(
         >>> result.save(folder)
     """
     found = read_checkpoint(Path(checkpoint))
-    data = to_options(found.config["data"], DataOptions)
-    pipeline = restore_pipeline(
-        found,
-        to_options(found.config["model"], ModelOptions),
-        data,
-        to_options(nest(fusion or {}, found.config["fusion"]), FusionOptions),
-    )
-    return Predictor(
-        pipeline.to(choose_device(device)), categories=found.categories, image=data.image
-    )
+    sections = found.sections
+    sections.fusion = to_options(nest(fusion or {}, found.config["fusion"]), FusionOptions)
+    pipeline = restore_pipeline(found, sections).to(choose_device(device))
+    return Predictor(pipeline, categories=found.categories, image=sections.data.image)
 
 
 class Predictor:

@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from refine.config.instantiate import to_options
+from refine.config.settings import Sections
 from refine.options import DataOptions, FusionOptions, ModelOptions
 
 SECTIONS: dict[str, type] = {"model": ModelOptions, "data": DataOptions, "fusion": FusionOptions}
@@ -14,7 +15,7 @@ SECTIONS: dict[str, type] = {"model": ModelOptions, "data": DataOptions, "fusion
 
 def from_checkpoint(
     cfg: DictConfig, recorded: Mapping[str, Any], overrides: Sequence[str]
-) -> dict[str, Any]:
+) -> Sections:
     """Options of a command that runs a checkpoint.
 
     A section (``model``, ``data``, ``fusion``) whose choice the command line names (``data=toy``;
@@ -27,7 +28,7 @@ def from_checkpoint(
         overrides: The command line's overrides.
 
     Returns:
-        Option dataclasses by section.
+        The sections to use.
 
     Raises:
         RefineError: The checkpoint's configuration no longer fits the options.
@@ -45,4 +46,4 @@ def from_checkpoint(
                     value = OmegaConf.select(cfg, key)
                     OmegaConf.update(node, key.removeprefix(f"{section}."), value)
         result[section] = to_options(node, options)
-    return result
+    return Sections(**result)

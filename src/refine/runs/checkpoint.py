@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.config.flatten import flatten
+from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
 
@@ -38,6 +39,11 @@ class Checkpoint:
     categories: CategoryTable
     weights: dict[str, Tensor]
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def sections(self) -> Sections:
+        """Its data, model and fusion settings."""
+        return Sections.read(self.config)
 
     @property
     def network(self) -> dict[str, Tensor]:

@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 
 from refine.coco_format.coco_categories import coco_categories
 from refine.config import compose
-from refine.config.instantiate import to_options, to_plain
+from refine.config.instantiate import to_plain
+from refine.config.settings import Sections
 from refine.errors import RefineError
-from refine.options import DataOptions, FusionOptions, ModelOptions
 from refine.pipeline import Pipeline
-from refine.runs.assembly import build_pipeline
 from refine.runs.checkpoint import make_record
+from refine.runs.restore import build_pipeline
 from refine.weights.detectron2 import PanopticFPN, convert_state, read_state, recognise
 
 
@@ -58,12 +58,7 @@ def compose_config(kind: PanopticFPN) -> DictConfig:
 
 
 def _build_pipeline(cfg: DictConfig) -> Pipeline:
-    return build_pipeline(
-        to_options(cfg.model, ModelOptions),
-        to_options(cfg.data, DataOptions),
-        to_options(cfg.fusion, FusionOptions),
-        categories=coco_categories(),
-    )
+    return build_pipeline(Sections.read(to_plain(cfg)), categories=coco_categories())
 
 
 def _write(record: dict[str, Any], out: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from refine.categories import CategoryTable
 from refine.config.instantiate import to_plain
 from refine.config.overrides import from_checkpoint
+from refine.config.settings import Sections
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
@@ -73,7 +74,7 @@ def evaluate_predictions(cfg: DictConfig, overrides: Sequence[str]) -> dict[str,
     return metrics
 
 
-def as_used(cfg: DictConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+def as_used(cfg: DictConfig, options: Sections) -> dict[str, Any]:
     """What ``config.yaml`` records: the command's settings, with the checkpoint's own sections.
 
     Args:
@@ -81,13 +82,13 @@ def as_used(cfg: DictConfig, options: Mapping[str, Any]) -> dict[str, Any]:
         options: ``model``, ``data`` and ``fusion`` as the evaluation uses them.
     """
     plain: dict[str, Any] = to_plain(cfg)
-    return plain | {name: asdict(section) for name, section in options.items()}
+    return plain | asdict(options)
 
 
 def open_cache(
     cfg: DictConfig,
     checkpoint: Checkpoint,
-    options: Mapping[str, Any],
+    options: Sections,
     dataset: CocoPanopticDataset,
     pipeline: Pipeline,
 ) -> PredictionWriter:
@@ -103,8 +104,8 @@ def open_cache(
     Raises:
         RefineError: The folder holds something else.
     """
-    fusion: FusionOptions = options["fusion"]
-    config = {name: asdict(section) for name, section in options.items()}
+    fusion: FusionOptions = options.fusion
+    config = asdict(options)
     config["data"]["num_workers"] = DataOptions().num_workers  # may change when it goes on
     with checkpoint.path.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
@@ -113,7 +114,7 @@ def open_cache(
         form=cfg.predictions_form,
         panoptic_only=fusion.panoptic_only,
         score_thresh=(
-            fusion.merge.score_thresh if fusion.panoptic_only else options["model"].roi.score_thresh
+            fusion.merge.score_thresh if fusion.panoptic_only else options.model.roi.score_thresh
         ),
         checkpoint={
             "weights": weights,
@@ -147,10 +148,10 @@ def prepare_jobs(configs: Sequence[DictConfig]) -> None:
         overrides = list(cfg.hydra.overrides.task)
         try:
             options, reader = _read_options(cfg, overrides)
-            reader.require_fusion(options["fusion"])
+            reader.require_fusion(options.fusion)
         except RefineError:
             continue
-        data: DataOptions = options["data"]
+        data: DataOptions = options.data
         group = repr((_folder(cfg), data.root, data.val_split, data.val_image_ids))
         jobs.setdefault(group, []).append((cfg, overrides))
     for group_jobs in jobs.values():
@@ -167,8 +168,8 @@ def _evaluate_jobs(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> None:
     settings = []
     for cfg, overrides in jobs:
         options, _ = _read_options(cfg, overrides)
-        reader.require_fusion(options["fusion"])
-        settings.append(Setting(options["fusion"], options["data"].stuff_area_limit_px))
+        reader.require_fusion(options.fusion)
+        settings.append(Setting(options.fusion, options.data.stuff_area_limit_px))
     results = evaluate_cached(
         reader,
         datamodule.val_dataset,
@@ -181,7 +182,7 @@ def _evaluate_jobs(jobs: Sequence[tuple[DictConfig, Sequence[str]]]) -> None:
 
 def _open(cfg: DictConfig, overrides: Sequence[str]) -> tuple[PredictionReader, PanopticDataModule]:
     options, reader = _read_options(cfg, overrides)
-    datamodule = PanopticDataModule(options["data"], seed=cfg.seed)
+    datamodule = PanopticDataModule(options.data, seed=cfg.seed)
     datamodule.prepare_data()
     datamodule.setup("validate")
     dataset = datamodule.val_dataset
@@ -189,9 +190,7 @@ def _open(cfg: DictConfig, overrides: Sequence[str]) -> tuple[PredictionReader, 
     return reader, datamodule
 
 
-def _read_options(
-    cfg: DictConfig, overrides: Sequence[str]
-) -> tuple[dict[str, Any], PredictionReader]:
+def _read_options(cfg: DictConfig, overrides: Sequence[str]) -> tuple[Sections, PredictionReader]:
     reader = PredictionReader(_folder(cfg))
     return from_checkpoint(cfg, reader.header.checkpoint["config"], overrides), reader
 

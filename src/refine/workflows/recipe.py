@@ -7,13 +7,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from refine.config.instantiate import to_options, to_plain
+from refine.config.settings import Sections
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.evaluate import evaluate_pipeline
 from refine.options import DataOptions, FusionOptions, ModelOptions, RelationsOptions
 from refine.order.heads import needed_head
-from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import read_checkpoint
+from refine.runs.restore import restore_pipeline
 from refine.runs.results import changed_settings, is_finished, read_metrics, say
 from refine.workflows.train_heads import last_checkpoint
 
@@ -54,13 +55,13 @@ def train_all(cfg: DictConfig, train_stage: TrainStage) -> dict[str, float | int
         checkpoint_path = find_checkpoint(Path(stage_cfg.run_dir))
     assert checkpoint_path is not None
     checkpoint = read_checkpoint(checkpoint_path)
-    options: dict[str, Any] = {
-        "model": to_options(cfg.model, ModelOptions),
-        "data": to_options(cfg.data, DataOptions),
-        "fusion": to_options(cfg.fusion, FusionOptions),
-    }
-    pipeline = restore_pipeline(checkpoint, **options)
-    datamodule = PanopticDataModule(options["data"], seed=cfg.seed)
+    options = Sections(
+        model=to_options(cfg.model, ModelOptions),
+        data=to_options(cfg.data, DataOptions),
+        fusion=to_options(cfg.fusion, FusionOptions),
+    )
+    pipeline = restore_pipeline(checkpoint, options)
+    datamodule = PanopticDataModule(options.data, seed=cfg.seed)
     datamodule.prepare_data()
     datamodule.setup("validate")
     return evaluate_pipeline(cfg, pipeline, datamodule, options=options)

@@ -12,19 +12,19 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from refine.config.instantiate import build, build_trainer, to_options, to_plain
+from refine.config.settings import Sections
 from refine.data.pairs.pair_datamodule import OcclusionDataModule
 from refine.errors import RefineError
 from refine.options import (
     DataOptions,
     FusionOptions,
-    ModelOptions,
     OcclusionStageOptions,
     RankingStageOptions,
 )
 from refine.order.heads import build_head
 from refine.pipeline import Pipeline
-from refine.runs.assembly import restore_pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, make_record, read_checkpoint
+from refine.runs.restore import restore_pipeline
 from refine.runs.results import say, write_config, write_metrics
 from refine.training.order_module import OrderModule
 
@@ -101,12 +101,12 @@ def _build_module(
     datamodule: OcclusionDataModule,
     stage: OcclusionStageOptions | RankingStageOptions,
 ) -> OrderModule:
-    pipeline = restore_pipeline(
-        detector,
-        to_options(OmegaConf.create(detector.config["model"]), ModelOptions),
-        datamodule.options,
-        to_options(cfg.fusion, FusionOptions),
+    sections = Sections(
+        data=datamodule.options,
+        model=detector.sections.model,
+        fusion=to_options(cfg.fusion, FusionOptions),
     )
+    pipeline = restore_pipeline(detector, sections)
     _add_new_heads(pipeline, stage)
     config = to_plain(cfg) | {"model": detector.config["model"]}
     batch_size = stage.batch_size * cfg.trainer.accumulate_grad_batches

@@ -1,4 +1,4 @@
-"""Puts options together into the objects that commands run."""
+"""Pipelines: built from options, and restored from checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from refine.categories import CategoryTable
+from refine.config.settings import Sections
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.options import DataOptions, FusionOptions, ModelOptions
 from refine.order.heads import build_head
 from refine.pipeline import Pipeline
 from refine.runs.checkpoint import (
@@ -21,39 +21,40 @@ from refine.runs.checkpoint import (
 )
 
 
-def build_pipeline(
-    model: ModelOptions, data: DataOptions, fusion: FusionOptions, *, categories: CategoryTable
-) -> Pipeline:
+def build_pipeline(sections: Sections, *, categories: CategoryTable) -> Pipeline:
     """Network with random weights, and its fusion."""
     network = RefineNet(
-        model,
-        anchors=data.anchors,
+        sections.model,
+        anchors=sections.data.anchors,
         num_things=categories.num_things,
         num_categories=len(categories),
     )
     return Pipeline(
         network,
         num_things=categories.num_things,
-        fusion=fusion,
-        stuff_area_limit_px=data.stuff_area_limit_px,
+        fusion=sections.fusion,
+        stuff_area_limit_px=sections.data.stuff_area_limit_px,
     )
 
 
-def restore_pipeline(
-    checkpoint: Checkpoint, model: ModelOptions, data: DataOptions, fusion: FusionOptions
-) -> Pipeline:
-    """The pipeline of a checkpoint with its heads, in eval mode.
+def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -> Pipeline:
+    """The pipeline of a checkpoint with its heads, in eval mode on the CPU.
+
+    Args:
+        checkpoint: From :func:`~refine.runs.checkpoint.read_checkpoint`.
+        sections: Settings to use instead of the checkpoint's own.
 
     Raises:
         RefineError: The weights do not fit the model options.
     """
-    pipeline = build_pipeline(model, data, fusion, categories=checkpoint.categories)
+    sections = sections or checkpoint.sections
+    pipeline = build_pipeline(sections, categories=checkpoint.categories)
     try:
         for name in checkpoint.heads:
             pipeline.heads[name] = _build_head(pipeline, checkpoint, name)
         pipeline.load_state_dict(checkpoint.weights)
     except (RuntimeError, TypeError, ValueError) as error:
-        check_model(checkpoint, asdict(model))
+        check_model(checkpoint, asdict(sections.model))
         reason = " ".join(str(error).split())[:300]
         raise RefineError(
             f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"
