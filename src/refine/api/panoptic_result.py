@@ -12,8 +12,6 @@ from refine.types import PanopticPrediction, Segment
 from refine.viz.image_files import write_png
 from refine.viz.overlay import draw_panoptic
 
-_GREY = 128
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedSegment(Segment):
@@ -34,9 +32,9 @@ class PanopticResult(PanopticPrediction):
 
     Attributes:
         segment_map: ``[H, W]`` int32: 0 is void, else the ``id`` of a segment.
-        segments: The segments of the map, things by descending score, then stuff; none is empty.
-            Each has ``id``, ``name``, ``category_id``, ``is_thing``, ``score`` in [0, 1] (1 for
-            stuff), ``area`` in pixels and ``category``, its position in ``categories``.
+        segments: Things by descending score, then stuff; none is empty. Each has ``id``, ``name``,
+            ``category_id``, ``is_thing``, ``score`` in [0, 1] (1 for stuff), ``area`` in pixels
+            and ``category``, its position in ``categories``.
         categories: All categories of the dataset, things first.
         image: ``[H, W, 3]`` uint8 RGB, or None if it was not given.
         file_name: Name of the image file, or a made-up one.
@@ -56,18 +54,13 @@ class PanopticResult(PanopticPrediction):
         image: np.ndarray | None = None,
         file_name: str = "image.png",
     ) -> "PanopticResult":
-        """A result with the segment map and the segments of a prediction."""
-        segments = tuple(
-            NamedSegment(
-                **asdict(s),
-                category_id=categories.to_dataset_id(s.category),
-                name=categories[s.category].name,
-            )
-            for s in prediction.segments
-        )
+        """A prediction with the names of its categories."""
+        named = ((s, categories[s.category]) for s in prediction.segments)
         return cls(
             segment_map=prediction.segment_map,
-            segments=segments,
+            segments=tuple(
+                NamedSegment(**asdict(s), category_id=c.dataset_id, name=c.name) for s, c in named
+            ),
             categories=categories,
             image=image,
             file_name=file_name,
@@ -84,7 +77,10 @@ class PanopticResult(PanopticPrediction):
         Args:
             labels: Write the category names, and the scores of things.
         """
-        return Image.fromarray(self._overlay(labels))
+        image = self.image
+        if image is None:
+            image = np.full((*self.segment_map.shape, 3), 128, np.uint8)
+        return Image.fromarray(draw_panoptic(image, self, self.categories, labels=labels))
 
     def save(self, folder: str | Path, *, name: str | None = None, labels: bool = True) -> None:
         """Write ``overlays/NAME.png``, ``panoptic/NAME.png`` and ``panoptic.json``.
@@ -93,8 +89,8 @@ class PanopticResult(PanopticPrediction):
         there keeps its entries of other images, so several results can share a folder.
 
         Args:
-            folder: Created if it is missing.
-            name: Name of the two PNGs without its ending; None: that of the image file.
+            folder: Folder of the results; created if it is missing.
+            name: Name of the PNGs without its ending; by default that of the image file.
             labels: Write names and scores into the overlay.
 
         Raises:
@@ -108,13 +104,7 @@ class PanopticResult(PanopticPrediction):
     def write_to(
         self, writer: PanopticWriter, image_id: int, *, file_name: str, labels: bool
     ) -> None:
-        """Add the result to the files that a writer makes, and its overlay beside them."""
+        """Add the result to a writer's files, and its overlay beside them."""
         writer.add(image_id, file_name, self)
         path = writer.out_dir / "overlays" / f"{Path(file_name).stem}.png"
-        write_png(path, self._overlay(labels))
-
-    def _overlay(self, labels: bool) -> np.ndarray:
-        image = self.image
-        if image is None:
-            image = np.full((*self.segment_map.shape, 3), _GREY, np.uint8)
-        return draw_panoptic(image, self, self.categories, labels=labels)
+        write_png(path, np.asarray(self.draw(labels=labels)))

@@ -10,13 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from refine.api.panoptic_result import PanopticResult
-from refine.api.settings import nest
 from refine.categories import CategoryTable
 from refine.config.instantiate import to_options
 from refine.data.collate import collate
 from refine.data.images import decode_image, to_rgb
 from refine.data.transforms import eval_geometry, transform_image
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 from refine.options import FusionOptions, ImageOptions
 from refine.pipeline import Pipeline
 from refine.runs.checkpoint import read_checkpoint
@@ -24,7 +23,7 @@ from refine.runs.restore import restore_pipeline
 from refine.types import Sample
 
 AnyImage = str | Path | Image.Image | np.ndarray | Tensor
-"""A file, a PIL image, a ``[H, W, 3]`` uint8 array or a ``[3, H, W]`` uint8 tensor (RGB)."""
+"""A file, a PIL image, a ``[H, W, 3]`` uint8 array or a ``[3, H, W]`` uint8 tensor, in RGB."""
 
 
 def load(
@@ -41,9 +40,6 @@ def load(
         fusion: Settings of the fusion that differ from the checkpoint's, by their names on the
             command line: ``{"relations.sigma": 2.0, "merge.score_thresh": 0.6}``.
 
-    Returns:
-        The model, ready to predict.
-
     Raises:
         RefineError: No readable checkpoint, an unknown setting or device.
 
@@ -51,17 +47,15 @@ def load(
         >>> import refine
         >>> model = refine.load(checkpoint)
         >>> result = model.predict(photo)
-        >>> result.segment_map.shape == (result.image.shape[0], result.image.shape[1])
+        >>> result.segment_map.shape == result.image.shape[:2]
         True
-        >>> sorted({segment.id for segment in result.segments}) == sorted(
-        ...     set(result.segment_map.ravel().tolist()) - {0}
-        ... )
+        >>> len(result.segments) == int(result.segment_map.max())
         True
         >>> result.save(folder)
     """
     found = read_checkpoint(Path(checkpoint))
     sections = found.sections
-    sections.fusion = to_options(nest(fusion or {}, found.config["fusion"]), FusionOptions)
+    sections.fusion = to_options(found.config["fusion"], FusionOptions, changes=fusion)
     pipeline = restore_pipeline(found, sections).to(choose_device(device))
     return Predictor(pipeline, categories=found.categories, image=sections.data.image)
 
@@ -71,12 +65,8 @@ class Predictor:
 
     Args:
         pipeline: Network and fusion, in eval mode.
-        categories: What the network predicts.
+        categories: Categories that the network predicts.
         image: Size at which the network sees images.
-
-    Attributes:
-        pipeline: As given.
-        categories: As given.
     """
 
     def __init__(
@@ -85,11 +75,6 @@ class Predictor:
         self.pipeline = pipeline
         self.categories = categories
         self._image = image
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network runs."""
-        return next(self.pipeline.parameters()).device
 
     @overload
     def predict(  # type: ignore[overload-overlap] # a path is a sequence of strings, too
@@ -104,38 +89,37 @@ class Predictor:
     ) -> PanopticResult | list[PanopticResult]:
         """Segment an image, or each image of a list.
 
-        Images are taken as their pixels are stored: an EXIF orientation is not applied, as COCO's
-        annotations do not apply it.
+        Pixels are taken as they are stored, as COCO's annotations are: an EXIF orientation is not
+        applied.
 
         Args:
             images: A file, a PIL image, a ``[H, W, 3]`` uint8 array or a ``[3, H, W]`` uint8
                 tensor, in RGB; or a list or tuple of these.
             batch_size: Number of images that the network sees at a time. Those of a batch are
-                padded to one size, which changes results slightly; 1 gives those of
-                ``refine.predict``.
+                padded to one size, which changes results slightly.
 
         Returns:
-            One result, at the size of the image; for a list, a list.
+            The result at the size of the image; a list of results for a list.
 
         Raises:
             RefineError: A file that is missing, damaged or no image, or another kind of input.
         """
         if not isinstance(images, list | tuple):
-            return self._predict([("image.png", images)])[0]
-        named = [(f"image_{k}.png", image) for k, image in enumerate(images, start=1)]
-        starts = range(0, len(named), batch_size)
-        return [result for k in starts for result in self._predict(named[k : k + batch_size])]
+            return self._predict([images], ["image.png"])[0]
+        names = [f"image_{k}.png" for k in range(1, len(images) + 1)]
+        parts = (slice(k, k + batch_size) for k in range(0, len(images), batch_size))
+        return [result for part in parts for result in self._predict(images[part], names[part])]
 
-    def _predict(self, images: Sequence[tuple[str, Any]]) -> list[PanopticResult]:
-        names = [
-            Path(image).name if isinstance(image, str | Path) else name for name, image in images
+    def _predict(self, images: Sequence[Any], names: Sequence[str]) -> list[PanopticResult]:
+        named = [
+            (Path(image).name if isinstance(image, str | Path) else name, read_pixels(image, name))
+            for image, name in zip(images, names, strict=True)
         ]
-        pixels = [read_pixels(image, source=name) for name, image in images]
-        samples = [self._sample(p, name) for p, name in zip(pixels, names, strict=True)]
-        outputs = self.pipeline.predict(collate(samples).to(self.device))
+        batch = collate([self._sample(pixels, name) for name, pixels in named])
+        outputs = self.pipeline.predict(batch.to(next(self.pipeline.parameters()).device))
         return [
-            PanopticResult.of(panoptic, self.categories, image=image, file_name=name)
-            for (_, panoptic), image, name in zip(outputs, pixels, names, strict=True)
+            PanopticResult.of(panoptic, self.categories, image=pixels, file_name=name)
+            for (_, panoptic), (name, pixels) in zip(outputs, named, strict=True)
         ]
 
     def _sample(self, pixels: np.ndarray, name: str) -> Sample:
@@ -144,15 +128,12 @@ class Predictor:
         return Sample(image=image, image_id=0, file_name=name, original_size=size)
 
 
-def read_pixels(image: Any, *, source: str) -> np.ndarray:
-    """The pixels of an image in any of the forms of :data:`AnyImage`.
+def read_pixels(image: Any, name: str) -> np.ndarray:
+    """The ``[H, W, 3]`` uint8 RGB pixels of an image in any of the forms of :data:`AnyImage`.
 
     Args:
         image: The image.
-        source: Name shown in error messages if the image is not a file.
-
-    Returns:
-        ``[H, W, 3]`` uint8 RGB.
+        name: Name shown in error messages if the image is not a file.
 
     Raises:
         RefineError: A file that is missing, damaged or no image, or another kind of input.
@@ -163,19 +144,17 @@ def read_pixels(image: Any, *, source: str) -> np.ndarray:
         except OSError as error:
             raise RefineError(f"{image}: {error.strerror}; give the path of an image") from None
     if isinstance(image, Image.Image):
-        return to_rgb(image, source=source)
-    if isinstance(image, Tensor):
-        image = image.detach().cpu().movedim(0, -1).numpy() if image.ndim == 3 else image.numpy()
-    if not isinstance(image, np.ndarray):
+        return to_rgb(image, source=name)
+    pixels = image.detach().cpu().numpy() if isinstance(image, Tensor) else image
+    if isinstance(image, Tensor) and image.ndim == 3:
+        pixels = pixels.transpose(1, 2, 0)
+    if getattr(pixels, "dtype", None) != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        found = f"{pixels.dtype} of shape {pixels.shape}" if hasattr(pixels, "shape") else image
         raise RefineError(
-            f"{source}: {type(image).__name__}; give a path, a PIL image, an array or a tensor"
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise RefineError(
-            f"{source}: {image.dtype} of shape {image.shape}; give uint8 RGB, an array "
+            f"{name}: {found}; give the path of a file, a PIL image, or uint8 RGB as an array "
             "[H, W, 3] or a tensor [3, H, W]"
         )
-    return np.ascontiguousarray(image)
+    return np.ascontiguousarray(pixels)
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -189,5 +168,6 @@ def choose_device(name: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RefineError(f"device={name}: {reason}; use device=auto or device=cpu") from None
+        raise RefineError(
+            f"device={name}: {first_line(error)}; use device=auto or device=cpu"
+        ) from None

@@ -48,18 +48,15 @@ class PanopticWriter:
         Raises:
             RefineError: The earlier file is malformed or of other categories.
         """
-        path = self.out_dir / "panoptic.json"
-        stem = PurePosixPath(file_name).stem
+        path, stem = self.out_dir / "panoptic.json", PurePosixPath(file_name).stem
         if path.exists():
             document = parse_json_object(path.read_bytes(), source=str(path))
             if document.get("categories") != self.categories.to_json():
                 raise RefineError(f"{path}: results of other categories; choose another folder")
-            others = (
-                image for image in document["images"] if Path(image["file_name"]).stem != stem
-            )
-            self._images = list(others)
-            ids = {image["id"] for image in self._images}
-            self._annotations = [a for a in document["annotations"] if a["image_id"] in ids]
+            entries = document["annotations"]
+            self._annotations = [a for a in entries if a["file_name"] != f"{stem}.png"]
+            ids = {a["image_id"] for a in self._annotations}
+            self._images = [image for image in document["images"] if image["id"] in ids]
         ids = {image["id"] for image in self._images}
         if stem.isdecimal() and int(stem) not in ids:
             return int(stem)

@@ -1,5 +1,6 @@
 """From configuration nodes to options and objects; the only place that instantiates."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import hydra
@@ -15,18 +16,21 @@ ALLOWED_TARGETS = ("refine.", "torch.optim.", "pytorch_lightning.")
 """A configuration may build these and nothing else (it may come from a stranger's checkpoint)."""
 
 
-def to_options(node: Any, options: type[T]) -> T:
+def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None = None) -> T:
     """The option dataclass of a configuration node.
 
     Args:
         node: A node of the composed configuration, or plain containers out of a checkpoint.
         options: One of :mod:`refine.options`.
+        changes: Other values for some of the node's keys; ``a.b`` is key ``b`` in section ``a``.
 
     Raises:
         RefineError: An unknown key, a wrong type, or a value outside its range.
     """
     try:
         merged = OmegaConf.merge(OmegaConf.structured(options), to_plain(node))
+        for key, value in (changes or {}).items():
+            OmegaConf.update(merged, key, value)
         result = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError) as error:
         raise RefineError(" ".join(str(error).splitlines()[0].split())) from None

@@ -10,13 +10,7 @@ from PIL import Image
 from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
 from refine.categories import CategoryTable
 from refine.config.settings import Sections
-from refine.options import (
-    AnchorOptions,
-    DataOptions,
-    FusionOptions,
-    ImageOptions,
-    MergeOptions,
-)
+from refine.options import AnchorOptions, DataOptions, FusionOptions, ImageOptions, MergeOptions
 from refine.runs.checkpoint import make_record
 from refine.runs.restore import build_pipeline
 
@@ -29,21 +23,19 @@ CATEGORIES = [
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
+    anchors = AnchorOptions(sizes_px=[8, 16, 32, 64, 128])
+    image = ImageOptions(eval_short_side_px=64)
     sections = Sections(
         model=tiny_options(iterations=1),
-        data=DataOptions(
-            image=ImageOptions(eval_short_side_px=64),
-            anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
-            stuff_area_limit_px=1,
-        ),
+        data=DataOptions(image=image, anchors=anchors, stuff_area_limit_px=1),
         fusion=FusionOptions(merge=MergeOptions(score_thresh=0.2)),
     )
     table = CategoryTable.of(CATEGORIES)
     pipeline = build_pipeline(sections, categories=table)
     path = tmp_path_factory.mktemp("RUN") / "checkpoints" / "best.ckpt"
     path.parent.mkdir()
-    state = {f"pipeline.{key}": value for key, value in pipeline.state_dict().items()}
-    torch.save({"refine": make_record(asdict(sections), table), "state_dict": state}, path)
+    weights = {f"pipeline.{key}": value for key, value in pipeline.state_dict().items()}
+    torch.save({"refine": make_record(asdict(sections), table), "state_dict": weights}, path)
     return path
 
 

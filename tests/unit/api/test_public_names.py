@@ -13,25 +13,22 @@ import refine
 README = Path(__file__).parents[3] / "README.md"
 
 
-def test_importing_refine_imports_nothing_else():
+def test_importing_refine_imports_nothing_heavy():
     code = (
         "import sys, refine; heavy = {'torch', 'numpy', 'hydra'} & set(sys.modules); "
-        "assert not heavy, heavy; assert dir(refine) == refine.__all__; "
-        "import time; t = time.perf_counter(); import refine"
+        "assert not heavy, heavy; assert dir(refine) == refine.__all__"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", [n for n in refine.__all__ if n != "__version__"])
-def test_every_public_name_is_there_and_documented(name):
-    assert getattr(refine, name).__doc__
+def test_every_public_name_is_there_and_documented():
+    assert all(getattr(refine, name).__doc__ for name in refine.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = refine.nonsense
 
 
 @pytest.mark.parametrize(
-    "module",
-    ["api.predictor", "api.fuse_predictions", "metrics.panoptic_quality"],
+    "module", ["api.predictor", "api.fuse_predictions", "metrics.panoptic_quality"]
 )
 def test_examples_of_docstrings(module, checkpoint, photo, tmp_path):
     names = {"checkpoint": checkpoint, "photo": photo, "folder": tmp_path}
@@ -45,17 +42,9 @@ def test_python_of_the_readme(checkpoint, photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "RUN").symlink_to(checkpoint.parents[1])
     (tmp_path / "photo.jpg").symlink_to(photo)
-    masks = np.zeros((2, 48, 60), bool)
-    masks[:, 10:30, 20:40] = True
-    names = {
-        "true_map": np.ones((48, 60), int),
-        "true_segments": [{"id": 1, "category_id": 7}],
-        "masks": masks,
-        "scores": np.array([0.9, 0.8]),
-        "labels": np.array([0, 1]),
-        "semantic": np.zeros((48, 60), int),
-        "occlusions": np.full((2, 2), 0.5),
-    }
+    blank = np.zeros((48, 60), int)
+    names = {"masks": [blank > 0], "scores": [0.9], "labels": [0], "semantic": blank}
+    names |= {"true_map": blank + 1, "true_segments": [{"id": 1, "category_id": 7}]}
     blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
     assert any("refine.load" in block for block in blocks)
     for block in blocks:
