@@ -2,27 +2,12 @@
 
 import json
 import struct
-from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 from wandb.proto.wandb_internal_pb2 import Record
 
 _BLOCK, _FILE_HEADER, _RECORD_HEADER = 32768, 7, 7
 _FULL, _LAST = 1, 4  # 2 and 3 are the first and the middle parts of a longer one
-
-
-@dataclass
-class OfflineRun:
-    folder: object
-    id: str = ""
-    name: str = ""
-    group: str = ""
-    job_type: str = ""
-    tags: tuple = ()
-    config: dict = field(default_factory=dict)
-    history: list = field(default_factory=list)
-    summary: dict = field(default_factory=dict)
-    artifacts: list = field(default_factory=list)
-    exit_codes: list = field(default_factory=list)
 
 
 def read_runs(root):
@@ -31,7 +16,9 @@ def read_runs(root):
 
 
 def _read(path):
-    run = OfflineRun(path.parent)
+    run = SimpleNamespace(
+        folder=path.parent, config={}, history=[], summary={}, artifacts=[], exit_codes=[]
+    )
     for message in _messages(path.read_bytes()):
         record = Record.FromString(message)
         kind = record.WhichOneof("record_type")
@@ -40,8 +27,6 @@ def _read(path):
             run.id, run.name, run.group = found.run_id, found.display_name, found.run_group
             run.job_type, run.tags = found.job_type, tuple(found.tags)
             run.config |= _items(found.config.update)
-        elif kind == "config":
-            run.config |= _items(record.config.update)
         elif kind == "history":
             run.history.append(_items(record.history.item))
             run.summary |= run.history[-1]

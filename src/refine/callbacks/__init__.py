@@ -1,1 +1,1 @@
-"""What runs beside a training: records, tables, files."""
+"""Lightning callbacks and loggers of training and evaluation."""

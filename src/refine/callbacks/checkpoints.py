@@ -1,4 +1,4 @@
-"""The checkpoint that a run is resumed from."""
+"""The checkpoint from which a run is resumed."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: every so many steps, when a run is interrupted, and at its end.
+    """``last.ckpt``: saved at an interval, when a run is interrupted, and at its end.
 
     Args:
         dirpath: Folder of the checkpoints.
-        filename: Without suffix.
-        every_n_train_steps: Steps that a crash without warning may cost.
+        filename: File name without suffix.
+        every_n_train_steps: Interval in steps: the most that a crash can cost.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class LastCheckpoint(ModelCheckpoint):
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what the last steps learned, however few they were."""
+        """Save the last steps, however few they are since the last checkpoint."""
         super().on_train_end(trainer, pl_module)
         if self.dirpath is not None and self.filename is not None:
             trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}.ckpt")

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: image, ground truth, prediction, and where they differ."""
+"""Pictures of an evaluation: image, ground truth, prediction and errors."""
 
 from pathlib import Path
 from typing import Any, cast

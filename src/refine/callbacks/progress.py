@@ -9,12 +9,12 @@ _PREFIX = "train/"
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich progress bar, with the step of the run and each loss at its end."""
+    """Lightning's rich progress bar, with the step of the run and the losses at its end."""
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands at the end of the bar."""
+        """The values at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         logged = {
@@ -22,7 +22,7 @@ class Progress(RichProgressBar):
             for name, value in trainer.callback_metrics.items()
             if name.startswith(_PREFIX)
         }
-        groups: dict[str, float] = {}  # rpn_objectness and rpn_box are one: the bar is narrow
+        groups: dict[str, float] = {}  # the bar is narrow: rpn_objectness and rpn_box become rpn
         for name, value in logged.items():
             group = name.split("_")[0]
             groups[group] = groups.get(group, 0.0) + value

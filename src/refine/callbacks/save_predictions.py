@@ -1,4 +1,4 @@
-"""Keeps what the network says during an evaluation."""
+"""Keeps the raw predictions of an evaluation."""
 
 from typing import Any
 
@@ -10,11 +10,7 @@ from refine.types import Batch
 
 
 class SavePredictions(Callback):
-    """Writes the raw prediction of every image; the caller finishes the cache.
-
-    Args:
-        writer: Into the cache.
-    """
+    """Writes the raw prediction of every image to ``writer``; the caller finishes the cache."""
 
     def __init__(self, writer: PredictionWriter) -> None:
         self.writer = writer
@@ -27,7 +23,7 @@ class SavePredictions(Callback):
         batch: Batch,
         *_: Any,
     ) -> None:
-        """Write the batch's images, but not those that only fill up a distributed sampler."""
+        """Write the images of the batch, except those that only fill up a distributed sampler."""
         for sample, (evidence, _) in zip(batch.samples, outputs["outputs"], strict=True):
             if not sample.is_padding:
                 self.writer.write(sample.image_id, evidence.raw)

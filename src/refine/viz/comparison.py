@@ -44,20 +44,7 @@ _STRIPE_PX = 8
 def draw_pixel_comparison(
     image: np.ndarray, truth: GroundTruth, prediction: PanopticPrediction, categories: CategoryTable
 ) -> np.ndarray:
-    """Image, ground truth, prediction and the errors of :func:`compare_pixels`, side by side.
-
-    Args:
-        image: ``[H, W, 3]`` uint8 RGB at original size; resized as by :func:`fit_size`.
-        truth: Ground truth of the image.
-        prediction: Prediction of the image.
-        categories: Names and colours.
-
-    Returns:
-        ``[H', W', 3]`` uint8.
-
-    Raises:
-        ValueError: Image and segment maps differ in size.
-    """
+    """Image, ground truth, prediction and the errors of :func:`compare_pixels`, side by side."""
     _require_sizes(image, truth, prediction)
     size = fit_size(*image.shape[:2])
     image, errors = resize_image(image, size), compare_pixels(truth, prediction)
@@ -83,20 +70,7 @@ def draw_segment_comparison(
     """Ground truth, prediction and the segments that cost panoptic quality, side by side.
 
     The last panel shows false positives in red and missed segments in blue, both in stripes where
-    they overlap, and the rest in grey.
-
-    Args:
-        image: ``[H, W, 3]`` uint8 RGB at original size.
-        truth: Ground truth of the image.
-        prediction: Prediction of the image.
-        categories: Names and colours.
-        max_side_px: Longest side of a panel.
-
-    Returns:
-        ``[H', W', 3]`` uint8.
-
-    Raises:
-        ValueError: Image and segment maps differ in size.
+    they overlap, and the rest in grey. No side of a panel is longer than ``max_side_px``.
     """
     _require_sizes(image, truth, prediction)
     errors = find_segment_errors(prediction, truth)
@@ -120,10 +94,6 @@ def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.nda
     belong together if each is the other's largest overlap within their category; a pixel of the
     right category is of the wrong instance if its two segments do not belong together. On a crowd
     the category is enough.
-
-    Args:
-        truth: Ground truth.
-        prediction: Prediction of the same size.
 
     Returns:
         ``[H, W]`` uint8: RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED (predicted void) or

@@ -100,18 +100,9 @@ def draw_decisions(
     *,
     truth: GroundTruth | None = None,
 ) -> np.ndarray:
-    """One row per pair: the two instances as they were stacked, and the ground truth there.
+    """One row per pair: the two instances as they were stacked, and the ground truth, if given.
 
     The hidden outline of the lower instance is drawn over the upper one.
-
-    Args:
-        image: ``[H, W, 3]`` uint8 RGB at original size.
-        decisions: At least one.
-        categories: Names and colours.
-        truth: Ground truth of the image; without it a row shows the decision alone.
-
-    Returns:
-        ``[H', W', 3]`` uint8.
 
     Raises:
         ValueError: No decisions, or a ground truth of another size than the image.

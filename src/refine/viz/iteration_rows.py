@@ -43,13 +43,10 @@ def draw_iterations(
     iteration 1, which have read it.
 
     Args:
-        image: ``[H, W, 3]`` uint8 RGB at original size; small images are enlarged.
+        image: Image of the traces.
         traces: At least one, in order of iteration, on any device.
-        categories: Names and colours.
+        categories: Categories of the dataset.
         options: ``score_thresh`` and ``mask_thresh`` select the instances to draw.
-
-    Returns:
-        ``[H', W', 3]`` uint8.
 
     Raises:
         ValueError: No iterations, or a prediction of another size than the image.

@@ -46,11 +46,9 @@ def segment_labels(
 
 
 def find_inner_point(mask: np.ndarray) -> tuple[int, int]:
-    """Row and column of a pixel deep inside a mask, for its label.
+    """Row and column of a pixel deep inside a ``[H, W]`` bool mask that has at least one.
 
-    Args:
-        mask: ``[H, W]`` bool with at least one pixel. It is sampled on a grid of at most 64 cells
-            per side.
+    The mask is sampled on a grid of at most 64 cells per side.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     top, left = int(rows[0]), int(columns[0])
@@ -67,16 +65,9 @@ def find_inner_point(mask: np.ndarray) -> tuple[int, int]:
 
 
 def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
-    """Write labels in white on dark boxes.
+    """A copy of the image with labels in white on dark boxes, the most important ones first.
 
     A label that would cover an earlier one moves up or down by a line or two, or is left out.
-
-    Args:
-        image: ``[H, W, 3]`` uint8.
-        labels: The most important ones first.
-
-    Returns:
-        A new ``[H, W, 3]`` uint8.
     """
     canvas = Image.fromarray(image)
     font = ImageFont.load_default(size=int(np.clip(min(image.shape[:2]) / 36, 11, 24)))

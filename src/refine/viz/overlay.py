@@ -21,20 +21,7 @@ _CONTOUR = 0.7
 def draw_panoptic(
     image: np.ndarray, panoptic: Panoptic, categories: CategoryTable, *, labels: bool = True
 ) -> np.ndarray:
-    """Tint every segment, draw its contour and, if wanted, its name.
-
-    Args:
-        image: ``[H, W, 3]`` uint8 RGB at the size of the segment map.
-        panoptic: A prediction or the ground truth.
-        categories: Names and colours.
-        labels: Whether to write category names, with the score of predicted instances.
-
-    Returns:
-        ``[H, W, 3]`` uint8.
-
-    Raises:
-        ValueError: Image and segment map differ in size.
-    """
+    """Tint every segment, draw its contour and, with ``labels``, its name and score."""
     require_size(panoptic, image)
     colors = segment_colors(panoptic.segment_map, panoptic.segments, categories)
     drawn = blend(image, paint(panoptic.segment_map, colors), _TINT)
@@ -75,9 +62,7 @@ def keep_segments(panoptic: Panoptic, ids: Collection[int]) -> Panoptic:
 def stack_instances(instances: Sequence[Instance], size: tuple[int, int]) -> PanopticPrediction:
     """Instances over each other, the first one on top, numbered from 1; hidden ones are left out.
 
-    Args:
-        instances: At original size.
-        size: ``(height, width)`` of the image.
+    The image is of ``size`` ``(height, width)``.
     """
     segment_map = np.zeros(size, np.int32)
     for k, instance in reversed(list(enumerate(instances, start=1))):

@@ -19,19 +19,11 @@ _SHADES = (0.0, 0.45, -0.4, 0.22, -0.2, 0.62, -0.55, 0.33)
 def segment_colors(
     segment_map: np.ndarray, segments: Sequence[Segment], categories: CategoryTable
 ) -> dict[int, Color]:
-    """A colour for each segment.
+    """RGB in 0..255 for each segment id of a ``[H, W]`` map, void (0) included.
 
-    Stuff and crowds have their category's colour. Instances have shades of it, handed out in the
-    order of ``segments``; two that touch get different ones, as long as there are enough (and as a
-    category is not itself black or white). The same input always gives the same colours.
-
-    Args:
-        segment_map: ``[H, W]`` integer ids.
-        segments: The segments of the map.
-        categories: The dataset's categories.
-
-    Returns:
-        RGB in 0..255 by segment id, void (0) included.
+    Stuff and crowds have the colour of their category. Instances have shades of it in the order of
+    ``segments``; two that touch get different ones, as long as there are enough (and the category
+    is not itself black or white).
     """
     neighbours = _touching_ids(segment_map)
     category_of = {s.id: s.category for s in segments}
@@ -48,15 +40,7 @@ def segment_colors(
 
 
 def paint(segment_map: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
-    """The map in its colours.
-
-    Args:
-        segment_map: ``[H, W]`` integer ids.
-        colors: RGB by id; void's for ids that it does not hold.
-
-    Returns:
-        ``[H, W, 3]`` uint8.
-    """
+    """A ``[H, W]`` map of ids in its colours; ids without one are painted as void."""
     ids, index = np.unique(segment_map, return_inverse=True)
     table = np.array([colors.get(int(k), VOID_COLOR) for k in ids], np.uint8)
     painted: np.ndarray = table[index.reshape(segment_map.shape)]

@@ -1,4 +1,4 @@
-"""Panels of a picture: resized, blended, captioned, joined; images are ``[H, W, 3]`` uint8 RGB."""
+"""Panels of a picture: resized, blended, captioned, joined."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,15 +16,9 @@ _MAX_SIDE_PX = 4096  # a sliver of an image must not become a picture of gigabyt
 
 
 def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> np.ndarray:
-    """Mix two pictures of any dtype, with values in 0..255.
+    """Mix two ``[..., 3]`` arrays with values in 0..255 to uint8.
 
-    Args:
-        below: ``[..., 3]``.
-        above: Broadcasts with ``below``.
-        opacity: Weight of ``above`` in [0, 1]; one number, or one per pixel (``[..., 1]``).
-
-    Returns:
-        uint8.
+    ``opacity`` is the weight of ``above`` in [0, 1]: one number, or one per pixel (``[..., 1]``).
     """
     mixed: np.ndarray = below * (1 - opacity) + above * opacity
     return mixed.astype(np.uint8)

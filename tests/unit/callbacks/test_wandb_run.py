@@ -1,212 +1,179 @@
-"""One W&B run a job: started once, closed always. W&B itself is played."""
+"""One W&B run per job: started once, closed always. W&B itself is played."""
 
 import json
 import logging
 import sys
-from types import SimpleNamespace
+from unittest.mock import MagicMock, call
 
 import pytest
 
-from refine.callbacks import wandb_run
-from refine.callbacks.wandb_run import Job, WandbRun, begin_job, end_job, finish_run
+from refine.callbacks.wandb_run import WandbJob, WandbRun, finish_run
+from refine.config.job import Job
 from refine.errors import RefineError
 
 
-class PlayedRun:
-    def __init__(self, arguments):
-        self.arguments = arguments
-        self.id = f"id{len(arguments)}"
-        self.logged, self.artifacts, self.exit_codes = [], [], []
-
-    def define_metric(self, *args, **kwargs):
-        pass
-
-    def log(self, values):
-        assert not self.exit_codes, "logged after its end"
-        self.logged.append(values)
-
-    def log_artifact(self, artifact, aliases):
-        self.artifacts.append((artifact.files, aliases))
-
-    def finish(self, exit_code):
-        self.exit_codes.append(exit_code)
-
-
-class PlayedArtifact:
-    def __init__(self, *_, **__):
-        self.files = []
-
-    def add_file(self, path):
-        self.files.append(path.rsplit("/", 1)[1])
-
-
-class PlayedError(Exception):
-    pass
-
-
 @pytest.fixture
-def runs(monkeypatch):
-    """The runs that were started; each test begins and ends without an open one."""
-    started = []
+def wandb(monkeypatch):
+    """The library; ``runs`` are those that were started, with the ``arguments`` of each."""
+    played = MagicMock(runs=[], Error=type("Error", (Exception,), {}))
+    played.login.return_value = False  # no API key
+    played.Table = lambda columns, data, dataframe: (columns, data)
 
     def init(**arguments):
-        started.append(PlayedRun(arguments))
-        return started[-1]
+        played.runs.append(MagicMock(arguments=arguments))
+        return played.runs[-1]
 
-    played = SimpleNamespace(
-        init=init,
-        login=lambda **_: False,
-        Error=PlayedError,
-        Settings=lambda **settings: settings,
-        Artifact=PlayedArtifact,
-        Table=lambda columns, data: (columns, data),
-    )
+    played.init.side_effect = init
     monkeypatch.setitem(sys.modules, "wandb", played)
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr(wandb_run, "_process", type(wandb_run._process)())
-    return started
+    yield played
+    finish_run()
 
 
-def a_job(folder, **changes):
-    settings = {"pattern": f"{folder}/*", "name": "n", "kind": "train", "config": {"seed": 3}}
-    return Job(folder=folder, **(settings | changes))
+def exit_codes(runs):
+    return [[c.kwargs["exit_code"] for c in run.finish.call_args_list] for run in runs]
 
 
-def test_loggers_of_a_job_share_a_run_and_the_next_job_has_its_own(runs, tmp_path):
-    for number, exit_code in enumerate((0, 1)):
-        begin_job(a_job(tmp_path / str(number)))
+def run_job(job, *, failed=False, writes=False, logs=True, **settings):
+    """A job that logs, writes its results, both or none."""
+    callback = WandbJob(**settings)
+    callback.start(job)
+    if logs:
+        WandbRun(str(job.run_dir), **settings).log_metrics({"x": 1})
+    if writes:
+        job.run_dir.mkdir(exist_ok=True)
+        (job.run_dir / "metrics.json").write_text(json.dumps({"pq": 0.5, "num_images": 3}))
+        table = 'category_id,name,pq\n7,"cat, big",0.5\n'
+        (job.run_dir / "per_category.csv").write_text(table)
+        (job.run_dir / "DONE").touch()
+    callback.end(job, failed=failed)
+
+
+def test_loggers_of_a_job_share_a_run_and_the_next_job_has_its_own(wandb, tmp_path):
+    for number in (0, 1):
+        job, callback = Job(command="train", run_dir=tmp_path / str(number)), WandbJob()
+        callback.start(job)
         for stage in ("panoptic", "occlusion"):
-            logger = WandbRun(str(tmp_path / str(number) / stage), mode="offline")
+            logger = WandbRun(str(job.run_dir / stage))
             logger.log_metrics({"train/loss": float(number)}, step=4)
             logger.finalize("success")
-        end_job(exit_code=exit_code)
-    assert [run.exit_codes for run in runs] == [[0], [1]]
-    assert [len(run.logged) for run in runs] == [2, 2]
-    assert runs[1].logged[0] == {"train/loss": 1.0, "trainer/global_step": 4}
+        callback.end(job, failed=bool(number))
+    assert exit_codes(wandb.runs) == [[0], [1]]
+    assert [len(run.log.mock_calls) for run in wandb.runs] == [2, 2]
+    assert wandb.runs[1].log.call_args == call({"train/loss": 1.0, "trainer/global_step": 4})
 
 
-def test_a_job_that_logs_nothing_has_no_run(runs, tmp_path):
-    begin_job(a_job(tmp_path))
-    end_job(exit_code=0)
-    assert runs == []
+def test_a_job_that_was_never_ended_is_closed_by_the_next(wandb, tmp_path):
+    job = Job(command="train", run_dir=tmp_path)
+    WandbJob().start(job)
+    WandbRun(str(tmp_path)).log_metrics({})
+    run_job(job, logs=False)
+    assert exit_codes(wandb.runs) == [[0]]
 
 
-def test_a_job_that_was_never_ended_is_closed_by_the_next(runs, tmp_path):
-    begin_job(a_job(tmp_path))
-    WandbRun(str(tmp_path), mode="offline").log_metrics({})
-    begin_job(a_job(tmp_path))
-    assert runs[0].exit_codes == [0]
-
-
-def test_without_hydra_a_folder_is_a_run(runs, tmp_path):
+def test_without_a_job_a_folder_is_a_run_and_knows_its_configuration(wandb, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").write_text("seed: 5\n")
     for name in ("a", "a", "b"):
-        WandbRun(str(tmp_path / name), mode="offline").log_metrics({"x": 1})
-    assert [run.arguments["name"] for run in runs] == ["a", "b"]
-    assert [run.exit_codes for run in runs] == [[0], []]
-
-
-def test_a_failed_training_ends_its_run(runs, tmp_path):
-    logger = WandbRun(str(tmp_path), mode="offline")
-    logger.log_metrics({"x": 1})
+        logger = WandbRun(str(tmp_path / name))
+        logger.log_metrics({"x": 1})
+    assert [run.arguments["name"] for run in wandb.runs] == ["train a", "train b"]
+    assert wandb.runs[0].arguments["config"]["seed"] == 5
     logger.finalize("failed")
     finish_run()
-    assert runs[0].exit_codes == [1]
+    assert exit_codes(wandb.runs) == [[0], [1]]
 
 
-def test_the_run_is_filed_under_its_job(runs, tmp_path):
-    job = a_job(tmp_path, group="sigma", row="sigma=2", tags=("toy", "x" * 70))
-    begin_job(job)
-    WandbRun(str(tmp_path), mode="offline", project="p", tags=["mine", "toy"]).log_metrics({})
-    arguments = runs[0].arguments
-    assert arguments["group"] == "sigma"
-    assert arguments["tags"] == ["toy", "x" * 64, "mine"]
-    assert arguments["config"] == {"seed": 3, "row": "sigma=2", "ablation": "sigma"}
-    assert (arguments["project"], arguments["job_type"]) == ("p", "train")
-    assert arguments["reinit"] == "create_new"
-    assert arguments["dir"] == str(tmp_path)
+SWEPT = {"overrides": ("sigma=2", "data=toy", "seed=1"), "swept": frozenset({"sigma", "seed"})}
 
 
-def test_without_hydra_the_configuration_is_that_of_the_folder(runs, tmp_path):
-    (tmp_path / "config.yaml").write_text("seed: 5\n")
-    WandbRun(str(tmp_path), mode="offline").log_metrics({})
-    assert runs[0].arguments["config"]["seed"] == 5
+@pytest.mark.parametrize(
+    ("sweep", "job", "expected"),
+    [
+        ("sigmas", SWEPT, ("sigma=2,seed=1", "sigmas", "sigma=2")),
+        (None, {"choices": {"experiment": "toy"}}, ("toy run", None, "toy")),
+        (None, {}, ("train run", None, None)),
+    ],
+    ids=["of a sweep", "of an experiment", "plain"],
+)
+def test_the_run_is_filed_under_its_job(wandb, tmp_path, sweep, job, expected):
+    sweep_dir = sweep and tmp_path / sweep
+    job = Job(command="train", run_dir=tmp_path / "run", sweep_dir=sweep_dir, **job)
+    run_job(job)
+    run_job(job, project="p", tags=["mine", "toy", "x" * 70], group="g")
+    arguments, chosen = (run.arguments for run in wandb.runs)
+    config = arguments["config"]
+    assert (arguments["name"], arguments["group"], config["row"]) == expected
+    assert config["ablation"] == arguments["group"]
+    assert (arguments["job_type"], arguments["reinit"]) == ("train", "create_new")
+    assert arguments["dir"] == str(tmp_path / "run")
+    assert (chosen["project"], chosen["group"]) == ("p", "g")
+    assert sorted(chosen["tags"]) == ["mine", "toy", "x" * 64]
 
 
-def test_without_a_key_it_logs_offline_and_says_once_how_to_sync(runs, tmp_path, caplog):
+def test_without_a_key_it_logs_offline_and_says_once_how_to_sync(wandb, tmp_path, caplog):
     for name in ("a", "b"):
-        begin_job(a_job(tmp_path / name, pattern=f"{tmp_path}/*/wandb/offline-run-*"))
-        WandbRun(str(tmp_path / name)).log_metrics({})
-        end_job(exit_code=0)
-    assert [run.arguments["mode"] for run in runs] == ["offline"] * 2
+        run_job(Job(command="train", run_dir=tmp_path / name, sweep_dir=tmp_path))
+    assert [run.arguments["mode"] for run in wandb.runs] == ["offline"] * 2
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert f"wandb sync {tmp_path}/*/wandb/offline-run-*" in line
     assert "API key" in line
     assert "\n" not in line
 
 
-def test_with_a_key_w_and_b_decides(runs, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(sys.modules["wandb"], "login", lambda **_: True)
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_with_a_key_w_and_b_decides_and_the_environment_is_heeded(
+    wandb, tmp_path, monkeypatch, caplog, mode
+):
+    wandb.login.return_value = True
+    if mode:
+        monkeypatch.setenv("WANDB_MODE", mode)
     WandbRun(str(tmp_path)).log_metrics({})
-    assert runs[0].arguments["mode"] is None
+    assert wandb.runs[0].arguments["mode"] == mode
     assert not caplog.records
-
-
-def test_the_environment_s_mode_is_heeded(runs, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    WandbRun(str(tmp_path)).log_metrics({})
-    assert runs[0].arguments["mode"] == "disabled"
 
 
 @pytest.mark.parametrize(
     ("checkpoints", "expected"),
-    [("none", []), ("best", ["best.ckpt"]), ("all", ["best.ckpt", "last.ckpt"])],
+    [("none", []), ("best", ["best"]), ("all", ["best", "last"])],
 )
-def test_checkpoints_become_artifacts_by_switch(runs, tmp_path, checkpoints, expected):
+def test_checkpoints_become_artifacts_by_switch(wandb, tmp_path, checkpoints, expected):
     (tmp_path / "checkpoints").mkdir()
     for name in ("last", "best"):
         (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
-    WandbRun(str(tmp_path), mode="offline", checkpoints=checkpoints).log_metrics({})
-    finish_run()
-    assert [files for files, _ in runs[0].artifacts] == [[name] for name in expected]
-    assert runs[0].exit_codes == [0]
+    job = Job(command="train", run_dir=tmp_path)
+    run_job(job, checkpoints=checkpoints)
+    logged = [c.kwargs["aliases"] for c in wandb.runs[0].log_artifact.call_args_list]
+    assert logged == [[name] for name in expected]
+    if expected:  # the run is closed even if a checkpoint cannot be kept
+        wandb.Artifact.side_effect = OSError
+        with pytest.raises(OSError):  # noqa: PT011
+            run_job(job, checkpoints=checkpoints)
+    assert exit_codes(wandb.runs) == [[0]] * len(wandb.runs)
 
 
-def test_a_run_is_closed_even_if_a_checkpoint_cannot_be_kept(runs, tmp_path, monkeypatch):
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "best.ckpt").touch()
-    WandbRun(str(tmp_path), mode="offline", checkpoints="best").log_metrics({})
-    monkeypatch.setattr(PlayedArtifact, "add_file", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        finish_run()
-    assert runs[0].exit_codes == [0]
-
-
-def test_results_are_logged_under_the_contract_s_names(runs, tmp_path):
-    (tmp_path / "metrics.json").write_text(json.dumps({"pq": 0.5, "num_images": 3}))
-    (tmp_path / "per_category.csv").write_text('category_id,name,pq\n7,"cat, big",0.5\n')
-    WandbRun(str(tmp_path), mode="offline").log_results()
-    (values,) = runs[0].logged
-    assert (values["val/pq"], values["val/num_images"]) == (0.5, 3)
-    assert values["val/per_category"] == (["category_id", "name", "pq"], [[7, "cat, big", 0.5]])
+def test_new_results_are_logged_under_their_names_and_old_ones_left_alone(wandb, tmp_path):
+    job = Job(command="evaluate", run_dir=tmp_path)
+    run_job(job, logs=False, writes=True)
+    scalars, table = (c.args[0] for c in wandb.runs[0].log.call_args_list)
+    assert scalars == {"val/pq": 0.5, "val/num_images": 3}
+    assert table == {"val/per_category": (["category_id", "name", "pq"], [[7, "cat, big", 0.5]])}
+    run_job(job, logs=False)
+    run_job(job, logs=False, failed=True)
+    assert exit_codes(wandb.runs) == [[0]]
 
 
 @pytest.mark.parametrize("setting", [{"mode": "onlien"}, {"checkpoints": "first"}], ids=str)
-def test_unknown_settings_are_refused(runs, tmp_path, setting):
+def test_unknown_settings_are_refused(wandb, tmp_path, setting):
     with pytest.raises(RefineError, match=rf"logger\.wandb\.{next(iter(setting))}"):
         WandbRun(str(tmp_path), **setting).log_metrics({})
-    assert runs == []
+    assert wandb.runs == []
 
 
-def test_without_w_and_b_there_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(RefineError, match=r"pip install 'refine-panoptic\[wandb\]'"):
-        WandbRun(str(tmp_path)).log_metrics({})
-
-
-def test_w_and_b_s_refusal_is_one_clear_line(runs, tmp_path, monkeypatch):
-    def refuse(**_):
-        raise PlayedError("no such\nentity")
-
-    monkeypatch.setattr(sys.modules["wandb"], "init", refuse)
+def test_a_missing_w_and_b_and_its_refusals_are_one_clear_line(wandb, tmp_path, monkeypatch):
+    wandb.init.side_effect = wandb.Error("no such\nentity")
     with pytest.raises(RefineError, match=r"W&B: no such entity .*mode=offline"):
         WandbRun(str(tmp_path), mode="online").log_metrics({})
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(RefineError, match=r"pip install 'refine-panoptic\[wandb\]'"):
+        WandbRun(str(tmp_path))

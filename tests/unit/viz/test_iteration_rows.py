@@ -103,12 +103,6 @@ def test_hidden_and_improbable_instances_are_not_counted():
     assert np.array_equal(draw(more), draw(trace(1, large)))
 
 
-def test_instances_of_a_category_differ_in_shade():
-    pair = [(0, 0, 100, 60), (100, 0, 200, 60)]
-    drawn = panel(draw(trace(1, *pair, labels=[CAT, CAT])), INSTANCES)
-    assert (drawn[5, 5] != drawn[5, 105]).any()
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_the_dispute_is_that_of_the_consensus_gap(seed):
     rng = np.random.default_rng(seed)
