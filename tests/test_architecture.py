@@ -52,9 +52,9 @@ NOT_YET = {("workflows", "evaluate"), ("train", "evaluate")}
 
 # third-party package -> the rooms (or files) that may import it; what is not listed is open to all
 ONLY_IN = {
-    "hydra": ("config", "callbacks/wandb_job", "train", "evaluate", "predict", "score"),
+    "hydra": ("config", "train", "evaluate", "predict", "score"),
     "omegaconf": (
-        *("config", "callbacks/wandb_job", "callbacks/wandb_run", "runs/results", "report/study"),
+        *("config", "runs/results", "report/study"),
         *("workflows", "train", "evaluate", "predict", "score", "convert"),
     ),
     "pytorch_lightning": ("data", "training", "callbacks", "workflows", "train", "evaluate"),
