@@ -21,9 +21,21 @@ def root(tmp_path_factory):
     return write_tree(root, "val2017")
 
 
-def _datamodule(root, **options):
+def _datamodule(root, *, stage=None, **options):
     options = {"batch_size": 1, "num_workers": 0, "image": IMAGE} | options
-    return PanopticDataModule(DataOptions(root=str(root), **options), seed=7)
+    datamodule = PanopticDataModule(DataOptions(root=str(root), **options), seed=7)
+    if stage:
+        datamodule.setup(stage)
+    return datamodule
+
+
+def _trainer(*, rank=0, world_size=1, processed=0, num_batches=float("inf")):
+    """What the data module asks of Lightning's trainer."""
+    progress = SimpleNamespace(total=SimpleNamespace(state_dict=lambda: {"processed": processed}))
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
+    return SimpleNamespace(
+        global_rank=rank, world_size=world_size, fit_loop=loop, num_training_batches=num_batches
+    )
 
 
 class _Recorder(pl.LightningModule):
@@ -50,6 +62,10 @@ def _contents(batch):
     return [(s.image_id, int(s.image.sum()), s.target.boxes.tolist()) for s in batch.samples]
 
 
+def _train_contents(datamodule):
+    return [c for batch in datamodule.train_dataloader() for c in _contents(batch)]
+
+
 def _fit(root, max_steps, *, folder=None, ckpt_path=None, on_epoch_end=False, **settings):
     every = {"save_on_train_epoch_end": True} if on_epoch_end else {"every_n_train_steps": 1}
     callbacks = [ModelCheckpoint(folder, save_last=True, **every)] if folder else []
@@ -64,7 +80,7 @@ def _fit(root, max_steps, *, folder=None, ckpt_path=None, on_epoch_end=False, **
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        **settings,
+        **({"limit_val_batches": 0.0} | settings),
     )
     module = _Recorder()
     with warnings.catch_warnings(record=True) as caught:
@@ -74,50 +90,32 @@ def _fit(root, max_steps, *, folder=None, ckpt_path=None, on_epoch_end=False, **
     return module.seen
 
 
-# three batches an epoch: a stop within the first, at its end, within the second
-@pytest.mark.parametrize("stop", [2, 3, 4])
-@pytest.mark.parametrize("on_epoch_end", [False, True])
-@pytest.mark.parametrize("with_val", [False, True])
+# three batches per epoch: a stop within the first, at its end, within the second
+STOPS = [
+    *(({"limit_val_batches": val}, 10, 10, stop) for stop in (2, 3, 4) for val in (0.0, 1.0)),
+    *(({"on_epoch_end": True, "limit_val_batches": 1.0}, 10, 10, stop) for stop in (2, 3, 4)),
+    ({"on_epoch_end": True}, 10, 10, 4),
+    # steps end with batches 2 and 3 of an epoch: Lightning steps on the last batch too
+    *(({"accumulate_grad_batches": 2}, 8, 12, stop) for stop in (1, 2, 3)),
+    *(({"limit_train_batches": 2}, 6, 6, stop) for stop in (1, 2)),
+    ({"num_workers": 2}, 8, 8, 4),
+]
+
+
+@pytest.mark.parametrize(("settings", "steps", "batches", "stop"), STOPS)
 def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
-    root, tmp_path, stop, on_epoch_end, with_val
+    root, tmp_path, settings, steps, batches, stop
 ):
-    settings = {"limit_val_batches": 1.0 if with_val else 0.0}
-    whole = _fit(root, 10, **settings)
-    first = _fit(root, stop, folder=tmp_path, on_epoch_end=on_epoch_end, **settings)
-    rest = _fit(root, 10, ckpt_path=tmp_path / "last.ckpt", **settings)
-    assert len(whole) == 10
-    assert first == whole[:stop]
-    assert first + rest == whole
-
-
-# steps end with batches 2 and 3 of an epoch: Lightning steps on the last batch too
-@pytest.mark.parametrize("stop", [1, 2, 3])
-def test_resuming_with_accumulated_gradients(root, tmp_path, stop):
-    settings = {"accumulate_grad_batches": 2, "limit_val_batches": 0.0}
-    whole = _fit(root, 8, **settings)
+    whole = _fit(root, steps, **settings | {"num_workers": 0})
     first = _fit(root, stop, folder=tmp_path, **settings)
-    rest = _fit(root, 8, ckpt_path=tmp_path / "last.ckpt", **settings)
-    assert len(whole) == 12
+    rest = _fit(root, steps, ckpt_path=tmp_path / "last.ckpt", **settings)
+    assert len(whole) == batches
+    assert first == whole[: len(first)]
     assert first + rest == whole
-
-
-@pytest.mark.parametrize("stop", [1, 2])
-def test_resuming_with_a_limited_epoch(root, tmp_path, stop):
-    settings = {"limit_train_batches": 2, "limit_val_batches": 0.0}
-    whole = _fit(root, 6, **settings)
-    first = _fit(root, stop, folder=tmp_path, **settings)
-    assert first + _fit(root, 6, ckpt_path=tmp_path / "last.ckpt", **settings) == whole
-
-
-def test_resuming_with_workers(root, tmp_path):
-    settings = {"num_workers": 2, "limit_val_batches": 0.0}
-    whole = _fit(root, 8, limit_val_batches=0.0)
-    first = _fit(root, 4, folder=tmp_path, **settings)
-    assert first + _fit(root, 8, ckpt_path=tmp_path / "last.ckpt", **settings) == whole
 
 
 def test_epochs_differ_in_order_and_augmentation(root):
-    seen = _fit(root, 12, limit_val_batches=0.0)
+    seen = _fit(root, 12)
     epochs = [seen[k : k + 3] for k in range(0, 12, 3)]
     assert all(sorted(i for i, *_ in epoch) == [1, 2, 3] for epoch in epochs)
     assert len({tuple(i for i, *_ in epoch) for epoch in epochs}) > 1
@@ -125,40 +123,43 @@ def test_epochs_differ_in_order_and_augmentation(root):
 
 
 def test_ranks_share_every_global_batch(root):
+    datamodule = _datamodule(root, batch_size=2, stage="fit")
+    together = _train_contents(datamodule)
     parts = []
     for rank in range(2):
-        datamodule = _datamodule(root, batch_size=2)
-        datamodule.setup("fit")
-        datamodule._rank = lambda rank=rank: (rank, 2)
-        parts.append([c for batch in datamodule.train_dataloader() for c in _contents(batch)])
-    whole = _datamodule(root, batch_size=2)
-    whole.setup("fit")
-    together = [c for batch in whole.train_dataloader() for c in _contents(batch)]
+        datamodule.trainer = _trainer(rank=rank, world_size=2)
+        parts.append(_train_contents(datamodule))
     assert [c for pair in zip(*parts, strict=True) for c in pair] == together
 
 
 def test_validation_gives_every_image_once_and_marks_the_padding(root):
+    datamodule = _datamodule(root, stage="validate")
     samples = []
     for rank in range(2):
-        datamodule = _datamodule(root)
-        datamodule.setup("validate")
-        datamodule._rank = lambda rank=rank: (rank, 2)
+        datamodule.trainer = _trainer(rank=rank, world_size=2)
         samples += [s for batch in datamodule.val_dataloader() for s in batch.samples]
     assert sorted(s.image_id for s in samples if not s.is_padding) == [1, 2, 3]
     assert [s.image_id for s in samples if s.is_padding] == [1]
 
 
+def test_training_starts_where_the_trainer_stands(root):
+    datamodule = _datamodule(root, stage="fit")
+    first = _train_contents(datamodule)
+    datamodule.trainer = _trainer(processed=2)
+    assert _train_contents(datamodule) == first[2:]
+    datamodule.trainer = _trainer(processed=7)
+    assert len(_train_contents(datamodule)) == 2
+
+
 def test_evaluation_reads_no_training_split(tmp_path):
-    datamodule = _datamodule(write_tree(tmp_path, "val2017"))
-    datamodule.setup("validate")
+    datamodule = _datamodule(write_tree(tmp_path, "val2017"), stage="validate")
     assert len(datamodule.categories) == 4
     with pytest.raises(ValueError, match="setup"):
         datamodule.train_dataset  # noqa: B018
 
 
 def test_setup_twice_reads_once(root):
-    datamodule = _datamodule(root)
-    datamodule.setup("fit")
+    datamodule = _datamodule(root, stage="fit")
     dataset = datamodule.train_dataset
     datamodule.setup("fit")
     assert datamodule.train_dataset is dataset
@@ -169,17 +170,15 @@ def test_splits_with_different_categories_are_refused(tmp_path):
     content = panoptic_json()
     content["categories"] = [dict(c, name=c["name"] + "s") for c in content["categories"]]
     write_tree(tmp_path, "val2017", panoptic=content)
-    with pytest.raises(RefineError, match="different categories") as error:
-        _datamodule(tmp_path).setup("fit")
-    assert "panoptic_train2017.json" in str(error.value)
+    with pytest.raises(RefineError, match=r"panoptic_train2017.json.* different categories"):
+        _datamodule(tmp_path, stage="fit")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_bad_input_is_one_line_also_out_of_a_worker(tmp_path, num_workers):
     write_tree(tmp_path, "val2017")
     (tmp_path / "val2017" / "0001.jpg").unlink()
-    datamodule = _datamodule(tmp_path, num_workers=num_workers)
-    datamodule.setup("validate")
+    datamodule = _datamodule(tmp_path, num_workers=num_workers, stage="validate")
     with pytest.raises(RefineError, match=r"no file '0001.jpg'") as error:
         list(datamodule.val_dataloader())
     assert "\n" not in str(error.value)
@@ -187,12 +186,7 @@ def test_bad_input_is_one_line_also_out_of_a_worker(tmp_path, num_workers):
 
 
 def test_the_number_of_workers_does_not_change_the_data(root):
-    contents = []
-    for num_workers in (0, 1, 2):
-        datamodule = _datamodule(root, num_workers=num_workers)
-        datamodule.setup("fit")
-        loader = datamodule.train_dataloader()
-        contents.append([c for _ in range(2) for batch in loader for c in _contents(batch)])
+    contents = [_train_contents(_datamodule(root, num_workers=n, stage="fit")) for n in (0, 1, 2)]
     assert contents[0] == contents[1] == contents[2]
 
 
@@ -207,16 +201,5 @@ def test_toy_data_are_made_on_demand(tmp_path):
 
 
 def test_a_missing_root_says_what_to_do(tmp_path):
-    with pytest.raises(RefineError, match="data=toy") as error:
-        _datamodule(tmp_path / "nowhere").setup("fit")
-    assert "nowhere" in str(error.value)
-
-
-def test_position_is_the_start_without_a_trainer(root):
-    datamodule = _datamodule(root)
-    datamodule.setup("fit")
-    assert datamodule._position(3) == (0, 0)
-    progress = SimpleNamespace(total=SimpleNamespace(state_dict=lambda: {"processed": 7}))
-    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
-    datamodule.trainer = SimpleNamespace(fit_loop=loop, num_training_batches=float("inf"))
-    assert datamodule._position(3) == (2, 1)
+    with pytest.raises(RefineError, match=r"nowhere.*data=toy"):
+        _datamodule(tmp_path / "nowhere", stage="fit")
