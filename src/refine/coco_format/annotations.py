@@ -184,20 +184,19 @@ def _distinct(image_ids: np.ndarray, where: str) -> np.ndarray:
 def _in_image_order(entries: Entries, image_ids: np.ndarray, *, source: str) -> Entries:
     """One annotation for each image, in the images' order."""
     owners = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
-    orphans = np.setdiff1d(owners, image_ids)
+    orphans, bare = np.setdiff1d(owners, image_ids), np.setdiff1d(image_ids, owners)
     if len(orphans):
         raise RefineError(
             f"{source}: the annotation of image id {orphans[0]} has no entry in 'images'; "
             "add the image or remove the annotation"
         )
-    bare = np.setdiff1d(image_ids, owners)
     if len(bare):
         raise RefineError(
             f"{source}: image id {bare[0]} has no entry in 'annotations'; "
             "annotate the image or remove it"
         )
-    place = dict(zip(owners.tolist(), entries.items, strict=True))
-    ordered = [place[i] for i in image_ids.tolist()]
+    of_image = dict(zip(owners.tolist(), entries.items, strict=True))
+    ordered = [of_image[i] for i in image_ids.tolist()]
     return Entries(ordered, lambda k: f"{source}: annotation of image {image_ids[k]}")
 
 

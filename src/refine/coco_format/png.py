@@ -10,8 +10,7 @@ from PIL import Image
 from refine.errors import RefineError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_RGB, _RGBA = 2, 6
-_COLOR_TYPES = {0: "greyscale", _RGB: "RGB", 3: "palette", 4: "greyscale with alpha", _RGBA: "RGBA"}
+_COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
 
 def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
@@ -64,8 +63,8 @@ def _check_header(data: bytes, source: str) -> None:
         raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
     # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
     bits, color_type = data[24], data[25]
-    if bits != 8 or color_type not in (_RGB, _RGBA):
-        found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
+    found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
+    if bits != 8 or found not in ("RGB", "RGBA"):
         raise RefineError(
             f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
             "with id = R + 256 G + 65536 B"

@@ -141,16 +141,14 @@ class ZipStorage(Storage):
         offset, packed, _, crc, method = self._entry(name).item()
         try:
             with self.path.open("rb") as file:
-                data = _seek_content(file, offset).read(packed)
-            data = _unpack(data, method)
+                data = _unpack(_seek_content(file, offset).read(packed), method)
+            if zlib.crc32(data) != crc:
+                raise ValueError("wrong checksum")
         except (OSError, ValueError, zlib.error) as error:
-            raise self._damaged(name, str(error)) from None
-        if zlib.crc32(data) != crc:
-            raise self._damaged(name, "wrong checksum")
+            raise RefineError(
+                f"{self.label}: {name!r} cannot be read ({error}); get the zip again"
+            ) from None
         return data
-
-    def _damaged(self, name: str, reason: str) -> RefineError:
-        return RefineError(f"{self.label}: {name!r} cannot be read ({reason}); get the zip again")
 
 
 def open_storage(path: Path, *, prefix: str = "") -> Storage:

@@ -48,7 +48,7 @@ class _Outlined(NamedTuple):
 
 
 class SampleKey(NamedTuple):
-    """What a training sample is a function of, beside the dataset's seed.
+    """What a training sample is a function of, besides the dataset's seed.
 
     Attributes:
         epoch: Number of the epoch, from 0.

@@ -15,16 +15,14 @@ SIZE_MULTIPLE = 32
 def collate(samples: Sequence[Sample]) -> Batch:
     """Pad images right and below with 0, and semantic targets with 255, to a common size.
 
-    Args:
-        samples: At least one.
-
-    Returns:
-        The batch, images channels last in memory as the samples' are (copying is eight times as
-        fast, and convolutions want it so); dense tensors take 4 bytes a padded pixel
-        (evaluation: 3).
+    The images of the batch are channels last in memory as the samples' are (copying is eight times
+    as fast, and convolutions want it so). Dense tensors take 4 bytes per padded pixel (3 in
+    evaluation). There has to be at least one sample.
     """
     sizes = [(s.image.shape[1], s.image.shape[2]) for s in samples]
-    height, width = (_round_up(max(lengths)) for lengths in zip(*sizes, strict=True))
+    height, width = (
+        -(-max(lengths) // SIZE_MULTIPLE) * SIZE_MULTIPLE for lengths in zip(*sizes, strict=True)
+    )
     images = torch.zeros((len(samples), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     for padded, sample, (h, w) in zip(images, samples, sizes, strict=True):
         padded[:, :h, :w] = sample.image
@@ -45,7 +43,3 @@ def _padded(sample: Sample, image: Tensor, size: tuple[int, int]) -> Sample:
     height, width = sample.target.semantic.shape
     semantic[:height, :width] = sample.target.semantic
     return replace(sample, image=image, target=replace(sample.target, semantic=semantic))
-
-
-def _round_up(length: int) -> int:
-    return -(-length // SIZE_MULTIPLE) * SIZE_MULTIPLE

@@ -18,13 +18,13 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
 
     Args:
         data: The file's content.
-        source: What messages call the file.
+        source: File name shown in error messages.
 
     Returns:
         ``[H, W, 3]`` uint8 RGB.
 
     Raises:
-        RefineError: Truncated, no image, or not 8 bits a channel.
+        RefineError: Truncated, no image, or not 8 bits per channel.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -45,7 +45,7 @@ def to_rgb(image: Image.Image, *, source: str) -> np.ndarray:
         ``[H, W, 3]`` uint8 RGB.
 
     Raises:
-        RefineError: Not 8 bits a channel.
+        RefineError: Not 8 bits per channel.
     """
     if image.mode not in _EIGHT_BIT_MODES:
         raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")

@@ -81,7 +81,7 @@ def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
 
     Args:
         image: ``[H, W, 3]`` uint8.
-        geometry: With ``source`` of the image's size.
+        geometry: Geometry for images of this size.
 
     Returns:
         ``[3, h, w]`` uint8, channels last in memory.
@@ -95,17 +95,9 @@ def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
 
 
 def transform_map(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """A map of labels, by the nearest neighbour of each pixel's centre.
-
-    Args:
-        labels: ``[H, W]`` of any dtype.
-        geometry: With ``source`` of the map's size.
-
-    Returns:
-        ``[h, w]`` of the same dtype.
-    """
+    """A map of labels, ``[H, W]`` to ``[h, w]`` of its dtype, by the pixel under each centre."""
     rows, columns = _source_pixels(geometry)
-    # columns first: the dear pass, one element at a time, then runs over the fewer rows
+    # columns first: the expensive pass, one element at a time, then runs over the fewer rows
     return labels.take(columns, axis=1).take(rows, axis=0)
 
 

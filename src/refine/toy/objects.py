@@ -42,21 +42,19 @@ class ToyObject:
 
     Attributes:
         name: Name of the category.
-        is_crowd: A cluster of small things of one category, annotated as one.
         outlines: One polygon ``[K, 2]`` per member (see :mod:`refine.toy.shapes`).
         mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
-        side: Square root of its area, in pixels.
-        centre: (x, y) in pixels.
+        side: Square root of the area of a single thing, in pixels.
+        centre: (x, y) of a single thing, in pixels.
         depth: Position from far (0) to near; -1 before the order is drawn.
         visible: ``[H, W]`` bool, what nothing nearer hides; empty before the order is drawn.
     """
 
     name: str
-    is_crowd: bool
     outlines: tuple[np.ndarray, ...]
     mask: np.ndarray
-    side: float
-    centre: tuple[float, float]
+    side: float = 0.0
+    centre: tuple[float, float] = (0.0, 0.0)
     depth: int = -1
     visible: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
 
@@ -64,6 +62,11 @@ class ToyObject:
     def category(self) -> int:
         """Contiguous id of the category."""
         return ID_OF[self.name]
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether it is a cluster of small things of one category, annotated as one."""
+        return len(self.outlines) > 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -188,10 +188,9 @@ def _place_things(stage: _Stage, count: int) -> None:
         _place(stage, tellers, ground=ground)
     partner_odds, later_odds = stage.crowding.partner_odds
     for _ in range(len(stage.placed), count):
-        singles = [k for k, other in enumerate(stage.placed) if not other.is_crowd]
         partner = None
-        if singles and rng.random() < partner_odds:
-            partner = stage.placed[int(rng.choice(singles))]
+        if stage.placed and rng.random() < partner_odds:
+            partner = stage.placed[int(rng.choice(len(stage.placed)))]
         if _place(stage, _THINGS, partner=partner) and partner:
             partner_odds = later_odds
     if rng.random() < _CROWD_SHARE:
@@ -218,9 +217,10 @@ def _place(
     Returns:
         Whether a place was found.
     """
-    make, least = _cluster if crowd else _single, stage.crowding.partner_overlap
+    least = stage.crowding.partner_overlap
     for _ in range(_ATTEMPTS):
-        candidate = make(stage, str(stage.rng.choice(names)), partner=partner)
+        name = str(stage.rng.choice(names))
+        candidate = _cluster(stage, name) if crowd else _single(stage, name, partner=partner)
         if not candidate.mask.any() or not _stands_well(stage, candidate, ground=ground):
             continue
         if partner and overlap(candidate.mask, partner.mask) < least:
@@ -243,19 +243,13 @@ def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject
             partner.centre[1] + distance * np.sin(angle),
         )
     outline = thing_outline(name, side_px=side, centre=centre, rng=rng)
-    return ToyObject(
-        name=name,
-        is_crowd=False,
-        outlines=(outline,),
-        mask=mask_of([outline], stage.size),
-        side=side,
-        centre=centre,
-    )
+    mask = mask_of([outline], stage.size)
+    return ToyObject(name=name, outlines=(outline,), mask=mask, side=side, centre=centre)
 
 
-def _cluster(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject:
+def _cluster(stage: _Stage, name: str) -> ToyObject:
     rng, unit = stage.rng, stage.unit
-    middle = _anywhere(stage) if partner is None else partner.centre
+    middle = _anywhere(stage)
     spread = (rng.uniform(12, 20) * unit, rng.uniform(8, 14) * unit)
     outlines = []
     for _ in range(int(rng.integers(12, 22))):
@@ -263,14 +257,7 @@ def _cluster(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObjec
         centre = (middle[0] + offset[0], middle[1] + offset[1])
         side = rng.uniform(5.0, 7.5) * unit
         outlines.append(thing_outline(name, side_px=side, centre=centre, rng=rng))
-    return ToyObject(
-        name=name,
-        is_crowd=True,
-        outlines=tuple(outlines),
-        mask=mask_of(outlines, stage.size),
-        side=2 * max(spread),
-        centre=middle,
-    )
+    return ToyObject(name=name, outlines=tuple(outlines), mask=mask_of(outlines, stage.size))
 
 
 def _anywhere(stage: _Stage) -> tuple[float, float]:

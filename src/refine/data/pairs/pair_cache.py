@@ -82,7 +82,7 @@ def ensure_pairs(
 ) -> OcclusionPairs:
     """The pairs of a split: read, or built and written if there are none that are up to date.
 
-    What is out of date is built anew. So is what is damaged or of other images in the dataset's own
+    What is out of date is built again. So is what is damaged or of other images in the dataset's own
     folder; in a folder that the options name it is left alone and reported.
 
     Args:
@@ -140,11 +140,11 @@ def _read_current(path: Path, wanted: dict[str, Any], *, is_named: bool) -> Occl
     except RefineError as error:
         if is_named:
             raise
-        _log.warning("%s; building it anew", error)
+        _log.warning("%s; building it again", error)
         return None
     changed = ", ".join(name for name, value in wanted.items() if found[name] != value)
     if changed:
-        _log.warning("%s: out of date (%s changed); building it anew", path, changed)
+        _log.warning("%s: out of date (%s changed); building it again", path, changed)
     return None if changed else pairs
 
 
