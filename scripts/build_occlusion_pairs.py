@@ -80,8 +80,8 @@ def describe_rules(
     """Lines of text: how often simple rules are right."""
     # imported late: torch would start with every process that looks for pairs
     from refine.data.pairs.pair_statistics import detection_scores, outline_areas
+    from refine.prediction_cache.cache import PredictionReader
     from refine.prediction_cache.header import identify_dataset
-    from refine.prediction_cache.reader import PredictionReader
 
     areas = outline_areas(files, pairs)
     yield _share("smaller over larger", areas[:, 0] < areas[:, 1])

@@ -8,7 +8,7 @@ import torch
 from refine.config import compose
 from refine.errors import RefineError
 from refine.evaluate import evaluate
-from refine.prediction_cache.reader import PredictionReader
+from refine.prediction_cache.cache import PredictionReader
 from refine.runs.checkpoint import read_checkpoint
 from refine.train import train
 from refine.training.detector_module import DetectorModule

@@ -12,7 +12,7 @@ from refine.config import compose
 from refine.errors import RefineError
 from refine.evaluate import evaluate
 from refine.evaluation import cached
-from refine.prediction_cache.writer import PredictionWriter
+from refine.prediction_cache.cache import PredictionWriter
 
 LOW = ["fusion.merge.score_thresh=0.05", "data.stuff_area_limit_px=1"]
 PQ_KEYS = [f"{k}{s}" for k in ("pq", "sq", "rq") for s in ("", "_things", "_stuff")]

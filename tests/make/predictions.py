@@ -12,14 +12,13 @@ from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.options import DataOptions, FusionOptions, ImageOptions, ToyOptions
+from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.prediction_cache.header import (
     CacheHeader,
     DatasetIdentity,
     hash_image_ids,
     identify_dataset,
 )
-from refine.prediction_cache.reader import PredictionReader
-from refine.prediction_cache.writer import PredictionWriter
 from refine.types import PairOcclusions, RawPrediction
 
 IDS = [7, 3, 139]

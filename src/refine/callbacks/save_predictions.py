@@ -5,7 +5,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from refine.prediction_cache.writer import PredictionWriter
+from refine.prediction_cache.cache import PredictionWriter
 from refine.types import Batch
 
 

@@ -23,7 +23,7 @@ from refine.fusion.unknown_erasing import ErasedCount, count_erased
 from refine.metrics.functional import match_segments
 from refine.metrics.records import sort_records, sum_records, to_records
 from refine.options import FusionOptions, UnknownErasingOptions
-from refine.prediction_cache.reader import PredictionReader
+from refine.prediction_cache.cache import PredictionReader
 from refine.types import GroundTruth, PanopticPrediction
 
 

@@ -1,6 +1,7 @@
 """What the fusion of one image looks at: each piece computed once, however many settings ask."""
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TypeVar, cast
 
 import numpy as np
@@ -31,9 +32,7 @@ class Evidence:
     """
 
     def __init__(self, raw: RawPrediction, *, num_things: int) -> None:
-        require_finite(
-            {k: getattr(raw, k) for k in ("boxes", "scores", "mask_logits", "semantic_logits")}
-        )
+        require_finite(replace(raw, occlusions={}, rankings={}))
         self.raw = raw
         self.num_things = num_things
         self._derived: dict[Hashable, object] = {}
@@ -108,15 +107,15 @@ def to_original_boxes(raw: RawPrediction) -> Tensor:
     return raw.boxes * raw.boxes.new_tensor([horizontal, vertical, horizontal, vertical])
 
 
-def require_finite(outputs: dict[str, Tensor]) -> None:
+def require_finite(raw: RawPrediction) -> None:
     """Refuse NaN and infinity.
 
-    Args:
-        outputs: Tensors of the network by the name that the message shows.
-
     Raises:
-        RefineError: One of them is not finite.
+        RefineError: The output of the network or of one of its heads is not finite.
     """
+    outputs = {k: getattr(raw, k) for k in ("boxes", "scores", "mask_logits", "semantic_logits")}
+    outputs |= {f"occlusion/{name}": o.probabilities for name, o in raw.occlusions.items()}
+    outputs |= {f"ranking/{name}": scores for name, scores in raw.rankings.items()}
     for name, values in outputs.items():
         # NaN and infinity reach the sum, and one pass is enough; float32, as half's would overflow
         if not values.sum(dtype=torch.float32).isfinite():

@@ -1,4 +1,4 @@
-"""What a prediction cache says of itself, and which caches may stand in for which network."""
+"""What a prediction cache holds, and which settings it can be fused with."""
 
 import hashlib
 import json
@@ -11,16 +11,17 @@ import numpy as np
 
 from refine import __version__
 from refine.coco_format.annotations import PanopticAnnotations
+from refine.config.flatten import flatten
 from refine.options import FusionOptions
 from refine.options.checks import check, check_choice, check_fractions
 from refine.order.pairs import PAIR_OVERLAP_THRESH, PAIR_SCORE_THRESH
 
 FORMAT_NAME = "refine prediction cache"
 FORMAT_VERSION = 1
-"""Raised whenever files of before can no longer be read."""
+"""Raised whenever older files can no longer be read."""
 
 FORMS = ("compact", "half", "full")
-"""Of mask and semantic logits (:mod:`refine.prediction_cache.forms`)."""
+"""Forms of mask and semantic logits (:mod:`refine.prediction_cache.forms`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class DatasetIdentity:
     """Enough of a dataset to recognise it.
 
     Attributes:
-        name: Its panoptic JSON, for messages; a file may move, so it is not compared.
+        name: File name of its panoptic JSON, shown in messages but not compared: it may move.
         num_images: Images to predict.
         categories: ``id``, ``name`` and ``isthing`` in contiguous order.
         image_ids: SHA-256 of the ids, in the dataset's order.
@@ -42,7 +43,7 @@ class DatasetIdentity:
     annotations: str
 
     def difference(self, other: "DatasetIdentity") -> str | None:
-        """What tells ``other`` from this dataset, or None."""
+        """How ``other`` differs from this dataset, or None."""
         if self.categories != other.categories:
             return "other categories"
         if self.image_ids != other.image_ids:
@@ -59,7 +60,7 @@ def identify_dataset(
 
     Args:
         annotations: The split.
-        image_ids: These images alone, in this order; None is all of them.
+        image_ids: Only these images, in this order; None is all of them.
     """
     place = {image_id: k for k, image_id in enumerate(annotations.image_ids.tolist())}
     rows = [place[i] for i in image_ids] if image_ids is not None else list(place.values())
@@ -87,7 +88,7 @@ def hash_image_ids(image_ids: list[int]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHeader:
-    """All that the predictions of a cache are a function of.
+    """Everything that the predictions of a cache depend on.
 
     Attributes:
         dataset: Images and categories.
@@ -100,8 +101,8 @@ class CacheHeader:
             the configuration of the network and the image size.
         occlusion_heads: Names of the occlusion heads, each kept as ``occlusion/NAME``.
         ranking_heads: Names of the ranking heads, each kept as ``ranking/NAME``.
-        pair_score_thresh: Pairs are kept if both scores reach it.
-        pair_overlap_thresh: And if this share of either mask lies in the other.
+        pair_score_thresh: Lowest score of both detections of a pair.
+        pair_overlap_thresh: Lowest share of either mask of a pair that lies in the other.
         package: Version of this package.
 
     Raises:
@@ -128,8 +129,7 @@ class CacheHeader:
     def to_json(self) -> dict[str, Any]:
         """Plain containers, as JSON gives them back."""
         content = {"format": FORMAT_NAME, "version": FORMAT_VERSION, **asdict(self)}
-        plain: dict[str, Any] = json.loads(json.dumps(content))
-        return plain
+        return dict(json.loads(json.dumps(content)))
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -153,7 +153,7 @@ class CacheHeader:
 
     def first_difference(self, other: "CacheHeader") -> str | None:
         """The first key, in alphabetical order, that differs, and both its values; or None."""
-        ours, theirs = _flatten(self.to_json()), _flatten(other.to_json())
+        ours, theirs = flatten(self.to_json()), flatten(other.to_json())
         for key in sorted(ours.keys() | theirs.keys()):
             if ours.get(key) != theirs.get(key):
                 return f"{key} is {_shorten(ours.get(key))}, not {_shorten(theirs.get(key))}"
@@ -161,9 +161,6 @@ class CacheHeader:
 
     def obstacle(self, fusion: FusionOptions) -> str | None:
         """Why these predictions cannot stand in for the network under ``fusion``, or None."""
-        return self._mode_obstacle(fusion) or self._head_obstacle(fusion)
-
-    def _mode_obstacle(self, fusion: FusionOptions) -> str | None:
         if fusion.panoptic_only != self.panoptic_only:
             return f"the network ran with fusion.panoptic_only={self.panoptic_only}"
         if self.panoptic_only and fusion.merge.score_thresh != self.score_thresh:
@@ -171,19 +168,17 @@ class CacheHeader:
                 "with fusion.panoptic_only the network itself depends on fusion.merge.score_thresh"
                 f", which was {self.score_thresh}"
             )
-        return None
-
-    def _head_obstacle(self, fusion: FusionOptions) -> str | None:
         kind, head = fusion.relations.kind, fusion.relations.head
         if kind == "srm":
             return _unknown_head("ranking", head, self.ranking_heads)
         if kind not in ("occlusion", "soft_occlusion"):
             return None
-        if fusion.merge.score_thresh < self.pair_score_thresh:
-            return f"pairs are there for fusion.merge.score_thresh >= {self.pair_score_thresh} only"
-        if fusion.relations.overlap_thresh < self.pair_overlap_thresh:
-            least = self.pair_overlap_thresh
-            return f"pairs are there for fusion.relations.overlap_thresh >= {least} only"
+        for name, value, least in (
+            ("merge.score_thresh", fusion.merge.score_thresh, self.pair_score_thresh),
+            ("relations.overlap_thresh", fusion.relations.overlap_thresh, self.pair_overlap_thresh),
+        ):
+            if value < least:
+                return f"pairs are there for fusion.{name} >= {least} only"
         return _unknown_head("occlusion", head, self.occlusion_heads)
 
 
@@ -191,16 +186,6 @@ def _unknown_head(kind: str, name: str, known: tuple[str, ...]) -> str | None:
     if name in known:
         return None
     return f"no {kind} head {name!r} is in it (fusion.relations.head; there is {known or 'none'})"
-
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _shorten(value: object) -> str:

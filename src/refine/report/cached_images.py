@@ -14,8 +14,8 @@ from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.metrics.functional import compute_category_quality, match_segments
 from refine.options import DataOptions, FusionOptions
+from refine.prediction_cache.cache import PredictionReader
 from refine.prediction_cache.header import identify_dataset
-from refine.prediction_cache.reader import PredictionReader
 from refine.report.entries import Entry
 from refine.report.images import ImageSource
 from refine.types import GroundTruth, PanopticPrediction

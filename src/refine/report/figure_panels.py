@@ -78,7 +78,7 @@ def find_changed_images(
     if len(there) < 2:
         missing = ", ".join(name for name, fusion in panels.items() if fusion is None)
         raise RefineError(
-            f"{images.reader.files.folder}: nothing to compare, {missing} lack their heads; write "
+            f"{images.reader.folder}: nothing to compare, {missing} lack their heads; write "
             "a cache with occlusion_ckpts= and ranking_ckpts="
         )
     changes = []

@@ -24,9 +24,8 @@ from refine.metrics.records import records_to_csv
 from refine.options import DataOptions, FusionOptions
 from refine.order.heads import is_ranking
 from refine.pipeline import Pipeline
+from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.prediction_cache.header import CacheHeader, identify_dataset
-from refine.prediction_cache.reader import PredictionReader
-from refine.prediction_cache.writer import PredictionWriter
 from refine.runs.checkpoint import Checkpoint, hash_weights
 from refine.runs.results import (
     config_hash,

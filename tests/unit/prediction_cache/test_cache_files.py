@@ -17,8 +17,7 @@ from make.predictions import (
     refused,
     write_all,
 )
-from refine.prediction_cache.reader import PredictionReader
-from refine.prediction_cache.writer import PredictionWriter
+from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.types import PairOcclusions
 
 # --- reading ---
@@ -102,7 +101,7 @@ def test_an_interrupted_write_goes_on(tmp_path, raws):
 def test_a_killed_process_leaves_nothing_that_counts(tmp_path, raws):
     writer = write_all(tmp_path, a_header(), {7: raws[7], 3: raws[3]}, finish=False)
     part = tmp_path / "images" / ".139.safetensors.abcd1234.part"
-    part.write_bytes(writer.files.image(7).read_bytes()[:1000])
+    part.write_bytes(writer.image_path(7).read_bytes()[:1000])
     assert writer.missing(IDS) == [139]
     writer.write(139, raws[139])
     writer.finish(IDS)
@@ -114,7 +113,7 @@ def test_finish_wants_every_image_of_the_dataset(tmp_path, raws):
     writer = write_all(tmp_path, a_header(), {7: raws[7]}, finish=False)
     with refused("2 of 3 images", "image 3", "run the same command again"):
         writer.finish(IDS)
-    assert not writer.files.index.exists()
+    assert not writer.index_path.exists()
     with pytest.raises(ValueError, match="image ids"):
         writer.finish([7])
 
@@ -160,7 +159,7 @@ def test_a_header_of_tuples_and_floats_is_the_same_after_a_round_trip(tmp_path):
         occlusion_heads=("a", "b"),
     )
     PredictionWriter(tmp_path, header)
-    assert PredictionWriter(tmp_path, header).files.load_header().digest == header.digest
+    assert PredictionWriter(tmp_path, header).load_header().digest == header.digest
 
 
 @pytest.mark.parametrize("place", ["folder", "file", "images"])
@@ -179,7 +178,7 @@ def test_other_places_are_left_alone(tmp_path, place, raws):
     else:
         writer = PredictionWriter(target, a_header())
         (target / "images").write_text("")
-        with refused(target, "mend that"):
+        with refused(target, "fix that"):
             writer.write(7, raws[7])
 
 
@@ -251,11 +250,11 @@ def test_a_file_that_is_gone_is_missed_at_once(cache):
 def test_a_file_of_another_cache_or_image_is_refused(tmp_path, cache, raws):
     other = write_all(tmp_path / "other", a_header(checkpoint={}), raws)
     path = cache / "images" / "7.safetensors"
-    for stranger in (other.files.image(7), cache / "images" / "3.safetensors"):
+    for stranger in (other.image_path(7), cache / "images" / "3.safetensors"):
         path.write_bytes(stranger.read_bytes())
         with refused(path, "another cache or image"):
             PredictionReader(cache).read(7)
-    path.write_bytes(other.files.image(7).read_bytes())
+    path.write_bytes(other.image_path(7).read_bytes())
     assert not PredictionWriter(cache, a_header()).has(7)
 
 
@@ -276,7 +275,7 @@ def test_tensors_that_contradict_each_other_are_refused(tmp_path, raws, damage, 
             tensors["semantic/counts"] = tensors["semantic/counts"] + 1
         return tensors
 
-    from refine.prediction_cache import writer as module
+    from refine.prediction_cache import cache as module
 
     real = module.to_tensors
     monkeypatch.setattr(module, "to_tensors", spoil)

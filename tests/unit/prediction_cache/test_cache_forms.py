@@ -61,7 +61,7 @@ def test_default_form_takes_less_than_two_megabytes(tmp_path, noise):
     raw = fake_prediction(**COCO_SIZED, heads=("occlusion",), rankings=("srm",), noise=noise)
     header = a_header([1], "compact", 133, occlusion_heads=("occlusion",), ranking_heads=("srm",))
     writer = write_all(tmp_path, header, {1: raw})
-    assert 500_000 < writer.files.image(1).stat().st_size <= 2_000_000
+    assert 500_000 < writer.image_path(1).stat().st_size <= 2_000_000
 
 
 @pytest.mark.parametrize("form", FORMS)

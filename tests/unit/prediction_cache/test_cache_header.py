@@ -15,12 +15,11 @@ from make.predictions import (
 )
 from refine.coco_format.annotations import parse_panoptic_json
 from refine.options import FusionOptions, MergeOptions, RelationsOptions
+from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.prediction_cache.header import (
     hash_image_ids,
     identify_dataset,
 )
-from refine.prediction_cache.reader import PredictionReader
-from refine.prediction_cache.writer import PredictionWriter
 
 # --- refusals ---
 

@@ -6,8 +6,8 @@ import torch
 from make.dataset import CAR, CAT, instances_json, write_tree
 from make.scripts import load_script
 from refine.coco_format.layout import open_dataset
+from refine.prediction_cache.cache import PredictionWriter
 from refine.prediction_cache.header import CacheHeader, identify_dataset
-from refine.prediction_cache.writer import PredictionWriter
 from refine.types import RawPrediction
 
 script = load_script("build_occlusion_pairs")

@@ -1,0 +1,296 @@
+"""Raw predictions into a cache and out of it."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from refine.atomic import write_text
+from refine.errors import RefineError
+from refine.fusion.evidence import require_finite
+from refine.options import FusionOptions
+from refine.prediction_cache.forms import from_tensors, to_tensors
+from refine.prediction_cache.header import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    CacheHeader,
+    DatasetIdentity,
+    hash_image_ids,
+)
+from refine.prediction_cache.tensor_file import (
+    read_record,
+    read_tensors,
+    torn,
+    write_tensors,
+    writing,
+)
+from refine.types import RawPrediction
+
+
+class CacheFolder:
+    """Where the parts of a cache lie.
+
+    Attributes:
+        folder: The cache.
+        header_path: Says what the cache holds; written first.
+        index_path: Image ids; written last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header_path = folder / "header.json"
+        self.index_path = folder / "index.json"
+
+    def image_path(self, image_id: int) -> Path:
+        """The file of one image."""
+        return self.folder / "images" / f"{image_id}.safetensors"
+
+    def load_header(self) -> CacheHeader:
+        """Read what the cache holds.
+
+        Raises:
+            RefineError: There is no cache, or one of another version.
+        """
+        folder = self.folder
+        if not folder.is_dir():
+            raise RefineError(
+                f"{folder}: no such folder; write predictions with save_predictions=DIR"
+            )
+        content = _read_json(self.header_path)
+        if content.get("format") != FORMAT_NAME:
+            raise RefineError(
+                f"{folder}: no prediction cache (no header.json of one); "
+                "write one with save_predictions=DIR"
+            )
+        if content.get("version") != FORMAT_VERSION:
+            raise RefineError(
+                f"{folder}: a prediction cache of version {content.get('version')}, this "
+                f"package reads version {FORMAT_VERSION}; write it anew with save_predictions=DIR"
+            )
+        try:
+            return CacheHeader.from_json(content)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RefineError(
+                f"{self.header_path}: damaged ({error!r}); write the cache anew"
+            ) from None
+
+
+class PredictionReader(CacheFolder):
+    """A complete cache: any image by its id, or all of them one after the other.
+
+    It holds no open file and no prediction, so it may be handed to loader processes, forked or
+    spawned.
+
+    Args:
+        folder: The cache.
+
+    Attributes:
+        header: What it holds.
+        image_ids: ``[N]`` int64 in the dataset's order.
+
+    Raises:
+        RefineError: The folder is missing, no cache, of another version, or cut short.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.header = self.load_header()
+        self._digest = self.header.digest
+        stored = {path.name for path in (folder / "images").glob("*.safetensors")}
+        image_ids = _read_json(self.index_path).get("image_ids")
+        if not self._is_complete(image_ids, stored):
+            raise RefineError(
+                f"{folder}: cut short, {len(stored)} of {self.header.dataset.num_images} images "
+                "are there; run the command that wrote it again, it goes on where it stopped"
+            )
+        self.image_ids = np.array(image_ids, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[tuple[int, RawPrediction]]:
+        """Image ids and their predictions, one at a time."""
+        for image_id in self.image_ids.tolist():
+            yield image_id, self.read(image_id)
+
+    def read(self, image_id: int) -> RawPrediction:
+        """The prediction of one image, on the host.
+
+        Raises:
+            RefineError: The file is missing, torn or of another cache.
+        """
+        path = self.image_path(image_id)
+        tensors, record = read_tensors(path)
+        if record.get("cache") != self._digest or record.get("image_id") != image_id:
+            raise torn(path, ValueError("it belongs to another cache or image"))
+        height, width = record["image_size"]
+        original_height, original_width = record["original_size"]
+        try:
+            return from_tensors(
+                tensors,
+                num_categories=len(self.header.dataset.categories),
+                image_size=(height, width),
+                original_size=(original_height, original_width),
+            )
+        except (KeyError, ValueError) as error:
+            raise torn(path, error) from None
+
+    def require_dataset(self, dataset: DatasetIdentity) -> None:
+        """Refuse a cache of another dataset.
+
+        Raises:
+            RefineError: It is another one; the message says in what.
+        """
+        difference = dataset.difference(self.header.dataset)
+        if difference is not None:
+            raise RefineError(
+                f"{self.folder}: predictions of another dataset than {dataset.name}: {difference}; "
+                f"set data to theirs ({self.header.dataset.name}), or write predictions of this one"
+            )
+
+    def require_fusion(self, fusion: FusionOptions) -> None:
+        """Refuse settings for which the network would say something else, or more.
+
+        Raises:
+            RefineError: The cache was written in another inference mode, or the relations need a
+                head or pairs that it does not hold.
+        """
+        obstacle = self.header.obstacle(fusion)
+        if obstacle is not None:
+            raise RefineError(
+                f"{self.folder}: cannot be fused with these settings: {obstacle}; change "
+                "the setting or write another cache with save_predictions=DIR"
+            )
+
+    def _is_complete(self, image_ids: object, stored: set[str]) -> TypeGuard[list[int]]:
+        return (
+            isinstance(image_ids, list)
+            and all(type(i) is int for i in image_ids)
+            and hash_image_ids(image_ids) == self.header.dataset.image_ids
+            and stored.issuperset(self.image_path(i).name for i in image_ids)
+        )
+
+
+class PredictionWriter(CacheFolder):
+    """Writes predictions, one file per image, and at the end the index.
+
+    An interrupted write goes on where it stopped: open the folder again with the same header and
+    predict :meth:`missing` images only. Processes need not know of each other, until one of them
+    calls :meth:`finish` when all are done.
+
+    Args:
+        folder: Created when needed; empty, or a cache with this very header.
+        header: What the cache is going to hold.
+
+    Raises:
+        RefineError: The folder holds something else, a cache of another header (the first
+            difference is named), or cannot be written.
+    """
+
+    def __init__(self, folder: Path, header: CacheHeader) -> None:
+        super().__init__(folder)
+        self.header = header
+        self._digest = header.digest
+        if not self.header_path.exists():
+            self._require_empty()
+            _write_json(self.header_path, header.to_json())
+        difference = self.load_header().first_difference(header)
+        if difference is not None:
+            raise RefineError(
+                f"{folder}: holds other predictions ({difference}); delete them or choose "
+                "another save_predictions"
+            )
+
+    def has(self, image_id: int) -> bool:
+        """Whether the prediction of an image is there, complete and of this cache."""
+        try:
+            return read_record(self.image_path(image_id)).get("cache") == self._digest
+        except RefineError:
+            return False
+
+    def missing(self, image_ids: Iterable[int]) -> list[int]:
+        """Images that are still to be predicted, in the given order."""
+        return [image_id for image_id in image_ids if not self.has(image_id)]
+
+    def write(self, image_id: int, raw: RawPrediction) -> None:
+        """Write the prediction of one image, over an older one if there is any.
+
+        Args:
+            image_id: Its id in the dataset.
+            raw: The network's prediction, on any device, with all heads that the header names.
+
+        Raises:
+            RefineError: The prediction is not finite, or the file cannot be written.
+            ValueError: The prediction has other heads or categories than the header says.
+        """
+        self._check(image_id, raw)
+        record = {
+            "cache": self._digest,
+            "image_id": image_id,
+            "image_size": raw.image_size,
+            "original_size": raw.original_size,
+        }
+        write_tensors(self.image_path(image_id), to_tensors(raw, self.header.form), record)
+
+    def finish(self, image_ids: Sequence[int]) -> None:
+        """Mark the cache as complete; one process calls it, once all have written.
+
+        Args:
+            image_ids: All images of the dataset, in its order.
+
+        Raises:
+            RefineError: An image is missing or torn.
+            ValueError: These are not the images of the header.
+        """
+        if hash_image_ids(list(image_ids)) != self.header.dataset.image_ids:
+            raise ValueError("finish() needs the image ids of the header's dataset, in its order")
+        absent = self.missing(image_ids)
+        if absent:
+            raise RefineError(
+                f"{self.folder}: {len(absent)} of {len(image_ids)} images have no "
+                f"prediction, the first is image {absent[0]}; run the same command again"
+            )
+        for part in (self.folder / "images").glob(".*.part"):  # of processes that were killed
+            part.unlink(missing_ok=True)
+        _write_json(self.index_path, {"image_ids": list(image_ids)})
+
+    def _check(self, image_id: int, raw: RawPrediction) -> None:
+        heads = (set(raw.occlusions), set(raw.rankings))
+        expected = (set(self.header.occlusion_heads), set(self.header.ranking_heads))
+        if heads != expected:
+            raise ValueError(f"image {image_id}: heads {heads}, the header names {expected}")
+        num_categories = len(self.header.dataset.categories)
+        if len(raw.semantic_logits) != num_categories:
+            raise ValueError(f"image {image_id}: expected {num_categories} semantic categories")
+        try:
+            require_finite(raw)
+        except RefineError as error:
+            raise RefineError(f"image {image_id}: {error}") from None
+
+    def _require_empty(self) -> None:
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise RefineError(f"{folder}: a file, no folder; choose another save_predictions")
+        strangers = [p.name for p in folder.glob("[!.]*")] if folder.is_dir() else []
+        # another process may have come first: its header stands before any other of its files
+        if strangers and not self.header_path.exists():
+            raise RefineError(
+                f"{folder}: holds {strangers[0]} and is no prediction cache; choose an empty "
+                "folder as save_predictions"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; an empty one if there is no such file or something else in it."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with writing(path):
+        write_text(path, json.dumps(content, indent=1) + "\n")
