@@ -51,14 +51,19 @@ def build(node: DictConfig, **extra: Any) -> Any:
         **extra: Further arguments.
 
     Raises:
-        RefineError: The target is not allowed.
+        RefineError: The target is not allowed, or refuses its arguments by a RefineError.
     """
     target = str(node.get("_target_", ""))
     if not target.startswith(ALLOWED_TARGETS):
         raise RefineError(
             f"_target_={target!r} is not allowed; it must start with {', '.join(ALLOWED_TARGETS)}"
         )
-    return hydra.utils.instantiate(node, **extra, _convert_="all")
+    try:
+        return hydra.utils.instantiate(node, **extra, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, RefineError):
+            raise error.__cause__ from None
+        raise
 
 
 def build_trainer(node: DictConfig, *, callbacks: list[Any], loggers: list[Any]) -> Any:

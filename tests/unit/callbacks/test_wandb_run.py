@@ -8,6 +8,8 @@ from unittest.mock import MagicMock, call
 import pytest
 
 from refine.callbacks.wandb_run import WandbJob, WandbRun, finish_run
+from refine.config import compose
+from refine.config.instantiate import build
 from refine.config.job import Job
 from refine.errors import RefineError
 
@@ -175,5 +177,8 @@ def test_a_missing_w_and_b_and_its_refusals_are_one_clear_line(wandb, tmp_path, 
     with pytest.raises(RefineError, match=r"W&B: no such entity .*mode=offline"):
         WandbRun(str(tmp_path), mode="online").log_metrics({})
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(RefineError, match=r"pip install 'refine-panoptic\[wandb\]'"):
-        WandbRun(str(tmp_path))
+    node = compose("train", ["logger=wandb", f"run_dir={tmp_path}"]).logger["wandb"]
+    with pytest.raises(
+        RefineError, match=r"^logger=wandb .* pip install 'refine-panoptic\[wandb\]'"
+    ):
+        build(node)
