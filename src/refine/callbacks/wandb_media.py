@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -97,8 +96,8 @@ class WandbMedia(Callback):
         logger, result = _find_logger(trainer), cast(DetectorModule, pl_module).result
         if logger is None or result is None:
             return
-        step, rows = trainer.global_step, [asdict(row) for row in result.rows]
-        logger.log_table(TABLE_KEY, list(rows[0]), [list(row.values()) for row in rows], step=step)
+        step, columns = trainer.global_step, list(result.rows[0]._fields)
+        logger.log_table(TABLE_KEY, columns, [list(row) for row in result.rows], step=step)
         for key, pictures in self._pictures.items():
             logger.log_image(
                 key,

@@ -18,7 +18,7 @@ class AveragePrecision(WrapperMetric):
     """AP averaged over IoU .50:.95 and categories, of boxes and of masks, crowds ignored.
 
     It uses faster-coco-eval if that is installed, else pycocotools: equal values, a fraction of
-    the time. Up to 100 detections an image count, as COCO has it.
+    the time. At most 100 detections per image count, as in COCO.
     """
 
     is_differentiable = False
@@ -51,16 +51,20 @@ class AveragePrecision(WrapperMetric):
             scores: ``[N]`` float in [0, 1].
             labels: ``[N]`` int64 thing categories.
             masks: N masks in original pixels.
-            truth: The image's instances.
-            size: ``(height, width)`` of the image in original pixels.
+            truth: True instances of the image.
+            size: ``(height, width)`` in original pixels.
             is_padding: The image only fills up a distributed sampler. It enters as one without
                 instances and detections, which AP does not see: processes have to hold equally
                 many images when torchmetrics collects them.
         """
         if is_padding:
             boxes, scores, labels, masks = boxes[:0], scores[:0], labels[:0], ()
-            truth = _without_instances(truth)
-        crops = [decode_mask(coded) for coded in truth.masks]
+            truth = InstanceTruth(
+                boxes=truth.boxes[:0],
+                labels=truth.labels[:0],
+                is_crowd=truth.is_crowd[:0],
+                masks=(),
+            )
         predicted = {
             "boxes": boxes.float(),
             "scores": scores.float(),
@@ -71,33 +75,26 @@ class AveragePrecision(WrapperMetric):
             "boxes": torch.from_numpy(truth.boxes).float(),
             "labels": torch.from_numpy(truth.labels),
             "iscrowd": torch.from_numpy(truth.is_crowd.astype(np.int64)),
-            "masks": _to_full_size(crops, size),
+            "masks": _to_full_size([decode_mask(coded) for coded in truth.masks], size),
         }
-        self._inner.update([self._on_device(predicted)], [self._on_device(true)])
+        # masks become run lengths on the host at once; the rest is collected over processes
+        for entry in (predicted, true):
+            moved = {k: v.to(self._inner.device) for k, v in entry.items() if k != "masks"}
+            entry.update(moved)
+        self._inner.update([predicted], [true])
 
     def compute(self) -> dict[str, Tensor]:
         """``ap_box`` and ``ap_mask``, fractions; 0 if no image has an instance."""
         values = self._inner.compute()
         return {
-            "ap_box": values["bbox_map"].clamp(min=0),
-            "ap_mask": values["segm_map"].clamp(min=0),
+            key: values[name].clamp(min=0)
+            for key, name in (("ap_box", "bbox_map"), ("ap_mask", "segm_map"))
         }
 
     def reset(self) -> None:
         """Forget all images."""
         super().reset()
         self._inner.reset()
-
-    def _on_device(self, entry: dict[str, Tensor]) -> dict[str, Tensor]:
-        # masks become run lengths on the host at once; the rest is collected over processes
-        device = self._inner.device
-        return {key: v if key == "masks" else v.to(device) for key, v in entry.items()}
-
-
-def _without_instances(truth: InstanceTruth) -> InstanceTruth:
-    return InstanceTruth(
-        boxes=truth.boxes[:0], labels=truth.labels[:0], is_crowd=truth.is_crowd[:0], masks=()
-    )
 
 
 def _to_full_size(crops: Sequence[MaskCrop], size: tuple[int, int]) -> Tensor:

@@ -3,14 +3,14 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from refine.categories import CategoryTable
 from refine.metrics.functional import GroupQuality, PanopticStats, compute_category_quality
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CategoryRow:
+class CategoryRow(NamedTuple):
     """One category of ``per_category.csv``; the fields are its columns.
 
     Attributes:
@@ -42,27 +42,18 @@ def category_rows(stats: PanopticStats, categories: CategoryTable) -> list[Categ
     """One row for each category, in the table's order (things first)."""
     quality = compute_category_quality(stats)
     columns = (*quality[:3], stats.iou, stats.tp, stats.fp, stats.fn)
-    names = ("pq", "sq", "rq", "iou", "tp", "fp", "fn")
     return [
-        CategoryRow(
-            category_id=category.dataset_id,
-            name=category.name,
-            isthing=int(category.is_thing),
-            **dict(zip(names, values, strict=True)),
-        )
-        for category, *values in zip(
-            categories.categories, *(column.tolist() for column in columns), strict=True
-        )
+        CategoryRow(c.dataset_id, c.name, int(c.is_thing), *values)
+        for c, *values in zip(categories.categories, *(v.tolist() for v in columns), strict=True)
     ]
 
 
 def to_csv(rows: Sequence[CategoryRow]) -> str:
     """The rows as CSV text with a header; fractions at full precision."""
     target = io.StringIO()
-    names = [field.name for field in fields(CategoryRow)]
-    writer = csv.DictWriter(target, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow(CategoryRow._fields)
+    writer.writerows(rows)
     return target.getvalue()
 
 

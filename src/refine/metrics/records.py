@@ -1,6 +1,6 @@
 """What each image adds to panoptic quality: ``per_image.csv``, to compare runs image by image.
 
-Records are a structured array of :data:`RECORD_DTYPE`, one entry an image and category with
+Records are a structured array of :data:`RECORD_DTYPE`, one entry for each image and category with
 anything in it, so that ``np.concatenate`` joins those of images, batches and processes.
 """
 
@@ -29,42 +29,32 @@ RECORD_DTYPE = np.dtype(
 """Image id of the JSON, contiguous category or :data:`NOTHING`, and the sums of both."""
 
 COLUMNS = ("image_id", "category_id", "iou", "tp", "fp", "fn")
-"""Of ``per_image.csv``. ``category_id`` is the dataset id; 0 stands for :data:`NOTHING`."""
+"""Columns of ``per_image.csv``. ``category_id`` is the dataset id; 0 stands for :data:`NOTHING`."""
 
 _SUMS = ("iou", "tp", "fp", "fn")
 
 
 def to_records(image_id: int, stats: PanopticStats) -> np.ndarray:
-    """The records of one image.
+    """The records of one image, ascending by category.
 
     An image without anything to count gives one record of zeros: it was evaluated, and a bootstrap
     over images has to draw it too.
 
     Args:
         image_id: Id in the JSON.
-        stats: Its sums, as :func:`refine.metrics.functional.match_segments` returns them.
-
-    Returns:
-        ``[R]`` of :data:`RECORD_DTYPE`, ascending by category; R is at least 1.
+        stats: The sums of this image.
     """
     present = np.flatnonzero(stats.tp + stats.fp + stats.fn)
-    if not len(present):
-        return np.array([(image_id, NOTHING, 0.0, 0, 0, 0)], RECORD_DTYPE)
-    records = np.empty(len(present), RECORD_DTYPE)
+    records = np.zeros(max(len(present), 1), RECORD_DTYPE)
     records["image_id"] = image_id
-    records["category"] = present
+    records["category"] = present if len(present) else NOTHING
     for name in _SUMS:
-        records[name] = getattr(stats, name)[present]
+        records[name][: len(present)] = getattr(stats, name)[present]
     return records
 
 
 def sum_records(records: np.ndarray, num_categories: int) -> PanopticStats:
-    """The sums over all images, added up in the order of the records.
-
-    Args:
-        records: ``[R]`` of :data:`RECORD_DTYPE`.
-        num_categories: ``C``.
-    """
+    """The sums over all images, added up in the order of the records."""
     total = PanopticStats.zeros(num_categories)
     counted = records[records["category"] != NOTHING]
     for name in _SUMS:
@@ -78,12 +68,7 @@ def sort_records(records: np.ndarray) -> np.ndarray:
 
 
 def records_to_csv(records: np.ndarray, categories: CategoryTable) -> str:
-    """The text of ``per_image.csv``: a header, then a row a record, IoU at full precision.
-
-    Args:
-        records: ``[R]`` of :data:`RECORD_DTYPE`.
-        categories: Of the dataset.
-    """
+    """The text of ``per_image.csv``: a header and a row for each record, IoU at full precision."""
     dataset_ids = {k: c.dataset_id for k, c in enumerate(categories.categories)} | {NOTHING: 0}
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
@@ -95,15 +80,12 @@ def records_to_csv(records: np.ndarray, categories: CategoryTable) -> str:
 
 
 def records_from_csv(text: str, categories: CategoryTable, *, source: str) -> np.ndarray:
-    """The records of a ``per_image.csv``.
+    """The records of a ``per_image.csv``, in the order of its rows.
 
     Args:
-        text: Its content.
-        categories: Of the dataset.
-        source: The file's name, for messages.
-
-    Returns:
-        ``[R]`` of :data:`RECORD_DTYPE`, in the order of the rows.
+        text: Content of the file.
+        categories: The dataset's categories.
+        source: File name shown in error messages.
 
     Raises:
         RefineError: Other columns, a value that is no number, or an unknown category.

@@ -40,33 +40,35 @@ def values(metric):
 
 
 LEFT, RIGHT = [2, 3, 20, 30], [25, 5, 45, 35]
+HALF = MaskCrop(y=3, x=2, mask=np.ones((27, 9), bool))  # of LEFT: right at the first threshold
 
 
-def test_perfect_detections():
+@pytest.mark.parametrize(
+    ("detections", "true", "ap_box", "ap_mask"),
+    [
+        pytest.param(
+            ([LEFT, RIGHT], [0.9, 0.8], [0, 1]), ([LEFT, RIGHT], [0, 1]), 1, 1, id="perfect"
+        ),
+        pytest.param(
+            ([LEFT], [0.9], [0], [HALF]), ([LEFT], [0]), 1, 0.1, id="boxes and masks apart"
+        ),
+        pytest.param(
+            ([RIGHT, LEFT], [0.9, 0.8], [0, 0]), ([LEFT], [0]), 0.5, 0.5, id="one wrong before"
+        ),
+        pytest.param(
+            ([[30, 10, 40, 20], LEFT], [0.9, 0.8], [0, 0]),
+            ([LEFT, RIGHT], [0, 0], [False, True]), 1, 1, id="detections on a crowd are ignored",
+        ),
+        pytest.param(([], [], []), ([], []), 0, 0, id="nothing at all"),
+    ],
+)  # fmt: skip
+def test_average_precision(detections, true, ap_box, ap_mask):
+    boxes, scores, labels, *masks = detections
     metric = AveragePrecision()
-    add(metric, [LEFT, RIGHT], [0.9, 0.8], [0, 1], truth([LEFT, RIGHT], [0, 1]))
-    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
-
-
-def test_masks_and_boxes_are_scored_apart():
-    metric = AveragePrecision()
-    half = MaskCrop(y=3, x=2, mask=np.ones((27, 9), bool))  # IoU .5: right at the first threshold
-    add(metric, [LEFT], [0.9], [0], truth([LEFT], [0]), masks=[half])
-    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 0.1})
-
-
-def test_a_better_scored_false_positive_halves_the_precision():
-    metric = AveragePrecision()
-    add(metric, [RIGHT, LEFT], [0.9, 0.8], [0, 0], truth([LEFT], [0]))
-    assert values(metric) == pytest.approx({"ap_box": 0.5, "ap_mask": 0.5})
-
-
-def test_detections_on_a_crowd_are_ignored():
-    metric = AveragePrecision()
-    crowd = truth([LEFT, RIGHT], [0, 0], [False, True])
-    inside = [30, 10, 40, 20]
-    add(metric, [inside, LEFT], [0.9, 0.8], [0, 0], crowd)
-    assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
+    add(metric, [RIGHT], [0.9], [0], truth([LEFT], [0]))
+    metric.reset()
+    add(metric, boxes, scores, labels, truth(*true), *masks)
+    assert values(metric) == pytest.approx({"ap_box": ap_box, "ap_mask": ap_mask})
 
 
 def test_images_without_detections_or_instances():
@@ -74,9 +76,6 @@ def test_images_without_detections_or_instances():
     add(metric, [], [], [], truth([LEFT], [0]))
     add(metric, [LEFT], [0.9], [0], truth([], []))
     assert values(metric) == pytest.approx({"ap_box": 0.0, "ap_mask": 0.0})
-    metric.reset()
-    add(metric, [], [], [], truth([], []))
-    assert values(metric) == {"ap_box": 0.0, "ap_mask": 0.0}
 
 
 def test_padding_changes_nothing():
@@ -85,11 +84,3 @@ def test_padding_changes_nothing():
     add(metric, [], [], [], truth([RIGHT], [0]), is_padding=True)
     add(metric, [RIGHT], [0.95], [0], truth([], []), is_padding=True)
     assert values(metric) == pytest.approx({"ap_box": 1.0, "ap_mask": 1.0})
-
-
-def test_reset_forgets():
-    metric = AveragePrecision()
-    add(metric, [RIGHT], [0.9], [0], truth([LEFT], [0]))
-    metric.reset()
-    add(metric, [LEFT], [0.9], [0], truth([LEFT], [0]))
-    assert values(metric)["ap_box"] == pytest.approx(1.0)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from refine.categories import Category, CategoryTable
+from refine.categories import CategoryTable
 from refine.errors import RefineError
-from refine.metrics.functional import PanopticStats, average_quality, match_segments
+from refine.metrics.functional import PanopticStats
 from refine.metrics.records import (
     NOTHING,
     RECORD_DTYPE,
@@ -13,38 +13,25 @@ from refine.metrics.records import (
     sum_records,
     to_records,
 )
-from refine.types import GroundTruth, Segment
 
-CATEGORIES = CategoryTable(
+CATEGORIES = CategoryTable.of(
     [
-        Category(dataset_id=7, name="cat", is_thing=True, color=(0, 0, 0)),
-        Category(dataset_id=9, name="dog", is_thing=True, color=(0, 0, 0)),
-        Category(dataset_id=3, name="sky", is_thing=False, color=(0, 0, 0)),
+        {"id": 7, "name": "cat", "isthing": 1},
+        {"id": 9, "name": "dog", "isthing": 1},
+        {"id": 3, "name": "sky", "isthing": 0},
     ]
 )
-
-
-def random_stats(seed):
-    """An image matched for real: shifted copies of random blocks."""
-    rng = np.random.default_rng(seed)
-    true_map = np.kron(rng.integers(0, 5, (4, 4)), np.ones((3, 3), int)).astype(np.int32)
-    pred_map = np.roll(true_map, rng.integers(0, 2), axis=1)
-
-    def segments(segment_map):
-        ids, areas = np.unique(segment_map[segment_map > 0], return_counts=True)
-        return [
-            Segment(id=i, category=i % 3, is_thing=i % 3 < 2, area=a)
-            for i, a in zip(ids.tolist(), areas.tolist(), strict=True)
-        ]
-
-    prediction, truth = (
-        GroundTruth(segment_map=m, segments=tuple(segments(m))) for m in (pred_map, true_map)
-    )
-    return match_segments(prediction, truth, num_categories=3)
+SUMS = ("iou", "tp", "fp", "fn")
 
 
 def stats(iou, tp, fp, fn):
     return PanopticStats(np.array(iou), np.array(tp), np.array(fp), np.array(fn))
+
+
+def random_stats(seed):
+    rng = np.random.default_rng(seed)
+    tp, fp, fn = rng.integers(0, 3, (3, 3))
+    return PanopticStats(rng.uniform(0.5, 1, 3) * tp, tp, fp, fn)
 
 
 def test_only_categories_with_anything_in_them_are_kept():
@@ -57,19 +44,21 @@ def test_an_image_with_nothing_in_it_is_still_known():
     records = to_records(42, PanopticStats.zeros(3))
     assert records.tolist() == [(42, NOTHING, 0.0, 0, 0, 0)]
     total = sum_records(records, 3)
-    assert not np.concatenate([total.iou, total.tp, total.fp, total.fn]).any()
+    assert not any(getattr(total, name).any() for name in SUMS)
 
 
 def test_records_sum_to_exactly_the_table():
     images = [random_stats(seed) for seed in range(30)]
     direct = sum(images, PanopticStats.zeros(3))
-    assert (direct.tp > 0).all()
-    assert (direct.fp + direct.fn > 0).any()
     records = np.concatenate([to_records(k, image) for k, image in enumerate(images)])
     total = sum_records(records, 3)
-    for name in ("iou", "tp", "fp", "fn"):
-        assert (getattr(total, name) == getattr(direct, name)).all(), name
-    assert average_quality(total, 2) == average_quality(direct, 2)
+    assert all((getattr(total, name) == getattr(direct, name)).all() for name in SUMS)
+
+
+def test_order_does_not_tell_who_evaluated_what():
+    parts = [to_records(k, random_stats(k)) for k in range(6)]
+    gathered = np.concatenate(parts[1::2] + parts[::2])
+    assert (sort_records(gathered) == np.concatenate(parts)).all()
 
 
 def test_csv_round_trip_loses_nothing():
@@ -77,6 +66,8 @@ def test_csv_round_trip_loses_nothing():
     records = np.concatenate([*parts, to_records(3, PanopticStats.zeros(3))])
     text = records_to_csv(records, CATEGORIES)
     assert (records_from_csv(text, CATEGORIES, source="f") == records).all()
+    header = records_to_csv(records[:0], CATEGORIES)
+    assert len(records_from_csv(header, CATEGORIES, source="f")) == 0
 
 
 def test_csv_speaks_dataset_ids():
@@ -104,10 +95,3 @@ def test_a_broken_csv_is_named(text, message):
     header = "image_id,category_id,iou,tp,fp,fn\n"
     with pytest.raises(RefineError, match=message):
         records_from_csv(text.format(header), CATEGORIES, source="f.csv")
-
-
-def test_order_does_not_tell_who_evaluated_what():
-    parts = [to_records(k, random_stats(k)) for k in range(6)]
-    one = np.concatenate(parts)
-    gathered = np.concatenate(parts[1::2] + parts[::2])
-    assert (sort_records(gathered) == one).all()
