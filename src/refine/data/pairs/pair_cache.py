@@ -82,8 +82,8 @@ def ensure_pairs(
 ) -> OcclusionPairs:
     """The pairs of a split: read, or built and written if there are none that are up to date.
 
-    What is out of date is built again. So is what is damaged or of other images in the dataset's own
-    folder; in a folder that the options name it is left alone and reported.
+    What is out of date is built again. So is what is damaged or of other images in the dataset's
+    own folder; in a folder that the options name it is left alone and reported.
 
     Args:
         files: The split.
