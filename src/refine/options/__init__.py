@@ -1,65 +1,34 @@
 """Every knob, once: its name, type, unit, default and range.
 
-Hydra uses these dataclasses as the schema of ``conf/`` (a misspelt key or a wrong type is refused
+Hydra uses these dataclasses as the schema of ``conf/`` (a misspelled key or a wrong type is refused
 while the configuration is composed) and the constructors take them, so a default stands here and
 nowhere else. Defaults are the paper's, or those of the baseline that it builds on (detectron2's
 Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end in ``_px``.
 
-Ranges are checked on construction: a value outside raises ``ValueError`` naming the knob.
+Ranges are checked on construction: a value outside raises ``ValueError`` with the knob's key.
 """
 
-from refine.options.data import (
-    AnchorOptions,
-    DataOptions,
-    ImageOptions,
-    OcclusionPairsOptions,
-    ToyOptions,
-)
-from refine.options.fusion import (
-    FusionOptions,
-    MergeOptions,
-    RelationsOptions,
-    UnknownErasingOptions,
-)
-from refine.options.heads import OcclusionStageOptions, RankingStageOptions
-from refine.options.ibpp import IBPPOptions
-from refine.options.model import (
-    BACKBONES,
-    NORMS,
-    BackboneOptions,
-    LossWeights,
-    ModelOptions,
-    ProposalOptions,
-    RoIOptions,
-    SemanticOptions,
-)
-from refine.options.occlusion import OcclusionOptions
-from refine.options.optimisation import OptimizerOptions, ScheduleOptions
-from refine.options.ranking import RankingOptions
-
-__all__ = [
-    "BACKBONES",
-    "NORMS",
-    "AnchorOptions",
-    "BackboneOptions",
-    "DataOptions",
-    "FusionOptions",
-    "IBPPOptions",
-    "ImageOptions",
-    "LossWeights",
-    "MergeOptions",
-    "ModelOptions",
-    "OcclusionOptions",
-    "OcclusionPairsOptions",
-    "OcclusionStageOptions",
-    "OptimizerOptions",
-    "ProposalOptions",
-    "RankingOptions",
-    "RankingStageOptions",
-    "RelationsOptions",
-    "RoIOptions",
-    "ScheduleOptions",
-    "SemanticOptions",
-    "ToyOptions",
-    "UnknownErasingOptions",
-]
+from refine.options.data import AnchorOptions as AnchorOptions
+from refine.options.data import DataOptions as DataOptions
+from refine.options.data import ImageOptions as ImageOptions
+from refine.options.data import OcclusionPairsOptions as OcclusionPairsOptions
+from refine.options.data import ToyOptions as ToyOptions
+from refine.options.fusion import FusionOptions as FusionOptions
+from refine.options.fusion import MergeOptions as MergeOptions
+from refine.options.fusion import RelationsOptions as RelationsOptions
+from refine.options.fusion import UnknownErasingOptions as UnknownErasingOptions
+from refine.options.model import BACKBONES as BACKBONES
+from refine.options.model import NORMS as NORMS
+from refine.options.model import BackboneOptions as BackboneOptions
+from refine.options.model import IBPPOptions as IBPPOptions
+from refine.options.model import LossWeights as LossWeights
+from refine.options.model import ModelOptions as ModelOptions
+from refine.options.model import ProposalOptions as ProposalOptions
+from refine.options.model import RoIOptions as RoIOptions
+from refine.options.model import SemanticOptions as SemanticOptions
+from refine.options.optimisation import OptimizerOptions as OptimizerOptions
+from refine.options.optimisation import ScheduleOptions as ScheduleOptions
+from refine.options.order import OcclusionOptions as OcclusionOptions
+from refine.options.order import OcclusionStageOptions as OcclusionStageOptions
+from refine.options.order import RankingOptions as RankingOptions
+from refine.options.order import RankingStageOptions as RankingStageOptions

@@ -1,10 +1,77 @@
-"""Ranges of the knobs."""
+"""Ranges of the knobs: a field states its default and its range together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Values that a knob may have.
+
+    Attributes:
+        holds: Whether a value is one of them.
+        expected: Description for error messages.
+    """
+
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+FRACTION = Range(lambda value: 0.0 <= value <= 1.0, "a fraction in [0, 1]")
+POSITIVE = Range(lambda value: value > 0, "a number above 0")
+NOT_NEGATIVE = Range(lambda value: value >= 0, "0 or more")
+
+
+def one_of(choices: Sequence[str]) -> Range:
+    """One of these names."""
+    return Range(lambda value: value in choices, "one of " + ", ".join(choices))
+
+
+def knob(default: Any, range_: Range) -> Any:
+    """A dataclass field with a default, copied for each owner, and a range; None is allowed."""
+    metadata = {"range": range_}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: deepcopy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class Options:
+    """Base of all options, which checks the ranges of the fields on construction.
+
+    ``section`` of a subclass is its key in the configuration, for messages.
+
+    Raises:
+        ValueError: A value is outside its range; the message begins with its key.
+    """
+
+    _section: ClassVar[str]
+
+    def __init_subclass__(cls, section: str) -> None:
+        cls._section = section
+
+    def __post_init__(self) -> None:
+        for knob_ in fields(self):
+            range_, value = knob_.metadata.get("range"), getattr(self, knob_.name)
+            if range_ is not None and value is not None:
+                self.require(range_.holds(value), knob_.name, range_.expected)
+
+    def require(self, condition: bool, name: str, expected: str) -> None:
+        """Raise ``ValueError`` with the key, its value and what was expected.
+
+        Args:
+            condition: Whether the value is right.
+            name: Key below this section, possibly with dots.
+            expected: Description of right values.
+        """
+        check(condition, f"{self._section}.{name}", attrgetter(name)(self), expected)
 
 
 def check(condition: bool, name: str, value: object, expected: str) -> None:
-    """Raise ``ValueError`` naming the knob, its value and what was expected."""
+    """Raise ``ValueError`` with the name of a value, the value and what was expected."""
     if not condition:
         raise ValueError(f"{name}={value!r}: expected {expected}")
 
@@ -12,17 +79,9 @@ def check(condition: bool, name: str, value: object, expected: str) -> None:
 def check_fractions(owner: object, *names: str) -> None:
     """The named attributes lie in [0, 1]."""
     for name in names:
-        value = getattr(owner, name)
-        check(0.0 <= value <= 1.0, name, value, "a fraction in [0, 1]")
-
-
-def check_positive(owner: object, *names: str) -> None:
-    """The named attributes are above 0."""
-    for name in names:
-        value = getattr(owner, name)
-        check(value > 0, name, value, "a number above 0")
+        check(FRACTION.holds(getattr(owner, name)), name, getattr(owner, name), FRACTION.expected)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """The value is one of the choices."""
-    check(value in choices, name, value, "one of " + ", ".join(choices))
+    check(value in choices, name, value, one_of(choices).expected)

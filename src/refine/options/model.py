@@ -2,180 +2,227 @@
 
 from dataclasses import dataclass, field
 
-from refine.options.checks import check, check_choice, check_fractions, check_positive
-from refine.options.ibpp import IBPPOptions
+from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
 
 BACKBONES = ("r18", "r50", "r101", "x101_32x8d", "x101_64x4d")
-ANCHOR_GRIDS = ("rounded", "exact")
-DETECTION_RULES = ("proper", "detectron2")
 NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
+_WIDTH = Range(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
+_LAYERS = Range(lambda layers: {*layers} <= {1, 2, 3, 4}, "layers 1 to 4")
+_GROUPS = Range(lambda value: value > 0 and 64 % value == 0, "a divisor of 64")
+_IOUS = Range(
+    lambda ious: bool(ious) and all(FRACTION.holds(u) for u in ious),
+    "fractions in [0, 1], one per stage",
+)
 
 
 @dataclass(kw_only=True)
-class BackboneOptions:
+class BackboneOptions(Options, section="model.backbone"):
     """ResNet or ResNeXt with a feature pyramid.
 
     Attributes:
         name: ``r18``, ``r50``, ``r101``, ``x101_32x8d`` or ``x101_64x4d``.
         norm: ``gn`` (32 groups), ``frozen_bn`` (statistics and affine fixed), ``bn`` (statistics of
-            the images on one device) or ``sync_bn`` (of those on all).
-        fpn_channels: Width of P2 to P6.
-        frozen_stages: Stages that never change from the stem on: 0 none, 1 stem, 2 stem and layer1
+            the images on one device) or ``sync_bn`` (of those on all devices).
+        fpn_channels: Channels of P2 to P6, a multiple of 32.
+        frozen_stages: Number of stages that never change: 0 none, 1 stem, 2 stem and layer1
             (detectron2's FREEZE_AT 2). Only sensible with pretrained weights.
-        stride_in_1x1: Blocks that shrink the image do so in their first 1x1 convolution (MSRA's and
-            most of Detectron's weights), not in the 3x3.
+        stride_in_1x1: Whether blocks that shrink the image do so in their first 1x1 convolution
+            (MSRA's and most of Detectron's weights), not in the 3x3.
         dcn_stages: Layers (1 to 4) whose blocks have a deformable second convolution.
-        dcn_modulated: With a factor for each tap ("v2").
-        dcn_groups: Groups of channels with offsets of their own.
-        activation_checkpointing: Keep only the input of each block and compute the block again in
-            the backward pass: less memory, about a third more time, the same gradients.
+        dcn_modulated: Whether deformable convolutions have a factor for each tap ("v2").
+        dcn_groups: Groups of channels with offsets of their own, a divisor of 64.
+        activation_checkpointing: Whether only the input of each block is kept, and the block
+            computed again in the backward pass: less memory, about a third more time, the same
+            gradients.
     """
 
-    name: str = "r50"
-    norm: str = "frozen_bn"
-    fpn_channels: int = 256
-    frozen_stages: int = 2
+    name: str = knob("r50", one_of(BACKBONES))
+    norm: str = knob("frozen_bn", one_of(NORMS))
+    fpn_channels: int = knob(256, _WIDTH)
+    frozen_stages: int = knob(2, Range(lambda value: 0 <= value <= 5, "0 to 5"))
     stride_in_1x1: bool = False
-    dcn_stages: list[int] = field(default_factory=list)
+    dcn_stages: list[int] = knob([], _LAYERS)
     dcn_modulated: bool = False
-    dcn_groups: int = 1
+    dcn_groups: int = knob(1, _GROUPS)
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        check_choice("backbone.name", self.name, BACKBONES)
-        check_choice("backbone.norm", self.norm, NORMS)
-        check(0 <= self.frozen_stages <= 5, "frozen_stages", self.frozen_stages, "0 to 5")
-        width = self.fpn_channels
-        check(width > 0 and width % 32 == 0, "fpn_channels", width, "a multiple of 32")
-        moves = self.stride_in_1x1
-        check(not moves or self.name != "r18", "stride_in_1x1", moves, "false: r18 has none")
-        check({*self.dcn_stages} <= {1, 2, 3, 4}, "dcn_stages", self.dcn_stages, "layers 1 to 4")
-        groups = self.dcn_groups
-        check(groups > 0 and 64 % groups == 0, "dcn_groups", groups, "a divisor of 64")
-        check(
+        super().__post_init__()
+        has_1x1 = self.name != "r18"
+        self.require(has_1x1 or not self.stride_in_1x1, "stride_in_1x1", "false: r18 has none")
+        self.require(
             self.norm not in ("bn", "sync_bn") or not self.activation_checkpointing,
             "activation_checkpointing",
-            True,
             "backbone.norm=gn or frozen_bn, because the statistics of the others would move twice",
         )
 
 
 @dataclass(kw_only=True)
-class ProposalOptions:
+class ProposalOptions(Options, section="model.proposals"):
     """Region proposal network (algorithm of Faster R-CNN, numbers of detectron2).
 
     Attributes:
-        iou_positive: Anchors at or above this IoU are positive.
-        iou_negative: Anchors below this IoU are negative; those between are ignored.
-        samples_per_image: Anchors sampled for the loss.
-        positive_fraction: At most this share of them positive.
-        pre_nms_train: Best anchors kept a level before NMS, in training.
-        pre_nms_eval: The same in evaluation.
-        post_nms_train: Proposals an image after NMS, in training.
-        post_nms_eval: The same in evaluation.
+        iou_positive: Least IoU of a positive anchor.
+        iou_negative: IoU below which an anchor is negative; those between are ignored.
+        samples_per_image: Anchors sampled per image for the loss.
+        positive_fraction: Maximum share of positive ones among them.
+        pre_nms_train: Best anchors kept per level before NMS, in training.
+        pre_nms_eval: Best anchors kept per level before NMS, in evaluation.
+        post_nms_train: Maximum proposals per image after NMS, in training.
+        post_nms_eval: Maximum proposals per image after NMS, in evaluation.
         nms_thresh: IoU of the NMS.
         anchor_grid: ``rounded``: torchvision's anchors, corners rounded to whole pixels, a level
             spaced by the image's size over its cells; ``exact``: neither (detectron2's).
     """
 
-    iou_positive: float = 0.7
-    iou_negative: float = 0.3
-    samples_per_image: int = 256
-    positive_fraction: float = 0.5
-    pre_nms_train: int = 2000
-    pre_nms_eval: int = 1000
-    post_nms_train: int = 1000
-    post_nms_eval: int = 1000
-    nms_thresh: float = 0.7
-    anchor_grid: str = "rounded"
-
-    def __post_init__(self) -> None:
-        check_choice("proposals.anchor_grid", self.anchor_grid, ANCHOR_GRIDS)
-        check_fractions(self, "iou_positive", "iou_negative", "positive_fraction", "nms_thresh")
-        check_positive(self, "samples_per_image", "pre_nms_train", "pre_nms_eval")
-        check_positive(self, "post_nms_train", "post_nms_eval")
+    iou_positive: float = knob(0.7, FRACTION)
+    iou_negative: float = knob(0.3, FRACTION)
+    samples_per_image: int = knob(256, POSITIVE)
+    positive_fraction: float = knob(0.5, FRACTION)
+    pre_nms_train: int = knob(2000, POSITIVE)
+    pre_nms_eval: int = knob(1000, POSITIVE)
+    post_nms_train: int = knob(1000, POSITIVE)
+    post_nms_eval: int = knob(1000, POSITIVE)
+    nms_thresh: float = knob(0.7, FRACTION)
+    anchor_grid: str = knob("rounded", one_of(("rounded", "exact")))
 
 
 @dataclass(kw_only=True)
-class RoIOptions:
+class RoIOptions(Options, section="model.roi"):
     """Box and mask heads.
 
     Attributes:
-        samples_per_image: Proposals sampled for the losses.
-        positive_fraction: At most this share of them positive.
-        iou_thresh: Proposals at or above this IoU with an instance are positive (plain head).
-        cascade: Box stages one after the other with rising IoU and class-agnostic regression
+        samples_per_image: Proposals sampled per image for the losses.
+        positive_fraction: Maximum share of positive ones among them.
+        iou_thresh: Least IoU of a positive proposal with an instance (plain head).
+        cascade: Whether box stages with rising IoU and class-agnostic regression follow each other
             (Cascade R-CNN): as many as IBPP iterations, or all of them without IBPP.
         cascade_iou_thresh: ``iou_thresh`` of each stage.
-        scale_gradient: The gradient of each of S stages into the pyramid is divided by S
+        scale_gradient: Whether the gradient of each of S stages into the pyramid is divided by S
             (detectron2, together with stage weights of 1).
-        sampling_ratio: RoIAlign samples a bin and axis; 0 adapts to the box (detectron2).
-        canonical_size_px: Boxes of this size are pooled from P4 (FPN, eq. 1).
+        sampling_ratio: RoIAlign's samples per bin and axis; 0 adapts to the box (detectron2).
+        canonical_size_px: Size of the boxes that are pooled from P4 (FPN, eq. 1).
         box_fc_channels: Width of the two fully connected layers of the box head.
-        mask_channels: Width of the mask head.
-        mask_convs: Its 3x3 convolutions.
+        mask_channels: Channels of the mask head.
+        mask_convs: Number of 3x3 convolutions of the mask head.
         mask_norm: ``none`` or ``gn``.
-        mask_class_agnostic: One mask for all thing categories instead of one each.
-        score_thresh: Detections below this score are dropped.
+        mask_class_agnostic: Whether one mask serves all thing categories.
+        score_thresh: Least score of a detection.
         nms_thresh: IoU of the class-wise NMS.
-        max_detections: Detections kept an image.
+        max_detections: Maximum detections per image.
         detection_rules: ``proper``: detections of at least ``score_thresh`` whose box has an area
             compete for ``max_detections`` places; ``detectron2``: those above ``score_thresh`` do,
-            and boxes without area go only afterwards.
+            and boxes without area are removed only afterwards.
     """
 
-    samples_per_image: int = 512
-    positive_fraction: float = 0.25
-    iou_thresh: float = 0.5
+    samples_per_image: int = knob(512, POSITIVE)
+    positive_fraction: float = knob(0.25, FRACTION)
+    iou_thresh: float = knob(0.5, FRACTION)
     cascade: bool = False
-    cascade_iou_thresh: list[float] = field(default_factory=lambda: [0.5, 0.6, 0.7])
+    cascade_iou_thresh: list[float] = knob([0.5, 0.6, 0.7], _IOUS)
     scale_gradient: bool = False
-    sampling_ratio: int = 0
-    canonical_size_px: int = 224
-    box_fc_channels: int = 1024
-    mask_channels: int = 256
-    mask_convs: int = 4
-    mask_norm: str = "none"
+    sampling_ratio: int = knob(0, NOT_NEGATIVE)
+    canonical_size_px: int = knob(224, POSITIVE)
+    box_fc_channels: int = knob(1024, POSITIVE)
+    mask_channels: int = knob(256, POSITIVE)
+    mask_convs: int = knob(4, NOT_NEGATIVE)
+    mask_norm: str = knob("none", one_of(("none", "gn")))
     mask_class_agnostic: bool = False
-    score_thresh: float = 0.05
-    nms_thresh: float = 0.5
-    max_detections: int = 100
-    detection_rules: str = "proper"
-
-    def __post_init__(self) -> None:
-        check_choice("roi.detection_rules", self.detection_rules, DETECTION_RULES)
-        check_fractions(self, "positive_fraction", "iou_thresh", "score_thresh", "nms_thresh")
-        stages = self.cascade_iou_thresh
-        ok = bool(stages) and all(0 <= u <= 1 for u in stages)
-        check(ok, "roi.cascade_iou_thresh", stages, "fractions in [0, 1], one a stage")
-        check_positive(self, "samples_per_image", "canonical_size_px", "box_fc_channels")
-        check_positive(self, "mask_channels", "max_detections")
-        check(self.mask_convs >= 0, "mask_convs", self.mask_convs, "0 or more")
-        check(self.sampling_ratio >= 0, "sampling_ratio", self.sampling_ratio, "0 or more")
-        check_choice("mask_norm", self.mask_norm, ("none", "gn"))
+    score_thresh: float = knob(0.05, FRACTION)
+    nms_thresh: float = knob(0.5, FRACTION)
+    max_detections: int = knob(100, POSITIVE)
+    detection_rules: str = knob("proper", one_of(("proper", "detectron2")))
 
 
 @dataclass(kw_only=True)
-class SemanticOptions:
+class SemanticOptions(Options, section="model.semantic"):
     """Panoptic-FPN's semantic head.
 
     Attributes:
-        channels: Width of the stride-4 feature F_sem (detectron2: 128; IBPP needs the FPN's).
-        embedding: A last 1x1 convolution and ReLU before F_sem is handed out (the authors' earlier
-            code; off, because it cost 3 PQ on toy scenes, docs/results.md).
-        merge_things: All things share one logit, as in detectron2's head; the semantic map then
-            tells things from stuff, but not from each other. Without IBPP only, which reads them.
-        dcn: Deformable 3x3 convolutions (the authors' earlier code, in their largest model).
+        channels: Channels of the stride-4 feature F_sem, a multiple of 32 (detectron2: 128; IBPP
+            needs those of the FPN).
+        embedding: Whether F_sem ends in a 1x1 convolution and ReLU (the authors' earlier code; off,
+            because it cost 3 PQ on toy scenes, docs/results.md).
+        merge_things: Whether all things share one logit, as in detectron2's head; the semantic map
+            then tells things from stuff, but not from each other. Without IBPP only, which reads
+            them.
+        dcn: Whether 3x3 convolutions are deformable (the authors' earlier code, largest model).
     """
 
-    channels: int = 128
+    channels: int = knob(128, _WIDTH)
     embedding: bool = False
     merge_things: bool = False
     dcn: bool = False
 
+
+@dataclass(kw_only=True)
+class IBPPOptions(Options, section="model.ibpp"):
+    """Iterations in which masks and semantic map read each other (eqs. 1 to 6).
+
+    What does not cross is left out of the head's input; the head stays. So ``direction`` and
+    ``carry`` compare networks of the same depth.
+
+    Attributes:
+        num_iterations: T; 0 is the plain baseline (one mask head, one semantic predictor).
+        direction: ``both``, ``sem_to_ins`` (mask heads read the semantic branch; semantic heads
+            read their feature alone) or ``ins_to_sem`` (the reverse).
+        carry: What crosses: ``both``, ``features`` (F_sem is added to the mask heads' input;
+            neither p_sem nor the canvas) or ``predictions`` (p_sem and the canvas, no F_sem).
+        detach: Whether gradients stop at what crosses (the paper lets them through).
+        project: Form of p_sem, ``logits`` or ``softmax``.
+        project_to_box: Whether the box heads read F_sem and P_sem^(0), too.
+        mask_rois: Boxes that masks are trained on: those a stage has just regressed
+            (``interleaved``, as HTC) or those it was given (``stage_input``).
+        canvas_weight: Weight of masks on the canvas: ``score`` (training: probability of the true
+            category) or ``none``.
+        canvas_score_thresh: Least score of detections that are written to the canvas.
+        canvas_reduce: ``max`` or ``mean`` where masks of one category overlap.
+        canvas_warmup_steps: Steps over which the canvas fades in at the start of training.
+        refine_convs: Number of 3x3 convolutions before the predictor of a refined semantic head.
+        share_heads: Whether all iterations share one mask head and one refined semantic head.
+        mask_info_flow: Whether mask heads also read the features of the earlier ones (HTC).
+        mask_ensemble: Final masks: those of the ``last`` iteration, or their ``mean`` probability.
+    """
+
+    num_iterations: int = knob(0, NOT_NEGATIVE)
+    direction: str = knob("both", one_of(("both", "sem_to_ins", "ins_to_sem")))
+    carry: str = knob("both", one_of(("both", "features", "predictions")))
+    detach: bool = False
+    project: str = knob("logits", one_of(("logits", "softmax")))
+    project_to_box: bool = False
+    mask_rois: str = knob("interleaved", one_of(("interleaved", "stage_input")))
+    canvas_weight: str = knob("score", one_of(("score", "none")))
+    canvas_score_thresh: float = knob(0.05, FRACTION)
+    canvas_reduce: str = knob("max", one_of(("max", "mean")))
+    canvas_warmup_steps: int = knob(0, NOT_NEGATIVE)
+    refine_convs: int = knob(1, NOT_NEGATIVE)
+    share_heads: bool = False
+    mask_info_flow: bool = False
+    mask_ensemble: str = knob("last", one_of(("last", "mean")))
+
     def __post_init__(self) -> None:
-        width = self.channels
-        check(width > 0 and width % 32 == 0, "semantic.channels", width, "a multiple of 32")
+        super().__post_init__()
+        self.require(
+            (self.direction, self.carry) != ("ins_to_sem", "features"),
+            "direction",
+            "another direction with ibpp.carry=features: only predictions cross from instances "
+            "to semantics, so nothing would cross",
+        )
+
+    @property
+    def features_cross(self) -> bool:
+        """Whether F_sem is added to the mask heads' input."""
+        return self.direction != "ins_to_sem" and self.carry != "predictions"
+
+    @property
+    def semantics_cross(self) -> bool:
+        """Whether p_sem is concatenated to the mask heads' input."""
+        return self.direction != "ins_to_sem" and self.carry != "features"
+
+    @property
+    def canvas_crosses(self) -> bool:
+        """Whether the canvas is concatenated to the refined semantic heads' input."""
+        return self.direction != "sem_to_ins" and self.carry != "features"
 
 
 @dataclass(kw_only=True)
@@ -183,12 +230,12 @@ class LossWeights:
     """Weights of the losses in the total; all losses are means over their samples.
 
     Attributes:
-        rpn: Both losses of the proposal network.
-        box: Classification and box regression.
-        mask: Mask heads.
-        semantic: Semantic heads (lambda_sem; detectron2's 0.5).
-        roi_stages: Further weight of each box stage and mask head; null: 1, 1/2, 1/4, ... (HTC).
-        semantic_iterations: Further weight of the semantic loss of iterations 0 to T; null:
+        rpn: Weight of both losses of the proposal network.
+        box: Weight of classification and box regression.
+        mask: Weight of the mask heads.
+        semantic: Weight of the semantic heads (lambda_sem; detectron2's 0.5).
+        roi_stages: Further weight of each box stage and mask head; None: 1, 1/2, 1/4, ... (HTC).
+        semantic_iterations: Further weight of the semantic loss of iterations 0 to T; None:
             1 / (T + 1) but 1 for the last, whose map is used.
     """
 
@@ -201,7 +248,7 @@ class LossWeights:
 
 
 @dataclass(kw_only=True)
-class ModelOptions:
+class ModelOptions(Options, section="model"):
     """The network.
 
     Attributes:
@@ -211,8 +258,8 @@ class ModelOptions:
         semantic: Semantic head.
         ibpp: Iterations between mask and semantic heads.
         loss_weights: Weights of the losses.
-        channels_last: Memory format of the dense part; faster convolutions, same values up to
-            rounding.
+        channels_last: Whether the dense part has that memory format; faster convolutions, same
+            values up to rounding.
     """
 
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
@@ -224,13 +271,31 @@ class ModelOptions:
     channels_last: bool = True
 
     def __post_init__(self) -> None:
-        self._check_cascade()
-        self._check_widths()
-        weights, count = self.loss_weights, self.ibpp.num_iterations
-        _check_length(
-            "loss_weights.roi_stages", weights.roi_stages, max(self.num_box_stages, count)
+        ibpp, count, stages = self.ibpp, self.ibpp.num_iterations, self.num_box_stages
+        self.require(
+            not self.roi.cascade or len(self.roi.cascade_iou_thresh) >= stages,
+            "roi.cascade_iou_thresh",
+            f"one IoU for each of ibpp.num_iterations={stages} box stages",
         )
-        _check_length("loss_weights.semantic_iterations", weights.semantic_iterations, count + 1)
+        self.require(
+            not (self.semantic.merge_things and count),
+            "semantic.merge_things",
+            "false with ibpp.num_iterations above 0: IBPP tells things apart by their logits",
+        )
+        is_summed, width = ibpp.features_cross or ibpp.project_to_box, self.backbone.fpn_channels
+        self.require(
+            not (count and is_summed) or self.semantic.channels == width,
+            "semantic.channels",
+            f"backbone.fpn_channels={width}, because IBPP adds the two features (eq. 4)",
+        )
+        lengths = {"roi_stages": max(stages, count), "semantic_iterations": count + 1}
+        for name, length in lengths.items():
+            weights = getattr(self.loss_weights, name)
+            self.require(
+                weights is None or len(weights) == length,
+                f"loss_weights.{name}",
+                f"{length} weights (ibpp.num_iterations, roi.cascade), or null",
+            )
 
     @property
     def num_box_stages(self) -> int:
@@ -241,38 +306,7 @@ class ModelOptions:
 
     @property
     def box_iou_thresh(self) -> list[float]:
-        """Of each box stage."""
+        """Least IoU of a positive RoI in each box stage."""
         if not self.roi.cascade:
             return [self.roi.iou_thresh]
         return self.roi.cascade_iou_thresh[: self.num_box_stages]
-
-    def _check_cascade(self) -> None:
-        given, needed = len(self.roi.cascade_iou_thresh), self.num_box_stages
-        check(
-            not self.roi.cascade or given >= needed,
-            "roi.cascade_iou_thresh",
-            self.roi.cascade_iou_thresh,
-            f"one IoU for each of ibpp.num_iterations={needed} box stages",
-        )
-
-    def _check_widths(self) -> None:
-        ibpp, width = self.ibpp, self.backbone.fpn_channels
-        merged = self.semantic.merge_things
-        check(
-            not (merged and ibpp.num_iterations),
-            "semantic.merge_things",
-            merged,
-            "false with ibpp.num_iterations above 0: IBPP tells things apart by their logits",
-        )
-        is_summed = ibpp.num_iterations and (ibpp.features_cross or ibpp.project_to_box)
-        check(
-            not is_summed or self.semantic.channels == width,
-            "semantic.channels",
-            self.semantic.channels,
-            f"backbone.fpn_channels={width}, because IBPP adds the two features (eq. 4)",
-        )
-
-
-def _check_length(name: str, values: list[float] | None, expected: int) -> None:
-    ok = values is None or len(values) == expected
-    check(ok, name, values, f"{expected} weights (ibpp.num_iterations, roi.cascade), or null")
