@@ -71,37 +71,11 @@ def test_equals_a_loop_over_pixels(seed):
     assert counts_of(gap) == count_slowly(semantic, masks, band_px)
 
 
-def test_an_instance_on_a_thing_of_another_category_is_no_dispute():
-    assert count([[TENT, BALL]], [instance([[1, 1]])]).gap == 0
-
-
 def test_each_side_of_the_dispute():
     gap = count([[BALL, BALL, GRASS, GRASS, VOID]], [instance([[1, 1, 1]], x=1)], band_px=1)
     assert counts_of(gap) == [5, 1, 2, 2, 2]
     assert gap.gap == 3 / 5
     assert gap.band_void == 1.0
-
-
-def test_without_instances_every_thing_is_bare_and_there_is_no_band():
-    gap = count([[BALL, TENT, SKY, VOID]])
-    assert counts_of(gap) == [4, 2, 0, 0, 0]
-    assert gap.band_void == 0
-
-
-def test_an_instance_over_everything_leaves_no_band():
-    gap = count([[BALL, SKY]], [instance([[1, 1]])])
-    assert (gap.gap, gap.num_band) == (0.5, 0)
-
-
-@pytest.mark.parametrize("mask", [np.zeros((0, 0)), np.zeros((3, 3))])
-def test_an_empty_mask_covers_nothing_and_has_no_band(mask):
-    semantic = np.full((3, 3), BALL)
-    assert count(semantic, [instance(mask)]) == count(semantic)
-
-
-def test_one_pixel():
-    assert count([[BALL]]).gap == 1
-    assert count([[BALL]], [instance([[1]])]).gap == 0
 
 
 @pytest.mark.parametrize(("side", "reach"), [(10, 2), (64, 2), (128, 4)])

@@ -56,10 +56,6 @@ def test_boxes_are_scaled_to_the_original_size_in_both_directions():
     assert result.segments[0].area == 32 * 8
 
 
-def test_nothing_detected_leaves_stuff():
-    assert summary(run(raw_prediction(boxes=(), scores=()))) == [(GRASS, 1024), (SKY, 1024)]
-
-
 def test_limits_are_those_of_the_options():
     raw = raw_prediction(boxes=((8, 4, 24, 20), (0, 0, 4, 4)), scores=(0.9, 0.4))
     assert [s.is_thing for s in run(raw, limit=5000).segments] == [True]
@@ -72,12 +68,6 @@ def test_masks_are_probabilities():
     raw.mask_logits[:, :, 14:] = 1.0  # a probability of .73
     assert run(raw).segments[0].area == 256
     assert run(raw, mask_thresh=0.8).segments[0].area == pytest.approx(128, abs=20)
-
-
-def test_one_pixel_original():
-    assert summary(run(raw_prediction(original_size=(1, 1), boxes=((0, 0, 64, 32),)))) == [
-        (THING, 1)
-    ]
 
 
 def test_half_precision_is_accepted():

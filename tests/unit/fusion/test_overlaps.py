@@ -62,12 +62,6 @@ def test_too_few_masks_for_a_pair(count):
     assert found.shares.shape == (0, 2)
 
 
-def test_crops_that_only_touch_share_nothing():
-    left, right = MaskCrop(0, 0, np.ones((4, 4), bool)), MaskCrop(0, 4, np.ones((4, 4), bool))
-    assert len(pair_overlaps([left, right]).pairs) == 0
-    assert shared_window(left, right)[2].size == 0
-
-
 def test_the_window_is_where_both_are():
     a, b = MaskCrop(1, 2, np.ones((5, 5), bool)), MaskCrop(4, 0, np.eye(6, dtype=bool))
     rows, columns, both = shared_window(a, b)

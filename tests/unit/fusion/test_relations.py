@@ -74,69 +74,11 @@ BIG = rectangle(0, 0, 10, 10, score=0.9)
 SMALL = rectangle(2, 2, 4, 4, score=0.6, index=1)
 
 
-def test_the_score_puts_the_earlier_one_on_top():
-    assert answers([BIG, SMALL]) == [1]
-
-
-def test_a_smaller_mask_lies_over_a_larger_one():
-    assert answers([BIG, SMALL], kind="area") == [-1]
-    small_first = [rectangle(2, 2, 4, 4, score=0.95), rectangle(0, 0, 10, 10, index=1)]
-    assert answers(small_first, kind="area") == [1]
-
-
-def test_of_equal_areas_the_higher_score_is_on_top():
-    found = run([rectangle(0, 0, 4, 4), rectangle(1, 1, 4, 4, score=0.8)], kind="area")
-    assert found.on_top.tolist() == [1]
-    assert found.margins.tolist() == [0]
-
-
-def test_a_box_inside_another_is_on_top():
-    assert answers([BIG, SMALL], kind="shr") == [-1]
-    inside_first = [rectangle(2, 2, 4, 4, score=0.95), rectangle(0, 0, 10, 10, index=1)]
-    assert answers(inside_first, kind="shr") == [1]
-
-
-def test_boxes_that_are_not_inside_each_other_have_no_relation():
-    found = run([rectangle(0, 0, 4, 8), rectangle(0, 6, 4, 8, score=0.8, index=1)], kind="shr")
-    assert (found.on_top.tolist(), found.margins.tolist()) == ([0], [0])
-
-
-def test_of_two_boxes_inside_each_other_the_higher_score_is_on_top():
-    assert answers([BIG, rectangle(0, 0, 9, 10, score=0.8, index=1)], kind="shr") == [1]
-
-
 def test_the_share_of_a_box_is_that_of_continuous_boxes():
     """12 of 24 pixels are no more than half; boxes a pixel wider would say 15 of 28."""
     scene = [rectangle(0, 0, 4, 6), rectangle(0, 3, 4, 6, score=0.8, index=1)]
     assert answers(scene, kind="shr") == [0]
     assert answers(scene, kind="shr", shr_box_frac=0.49) == [1]
-
-
-def test_the_higher_ranking_is_on_top():
-    scene = [BIG, rectangle(2, 2, 4, 4, label=1, score=0.6, index=1)]
-    for ranking, on_top in (((0.1, 0.7), -1), ((0.7, 0.1), 1), ((0.0, 0.0), 1)):
-        raw = raw_of(scene, rankings={"ranks": torch.tensor(ranking)})
-        assert answers(scene, raw=raw, kind="srm", head="ranks") == [on_top]
-
-
-def test_a_ranking_does_not_order_one_category():
-    raw = raw_of([BIG, SMALL], rankings={"occlusion": torch.tensor([0.1, 0.7])})
-    assert answers([BIG, SMALL], raw=raw, kind="srm") == [0]
-
-
-@pytest.mark.parametrize(("o_ij", "o_ji", "on_top"), [(0.3, 0.6, -1), (0.6, 0.3, 1), (0.4, 0.4, 1)])
-def test_the_more_probable_order_wins_and_a_tie_goes_to_the_score(o_ij, o_ji, on_top):
-    raw = raw_of([BIG, SMALL], occlusions=occlusions({(0, 1): o_ij, (1, 0): o_ji}))
-    assert answers([BIG, SMALL], raw=raw, kind="occlusion") == [on_top]
-
-
-def test_heads_are_asked_by_the_number_of_the_detection():
-    scene = [
-        rectangle(0, 0, 9, 9, index=2),
-        rectangle(1, 1, 9, 9, score=0.8, index=5),
-    ]
-    raw = raw_of([rectangle(0, 0, 1, 1)] * 6, occlusions=occlusions({(2, 5): 0.1, (5, 2): 0.8}))
-    assert answers(scene, raw=raw, kind="occlusion") == [-1]
 
 
 def test_soft_occlusion_between_score_and_occlusion():
@@ -184,16 +126,6 @@ def test_the_threshold_formula():
         preference = prefer_by_soft_occlusion(scores, occlusion, sigma=sigma)
         assert ((preference > 0) == (first > threshold))[clear].all()
         assert 0.1 < (first > threshold).mean() < 0.9
-
-
-def test_swapping_a_pair_swaps_the_answer():
-    rng = np.random.default_rng(3)
-    scores, occlusion = rng.uniform(0.01, 1, (2, 500, 2))
-    for sigma in (1e-4, 0.5, 2.5):
-        there = prefer_by_soft_occlusion(scores, occlusion, sigma=sigma)
-        back = prefer_by_soft_occlusion(scores[:, ::-1], occlusion[:, ::-1], sigma=sigma)
-        assert np.array_equal(there, -back)
-        assert (there != 0).all()
 
 
 def test_the_margin_is_the_difference_of_the_damped_scores():
@@ -267,17 +199,6 @@ def test_a_pair_is_asked_about_from_the_overlap_limit_on(thresh):
     assert len(run(scene, overlap_thresh=thresh).pairs) == (thresh == 0.25)
 
 
-def test_the_share_of_either_mask_counts():
-    assert run([BIG, SMALL], overlap_thresh=1.0).pairs.tolist() == [[0, 1]]
-    swapped = [rectangle(2, 2, 4, 4, score=0.95), BIG]
-    assert run(swapped, overlap_thresh=1.0).pairs.tolist() == [[0, 1]]
-
-
-def test_pairs_of_one_category_are_left_out_on_request():
-    scene = [BIG, SMALL, rectangle(0, 0, 9, 9, label=1, score=0.5)]
-    assert run(scene, intra_category=False).pairs.tolist() == [[0, 2], [1, 2]]
-
-
 def truth_of(segment_map, segments, outlines=None):
     """``outlines``: ``(label, mask crop, is crowd)``; None: a dataset without them."""
     instances = outlines and InstanceTruth(
@@ -307,13 +228,6 @@ def two_squares(upper):
 
 SQUARES = [rectangle(0, 0, 8, 8), rectangle(0, 4, 8, 8, score=0.8, index=1)]
 OUTLINES = [(0, i.crop, False) for i in SQUARES]
-
-
-@pytest.mark.parametrize(("upper", "on_top"), [(1, 1), (2, -1)])
-def test_the_truth_decides_by_who_owns_the_overlap_of_the_outlines(upper, on_top):
-    truth = truth_of(two_squares(upper), [(1, 0), (2, 0)], OUTLINES)
-    found = run(SQUARES, truth=truth, kind="oracle")
-    assert (found.on_top.tolist(), found.margins.tolist()) == ([on_top], [1.0])
 
 
 def test_predictions_that_miss_the_overlap_are_ordered_by_the_outlines():

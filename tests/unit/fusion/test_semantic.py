@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 
 from oracles.semantic import sample_logits
-from refine.fusion import semantic
 from refine.fusion.semantic import semantic_map
 
 
@@ -41,23 +40,6 @@ def test_equals_sampling_each_pixel_centre(make, image_size, original_size, padd
     clear = clear_pixels(values)
     assert clear.mean() > 0.9
     assert np.array_equal(result[clear], values.argmax(-1)[clear])
-
-
-def test_equals_torch_interpolation_by_four():
-    logits = smooth_logits(7, 16, 24)
-    large = F.interpolate(logits[None], scale_factor=4, mode="bilinear")[0]
-    clear = clear_pixels(large.permute(1, 2, 0).numpy())
-    result = semantic_map(logits, (60, 90), (60, 90))
-    assert np.array_equal(
-        result[clear[:60, :90]], large.argmax(0).numpy()[:60, :90][clear[:60, :90]]
-    )
-
-
-def test_small_passes_change_nothing(monkeypatch):
-    logits = torch.randn(5, 16, 24)
-    whole = semantic_map(logits, (64, 96), (50, 75))
-    monkeypatch.setattr(semantic, "_PIXELS_A_PASS", 7)
-    assert np.array_equal(semantic_map(logits, (64, 96), (50, 75)), whole)
 
 
 def test_a_category_between_two_others_may_win_though_no_cell_says_so():

@@ -84,12 +84,6 @@ def test_a_score_of_exactly_the_threshold_stays():
 
 
 @pytest.mark.parametrize("at", FORMS)
-def test_threshold_zero_is_the_identity_and_shares_the_map(at):
-    semantic, regions = regions_of(torch.randn(3, 8, 8), at=at)
-    assert erase(semantic, regions, 0.0) is semantic
-
-
-@pytest.mark.parametrize("at", FORMS)
 def test_things_are_erased_only_if_asked(at):
     logits = torch.randn(3, 8, 12)
     semantic, stuff = regions_of(logits, at=at)
@@ -97,17 +91,6 @@ def test_things_are_erased_only_if_asked(at):
     assert (erase(semantic, stuff, 1.0)[semantic == THING] == THING).all()
     _, both = regions_of(logits, at=at, categories="all")
     assert (erase(semantic, both, 1.0) == VOID).mean() > 0.9
-
-
-@pytest.mark.parametrize("at", FORMS)
-def test_it_never_relabels_and_never_writes_into_its_input(at):
-    semantic, regions = regions_of(torch.randn(3, 12, 12), at=at, original_size=(37, 53))
-    copy = semantic.copy()
-    result = erase(semantic, regions, 0.6)
-    assert np.array_equal(semantic, copy)
-    changed = result != semantic
-    assert 0 < changed.sum() < changed.size
-    assert (result[changed] == VOID).all()
 
 
 @pytest.mark.parametrize("at", FORMS)
@@ -125,16 +108,6 @@ def test_a_category_that_wins_only_between_cells_stays():
     semantic, regions = regions_of(logits, image_size=(4, 8), categories="all")
     assert semantic[0].tolist() == [0, 0, 0, 2, 2, 1, 1, 1]
     assert erase(semantic, regions, 1.0)[0].tolist() == [VOID] * 3 + [2, 2] + [VOID] * 3
-
-
-def test_a_pixel_beyond_the_cells_of_its_category_takes_the_next_cell():
-    # interpolation carries grass over the border of its cells; sky is sure, grass is not
-    logits = torch.tensor([[[0.0] * 4], [[0.5, 0.5, 0.0, 0.0]], [[0.0, 0.0, 0.4, 9.0]]])
-    logits[GRASS, 0, 1], logits[SKY, 0, 1] = 6.0, 5.9
-    semantic, regions = regions_of(logits, image_size=(4, 16))
-    assert not np.array_equal(semantic[0], np.repeat([GRASS, GRASS, SKY, SKY], 4))
-    result = erase(semantic, regions, 0.6)
-    assert np.array_equal(result == VOID, semantic == GRASS)
 
 
 def test_between_two_regions_the_nearest_cell_decides():

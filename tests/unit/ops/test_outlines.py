@@ -52,13 +52,6 @@ def test_tight_crop():
     assert crop.mask[2, 4]
 
 
-def test_tight_crop_of_nothing_and_of_everything():
-    assert tight_crop(np.zeros((4, 5), bool)) is None
-    assert tight_crop(np.zeros((0, 0), bool)) is None
-    crop = tight_crop(np.ones((4, 5), bool))
-    assert (crop.y, crop.x, crop.mask.shape) == (0, 0, (4, 5))
-
-
 @pytest.mark.parametrize("decimals", [0, 1, 2, 9])
 def test_polygons_equal_cocos_rule_on_the_whole_image(decimals):
     rng = np.random.default_rng(decimals)
@@ -75,12 +68,6 @@ def test_polygons_equal_cocos_rule_on_the_whole_image(decimals):
             assert crop.mask.any(axis=0)[[0, -1]].all()
 
 
-def test_a_rectangle_covers_its_pixels():
-    crop = rasterize_polygons([np.array([[2, 1], [7, 1], [7, 4], [2, 4]])], (10, 10))
-    assert (crop.y, crop.x, crop.mask.shape) == (1, 2, (3, 5))
-    assert crop.mask.all()
-
-
 @pytest.mark.parametrize(
     "polygon",
     [
@@ -92,16 +79,6 @@ def test_a_rectangle_covers_its_pixels():
 )
 def test_polygons_without_a_pixel_in_the_image(polygon):
     assert rasterize_polygons([np.array(polygon, np.float64)], (10, 10)) is None
-
-
-def test_no_polygons():
-    assert rasterize_polygons([], (10, 10)) is None
-
-
-def test_a_one_pixel_image():
-    polygon = np.array([[-5, -5], [5, -5], [5, 5], [-5, 5]])
-    crop = rasterize_polygons([polygon], (1, 1))
-    assert crop.mask.tolist() == [[True]]
 
 
 def test_run_lengths_of_both_kinds_agree():

@@ -56,64 +56,15 @@ def test_a_full_mask_is_the_raster_of_its_box():
     assert not canvas[1:].any()
 
 
-def test_full_masks_are_right_within_one_ring():
-    boxes = random_boxes(np.random.default_rng(0), 50)
-    for n, box in enumerate(boxes):
-        left, top, right, bottom = box.tolist()
-        canvas = flatten(torch.ones(1, 28, 28), boxes[n : n + 1])[0]
-        inner = pixels_of((left + 4, top + 4, right - 4, bottom - 4))
-        torch.testing.assert_close(canvas[inner], torch.ones(int(inner.sum())))
-        assert torch.equal(canvas > 0, pixels_of(box.tolist()))
-
-
 def test_nothing_is_drawn_in_the_halo_of_a_coarse_mask():
     """grid_sample would fade out over half a cell: 8 network pixels here."""
     canvas = flatten(torch.ones(1, 2, 2), as_boxes([24, 24, 56, 56]))
     assert torch.equal(canvas[0] > 0, pixels_of((24, 24, 56, 56)))
 
 
-def test_a_cell_that_is_a_pixel_shows_itself():
-    mask = torch.rand(1, 5, 5)
-    canvas = flatten(mask, as_boxes([8, 12, 28, 32]), stride=4)
-    torch.testing.assert_close(canvas[0, 3:8, 2:7], mask[0])
-
-
 def test_the_stride_scales_the_boxes():
     masks, boxes = torch.rand(6, 7, 7), random_boxes(np.random.default_rng(1), 6)
     assert torch.equal(flatten(masks, boxes), flatten(masks, boxes * 2, stride=8))
-
-
-@pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_the_order_of_rois_changes_nothing(reduce):
-    masks, boxes = torch.rand(20, 14, 14), random_boxes(np.random.default_rng(2), 20)
-    planes, order = torch.randint(NUM_PLANES, (20,)), torch.randperm(20)
-    canvas = flatten(masks, boxes, planes, reduce=reduce)
-    again = flatten(masks[order], boxes[order], planes[order], reduce=reduce)
-    torch.testing.assert_close(canvas, again, rtol=0, atol=0 if reduce == "max" else 1e-6)
-
-
-@pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_disjoint_boxes_add(reduce):
-    masks, boxes = torch.rand(2, 14, 14), as_boxes([3, 3, 40, 30], [40, 3, 70, 64])
-    alone = [flatten(masks[n : n + 1], boxes[n : n + 1], reduce=reduce) for n in range(2)]
-    assert torch.equal(flatten(masks, boxes, reduce=reduce), alone[0] + alone[1])
-    assert all(canvas.any() for canvas in alone)
-
-
-def test_overlaps_show_the_maximum_or_the_mean():
-    masks = torch.stack([torch.full((4, 4), value) for value in (0.2, 0.8)])
-    boxes = as_boxes([0, 0, 64, 64], [0, 0, 64, 64])
-    middle = (0, 8, 8)
-    assert flatten(masks, boxes)[middle] == pytest.approx(0.8)
-    assert flatten(masks, boxes, reduce="mean")[middle] == pytest.approx(0.5)
-    apart = flatten(masks, boxes, torch.tensor([2, 0]), reduce="mean")
-    assert (apart[2, 8, 8], apart[0, 8, 8]) == (pytest.approx(0.2), pytest.approx(0.8))
-
-
-def test_the_mean_is_over_the_boxes_that_hold_the_pixel():
-    boxes = as_boxes([0, 0, 64, 64], [0, 0, 24, 64])
-    canvas = flatten(torch.stack([torch.ones(4, 4), torch.zeros(4, 4)]), boxes, reduce="mean")
-    torch.testing.assert_close(canvas[0, 8, [3, 8]], torch.tensor([0.5, 1.0]))
 
 
 @pytest.mark.parametrize("side", [14, 28])
@@ -136,27 +87,6 @@ def test_gradcheck(reduce):
     small = {"num_planes": 2, "size": (8, 10), "stride": 8, "reduce": reduce}
     assert gradcheck(lambda m: flatten(m, boxes, planes, **small), masks, fast_mode=True)
     assert flatten(masks, boxes, planes, **small).dtype == torch.float64
-
-
-def test_among_equals_the_first_gets_the_gradient():
-    masks = torch.full((3, 4, 4), 0.7, requires_grad=True)
-    flatten(masks, as_boxes(*[[0, 0, 64, 64]] * 3)).sum().backward()
-    assert masks.grad[0].min() > 0
-    assert not masks.grad[1:].any()
-
-
-def test_a_maximum_of_zero_gives_no_gradient():
-    masks = torch.zeros(1, 4, 4, requires_grad=True)
-    flatten(masks, as_boxes([0, 0, 64, 64])).sum().backward()
-    assert not masks.grad.any()
-
-
-def test_every_cell_of_a_large_box_gets_a_gradient_and_boxes_get_none():
-    masks = torch.rand(1, 14, 14, requires_grad=True)
-    boxes = as_boxes([0, 0, 80, 64]).requires_grad_()
-    flatten(masks, boxes).sum().backward()
-    assert masks.grad.min() > 0
-    assert boxes.grad is None
 
 
 def test_a_gradient_that_is_not_finite_stays_with_the_winner():
@@ -241,15 +171,6 @@ def test_more_rois_than_a_byte_counts():
     last = values.clone().requires_grad_()
     flatten(last, as_boxes(*[box] * 300)).sum().backward()
     assert torch.equal(last.grad.any(dim=(1, 2)).nonzero(), torch.tensor([[299]]))
-
-
-def test_views_are_as_good_as_copies():
-    masks = torch.rand(3, 8, 16)[:, :, ::2].transpose(1, 2).requires_grad_()
-    copies = masks.detach().contiguous().requires_grad_()
-    boxes = random_boxes(np.random.default_rng(6), 6)[::2]
-    for some in (masks, copies):
-        flatten(some, boxes).sum().backward()  # the gradient of a sum is expanded
-    assert torch.equal(masks.grad, copies.grad)
 
 
 def test_what_does_not_fit_is_refused():

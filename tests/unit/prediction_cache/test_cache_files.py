@@ -23,16 +23,6 @@ from refine.types import PairOcclusions
 # --- reading ---
 
 
-def test_images_come_in_the_order_of_the_dataset_or_by_id(cache, raws):
-    reader = PredictionReader(cache)
-    assert len(reader) == 3
-    assert reader.image_ids.tolist() == IDS
-    assert reader.header == a_header()
-    for image_id, raw in reader:
-        assert_same(raw, raws[image_id], "scores", "semantic_logits")
-    assert_same(reader.read(3), raws[3], "scores", "semantic_logits")
-
-
 def test_a_reader_keeps_no_prediction(cache):
     reader = PredictionReader(cache)
     assert len(pickle.dumps(reader)) < 3000

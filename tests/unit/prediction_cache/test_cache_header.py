@@ -2,7 +2,6 @@ import json
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from make.predictions import (
@@ -143,9 +142,3 @@ def test_a_part_of_a_dataset_is_another_one():
     assert part.image_ids == hash_image_ids([2])
     assert part.difference(identify_dataset(some_annotations(ids=(2,)))) is None
     assert part.difference(identify_dataset(some_annotations())) is not None
-
-
-def test_colours_do_not_count():
-    table = some_annotations()
-    assert "color" not in identify_dataset(table).categories[0]
-    assert np.array_equal(table.image_ids, [5, 2])

@@ -37,26 +37,6 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 
 
-def test_the_configurations_are_detectron2_s():
-    cfg = compose("train", ["model=panoptic_fpn_d2", "fusion=detectron2"])
-    model, fusion = to_options(cfg.model, ModelOptions), to_options(cfg.fusion, FusionOptions)
-    assert (model.backbone.norm, model.backbone.stride_in_1x1) == ("frozen_bn", True)
-    assert (model.proposals.anchor_grid, model.proposals.post_nms_eval) == ("exact", 1000)
-    assert (model.roi.detection_rules, model.roi.sampling_ratio) == ("detectron2", 0)
-    assert (model.roi.score_thresh, model.roi.nms_thresh, model.roi.max_detections) == (
-        0.05, 0.5, 100,
-    )  # fmt: skip
-    assert (model.semantic.merge_things, model.semantic.channels) == (True, 128)
-    assert fusion.semantic_resize == "two_steps"
-    merge = fusion.merge
-    assert (merge.score_thresh, merge.overlap_thresh, merge.mask_thresh) == (0.5, 0.5, 0.5)
-    cascade = to_options(compose("train", ["model=cascade_panoptic_fpn_d2"]).model, ModelOptions)
-    assert (cascade.backbone.name, cascade.backbone.norm) == ("r101", "gn")
-    assert (cascade.backbone.dcn_stages, cascade.backbone.stride_in_1x1) == ([2, 3, 4], False)
-    assert (cascade.box_iou_thresh, cascade.roi.mask_norm) == ([0.5, 0.6, 0.7], "gn")
-    assert (cascade.proposals.anchor_grid, cascade.semantic.merge_things) == ("exact", True)
-
-
 @pytest.mark.parametrize("longest", [1333, 700])
 def test_images_have_detectron2_s_size(longest):
     """But for exact halves, which its two roundings may lose."""
@@ -117,7 +97,8 @@ def test_box_codes_and_their_clamp(stage):
 def test_proposal_selection(pre_nms, post_nms):
     network, size = _proposal_network(), (60, 90)
     shapes_ = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
-    grid = network._lay_anchors([torch.zeros(1, 1, *s) for s in shapes_], torch.zeros(1, 3, 64, 96))
+    features = [torch.zeros(1, 8, *s) for s in shapes_]
+    grid = network(features, torch.zeros(1, 3, 64, 96)).anchors
     count = [min(len(g), 60) for g in grid]
     grid = [g[:n] for g, n in zip(grid, count, strict=True)]
     objectness = [torch.randn(2, n) for n in count]

@@ -86,15 +86,6 @@ def test_a_download_of_another_hash_leaves_nothing(server, cache):
     assert not _files(cache)
 
 
-def test_a_file_address_is_checked_alike(tmp_path, cache):
-    (tmp_path / "w.pkl").write_bytes(CONTENT)
-    url = (tmp_path / "w.pkl").as_uri()
-    with pytest.raises(RefineError, match="nothing was kept"):
-        fetch(url, sha256="0" * 64)
-    assert not _files(cache)
-    assert fetch(url, sha256=SHA256).read_bytes() == CONTENT
-
-
 def test_a_damaged_file_in_the_cache_is_named(server):
     path = fetch(f"{server.url}/w.pkl", sha256=SHA256)
     path.write_bytes(b"other")
