@@ -9,9 +9,9 @@ from refine.coco_format.png import decode_segment_png, encode_segment_png
 from refine.errors import RefineError
 
 
-def png(array, mode=None, **options):
-    target = io.BytesIO()
-    Image.fromarray(array, mode).save(target, "PNG", **options)
+def png(array, mode=None):
+    image, target = Image.fromarray(array), io.BytesIO()
+    (image.convert(mode) if mode else image).save(target, "PNG")
     return target.getvalue()
 
 
@@ -69,21 +69,13 @@ def _sixteen_bits():
         (png(np.zeros((2, 2), np.uint8)), "8-bit greyscale"),
         (png(np.zeros((2, 2), np.uint16)), "16-bit greyscale"),
         (png(np.zeros((2, 2, 2), np.uint8)), "8-bit greyscale with alpha"),
+        (png(np.zeros((4, 4), np.uint8), "P"), "1-bit palette"),
         (_sixteen_bits(), "16-bit RGB"),
     ],
 )
 def test_other_kinds_are_named(data, found):
     with pytest.raises(RefineError, match=rf"^maps/a\.png: a {found} PNG; .*8-bit RGB"):
         decode_segment_png(data, source="maps/a.png")
-
-
-def test_a_palette_is_named():
-    image = Image.new("P", (4, 4))
-    image.putpalette(list(range(12)))
-    target = io.BytesIO()
-    image.save(target, "PNG")
-    with pytest.raises(RefineError, match="-bit palette PNG"):
-        decode_segment_png(target.getvalue(), source="a.png")
 
 
 def test_no_png_at_all():
@@ -108,12 +100,6 @@ def test_a_file_cut_anywhere_is_refused_or_whole():
     assert all((a == ids).all() for a in answers if not isinstance(a, str))
     assert all(text.startswith("a.png: ") and "\n" not in text for text in refusals)
     assert len(refusals) >= len(data) - 20, "only the closing chunk can be spared"
-
-
-def test_damage_never_escapes_as_another_error():
-    data = encode_segment_png(np.arange(60, dtype=np.int32).reshape(6, 10))
-    for position in range(len(data)):
-        damaged = bytearray(data)
-        damaged[position] ^= 0xFF
-        answer = _read(bytes(damaged))
+    for position in range(len(data)):  # a flipped byte never escapes as another error
+        answer = _read(data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :])
         assert not isinstance(answer, str) or answer.startswith("a.png: ")

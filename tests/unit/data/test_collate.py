@@ -49,17 +49,13 @@ def test_images_and_targets_are_padded_to_a_common_multiple():
 
 def test_the_rest_travels_unchanged():
     samples = [_sample(*size) for size in SIZES]
-    for before, after in zip(samples, collate(samples).samples, strict=True):
+    collated = collate(samples).samples
+    assert [s.target.semantic.shape for s in samples] == SIZES  # what was given stays as it is
+    for before, after in zip(samples, collated, strict=True):
         assert torch.equal(after.image, before.image)
         assert torch.equal(after.target.boxes, before.target.boxes)
         assert after.target.masks == before.target.masks
         assert (after.image_id, after.original_size) == (before.image_id, before.original_size)
-
-
-def test_the_given_samples_stay_as_they_are():
-    samples = [_sample(*size) for size in SIZES]
-    collate(samples)
-    assert [s.target.semantic.shape for s in samples] == SIZES
 
 
 def test_images_of_the_samples_are_views_of_the_batch():
