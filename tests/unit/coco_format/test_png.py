@@ -69,7 +69,7 @@ def _sixteen_bits():
         (png(np.zeros((2, 2), np.uint8)), "8-bit greyscale"),
         (png(np.zeros((2, 2), np.uint16)), "16-bit greyscale"),
         (png(np.zeros((2, 2, 2), np.uint8)), "8-bit greyscale with alpha"),
-        (png(np.zeros((4, 4), np.uint8), "P"), "1-bit palette"),
+        (png(np.zeros((4, 4), np.uint8), "P"), "8-bit palette"),
         (_sixteen_bits(), "16-bit RGB"),
     ],
 )
