@@ -21,10 +21,10 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(STAMP) ## baseline, + IBPP, + SOE, + UE on toy scenes: train, evaluate, draw (no download, no GPU)
-	$(BIN)/python scripts/demo.py
+	scripts/demo.sh
 
 ablation: $(STAMP) ## tables 3 to 6 and a report on toy scenes, in runs/ablation; SEEDS=3 for more
-	$(BIN)/python scripts/ablation.py --seeds $(SEEDS)
+	SEEDS=$(SEEDS) scripts/ablation.sh
 
 test: $(STAMP) ## the test suite without its slow part
 	$(BIN)/python -m pytest -m "not slow"

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, help="the first N; default: all")
     parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
     parser.add_argument(
-        "--save", action="store_true", help=f"write RUN/{ITERATIONS_NAME}, for scripts/report.py"
+        "--save", action="store_true", help=f"write RUN/{ITERATIONS_NAME}, for refine.report"
     )
     args = parser.parse_args(argv)
     try:

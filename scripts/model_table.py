@@ -2,7 +2,7 @@
 
     python scripts/model_table.py > docs/models.md
 
-Counted on shapes alone (``refine.report.model_costs``), so it takes a minute and no memory. The
+Counted on shapes alone (model_costs.py), so it takes a minute and no memory. The
 paper's PQ and ours come from the opening comment of each experiment.
 """
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import torch
 
+from model_costs import ModelCosts, count_costs
 from refine.config import compose
 from refine.config.instantiate import to_options
 from refine.config.locate import conf_dir
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.options import DataOptions, ModelOptions
-from refine.report.model_costs import ModelCosts, count_costs
 
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
-IMAGES_A_DEVICE = 2
+IMAGES_PER_DEVICE = 2
 ABOUT = """# Models
 
 `python scripts/model_table.py > docs/models.md` writes this file.
@@ -77,12 +77,13 @@ def find_quality(opening: str) -> tuple[str, str]:
 
 def format_row(experiment: str, costs: ModelCosts, quality: tuple[str, str]) -> str:
     """A row of the table."""
+    memory = costs.fixed_bytes + IMAGES_PER_DEVICE * costs.image_bytes
     cells = [
         f"`{experiment}`",
         f"{costs.parameters / 1e6:.1f} M",
         f"{costs.dense_flops / 1e9:.0f}",
         f"{costs.roi_flops / 1e9:.0f}",
-        f"{costs.training_bytes(IMAGES_A_DEVICE) / 2**30:.1f} GiB",
+        f"{memory / 2**30:.1f} GiB",
         *quality,
     ]
     return "| " + " | ".join(cells) + " |"

@@ -54,7 +54,7 @@ NOT_YET = {("workflows", "evaluate"), ("train", "evaluate")}
 ONLY_IN = {
     "hydra": ("config", "train", "evaluate", "predict", "score"),
     "omegaconf": (
-        *("config", "runs/results", "report/study"),
+        *("config", "runs/results"),
         *("workflows", "train", "evaluate", "predict", "score", "convert"),
     ),
     "pytorch_lightning": ("data", "training", "callbacks", "workflows", "train", "evaluate"),
@@ -66,7 +66,7 @@ ONLY_IN = {
     "rich": ("runs", "callbacks", "workflows", "predict"),
     "torchvision.models": ("detector", "weights"),
     "torchvision.models.detection": ("detector/proposals",),
-    "wandb": ("callbacks",),
+    "wandb": ("callbacks", "report/__main__"),
     "pandas": ("report",),
     "jinja2": ("report",),
     "matplotlib": ("report",),

@@ -29,6 +29,9 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
     assert "refine/py.typed" in names
     assert "refine/conf/experiment/toy.yaml" in names
     assert "hydra_plugins/refine_launcher.py" in names
+    for name in ("paper_tables.yaml", "templates/page.html.j2", "templates/chart.mplstyle"):
+        assert f"refine/report/{name}" in names
+    assert "refine-report = refine.report.__main__:main" in commands
     for command in ("train", "evaluate", "predict", "score", "convert"):
         assert f"refine-{command} = refine.{command}:main" in commands
 

@@ -1,24 +1,19 @@
 """The report in a real browser: no complaint, tables sort, pictures load, nothing overlaps."""
 
+import shutil
+
 import pytest
 
-from browser import CHROMIUM, open_page
-from made_up_ablation import (
-    draw_pictures,
-    make_config,
-    write_components,
-    write_sweeps,
-    write_unfinished,
-)
-from refine.report.ablation import choose_dataset
-from refine.report.entries import read_entries
-from refine.report.html.report import ReportOptions, build_report
+from make.runs import draw_pictures, make_config, write_components, write_sweeps, write_unfinished
+from refine.report.__main__ import main
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None, reason="no chromium on this machine (apt install chromium)"
-    ),
-]
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+PROGRAMS = [shutil.which("chromium"), shutil.which("chromedriver")]
+pytestmark = pytest.mark.skipif(
+    None in PROGRAMS, reason="no chromium on this machine (apt install chromium chromium-driver)"
+)
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
+FLAGS += ("--hide-scrollbars", "--host-resolver-rules=MAP * ~NOTFOUND")  # no network
 
 # Rectangles of everything that is seen and holds no other such thing, clipped to what scrolls
 RECTANGLES = """
@@ -49,26 +44,37 @@ SORTED = """
 def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     write_sweeps(write_components(root, seeds=(0, 1)))
-    write_unfinished(root / "failed", make_config(), error="a reason that is " + "long " * 30)
+    write_unfinished(root / ("a name that is " + "long " * 30), make_config())
     for name in ("plain", "soe_ue"):
         draw_pictures(root / name / "seed0", image_ids=range(100, 106), shade=90)
-    entries, problems = read_entries([root])
-    text = build_report(
-        entries,
-        problems,
-        choose_dataset(entries),
-        options=ReportOptions(num_resamples=20),
-        open_pictures=lambda *_: None,
-    )
     path = root / "report.html"
-    path.write_text(text)
+    assert main([str(root), "--out", str(path), "--resamples", "20"]) == 0
     return path
 
 
 @pytest.fixture(scope="module")
-def page():
-    with open_page() as opened:
-        yield opened
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = PROGRAMS[0]
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for flag in FLAGS:
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(PROGRAMS[1]))
+    yield driver
+    driver.quit()
+
+
+def show(browser, report, width, *, dark=False):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    browser.get(report.as_uri())
+    return lambda expression: browser.execute_script(f"return {expression.strip()}")
+
+
+def press(browser, key):
+    webdriver.ActionChains(browser).send_keys(key).perform()
 
 
 def find_overlaps(boxes):
@@ -88,62 +94,58 @@ def find_overlaps(boxes):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_overlaps_or_sticks_out(page, report, width, dark):
-    page.show(width, dark=dark)
-    page.open(report)
-    boxes = page.run(RECTANGLES)
+def test_nothing_overlaps_or_sticks_out(browser, report, width, dark):
+    run = show(browser, report, width, dark=dark)
+    boxes = run(RECTANGLES)
     assert len(boxes) > 100
     assert find_overlaps(boxes) == []
-    assert page.run("document.documentElement.scrollWidth") == width
-    paper, ink = page.run(
+    assert run("document.documentElement.scrollWidth") == width
+    paper, ink = run(
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
     assert (sum(map(int, paper[4:-1].split(","))) < sum(map(int, ink[4:-1].split(",")))) == dark
 
 
-def test_pictures_load_and_the_console_is_silent(page, report):
-    page.show(1280)
-    page.open(report)
-    widths = page.run(
+def test_pictures_load_and_the_console_is_silent(browser, report):
+    run = show(browser, report, 1280)
+    widths = run(
         "Promise.all([...document.images].map((i) => i.decode().then(() => i.naturalWidth)))"
     )
     assert len(widths) >= 4
     assert min(widths) > 0
-    assert page.complaints == []
+    assert browser.get_log("browser") == []
 
 
-def test_tables_sort_by_click_and_by_key(page, report):
-    page.show(1280)
-    page.open(report)
-    values = page.run(SORTED)
+def test_tables_sort_by_click_and_by_key(browser, report):
+    run = show(browser, report, 1280)
+    values = run(SORTED)
     numbers = [float(v.split()[0]) for v in values if v != "—"]
-    page.run("document.querySelectorAll('table.sortable th button')[2].click()")
-    up = page.run(SORTED)
+    run("document.querySelectorAll('table.sortable th button')[2].click()")
+    up = run(SORTED)
     assert [float(v.split()[0]) for v in up if v != "—"] == sorted(numbers)
     assert up[len(numbers) :] == ["—"] * (len(values) - len(numbers))
-    page.run("document.querySelectorAll('table.sortable th button')[2].focus()")
-    page.press("Enter", 13)
-    down = page.run(SORTED)
+    run("document.querySelectorAll('table.sortable th button')[2].focus()")
+    press(browser, webdriver.Keys.ENTER)
+    down = run(SORTED)
     assert [float(v.split()[0]) for v in down if v != "—"] == sorted(numbers, reverse=True)
     assert down[len(numbers) :] == up[len(numbers) :]
-    sorts = page.run("[...document.querySelectorAll('th[aria-sort]')].map((h) => h.ariaSort)")
+    sorts = run("[...document.querySelectorAll('th[aria-sort]')].map((h) => h.ariaSort)")
     assert sorts == ["descending"]
 
 
-def test_everything_is_reached_by_keyboard(page, report):
-    page.show(390)
-    page.open(report)
-    wanted = page.run("document.querySelectorAll('a, button, summary, [tabindex]').length")
+def test_everything_is_reached_by_keyboard(browser, report):
+    run = show(browser, report, 390)
+    wanted = run("document.querySelectorAll('a, button, summary, [tabindex]').length")
     seen = set()
     for _ in range(wanted + 5):
-        page.press("Tab", 9)
+        press(browser, webdriver.Keys.TAB)
         seen.add(
-            page.run(
+            run(
                 "[...document.querySelectorAll('a, button, summary, [tabindex]')]"
                 ".indexOf(document.activeElement)"
             )
         )
-    hidden = page.run(
+    hidden = run(
         "[...document.querySelectorAll('details:not([open]) > :not(summary)')].map((e) =>"
         " (e.matches('[tabindex]') ? 1 : 0) + e.querySelectorAll('button, [tabindex]').length)"
         ".reduce((a, b) => a + b, 0)"

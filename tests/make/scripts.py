@@ -1,9 +1,11 @@
 """Scripts as modules: ``scripts/`` is no package and not on the path."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.append(str(SCRIPTS))  # where one script finds another
 
 
 def load_script(name):

@@ -1,27 +1,28 @@
-"""How sure a panoptic quality is: intervals over images, spreads over seeds.
+"""How certain a panoptic quality is: bootstrap intervals over images.
 
 The bootstrap draws as many images as there are, with replacement, and computes PQ anew, so an
-interval says what other images of the same kind would give. It knows nothing of what another
-training seed would give; for that there is :func:`mean_and_standard_error` over seeds.
+interval says what other images of the same kind would give. It says nothing about what another
+training seed would give.
 
 A category that few images have is missing in many resamples and then enters no average, so on a
 handful of images the interval can lie lopsided around the value. Differences suffer less.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from refine.metrics.functional import GROUP_SUFFIXES
-from refine.report.runs import Run, check_comparable
+from refine.report.finished_run import FinishedRun, check_comparable
 
 NUM_RESAMPLES = 2000
 """Enough for the ends of a 95 % interval to move by a few hundredths of its length."""
 
 _PERCENTILES = (2.5, 97.5)
 _CHUNK = 250  # resamples; at 5000 images their weights take 10 MB
+_ROUNDING = 1e-12  # two sums of the same numbers may differ by as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class Interval:
     """A quantity with its 95 % percentile interval.
 
     Attributes:
-        value: Over the images as they are.
+        value: Value over the images as they are.
         low: 2.5 % of the resamples lie below.
         high: 2.5 % of the resamples lie above.
     """
@@ -43,8 +44,17 @@ class Interval:
         """Of a difference: the two runs cannot be told apart by these images."""
         return self.low <= _ROUNDING and self.high >= -_ROUNDING
 
+    def format(self, *, sign: str = "+", decimals: int = 1) -> str:
+        """Text such as ``+1.2 [+0.3, +2.0]``, times 100.
 
-_ROUNDING = 1e-12  # two sums of the same numbers may differ by as much
+        Args:
+            sign: ``+`` writes the sign of positive numbers, too; empty does not.
+            decimals: Digits after the point.
+        """
+        value, low, high = (
+            f"{100 * number:{sign}.{decimals}f}" for number in (self.value, self.low, self.high)
+        )
+        return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,18 +68,18 @@ class Resampled:
             same resample.
     """
 
-    run: Run
-    values: dict[str, float]
-    draws: dict[str, np.ndarray]
+    run: FinishedRun
+    values: Mapping[str, float]
+    draws: Mapping[str, np.ndarray]
 
 
-def resample(run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Resampled:
+def resample(run: FinishedRun, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Resampled:
     """Draw resamples of a run's images.
 
     Args:
         run: With at least one image.
         num_resamples: At least 1.
-        seed: Of the resamples; compare only what has the same.
+        seed: Seed of the resamples; only equal ones are comparable.
     """
     number = len(run.image_ids)
     weights = draw_weights(number, num_resamples=num_resamples, seed=seed)
@@ -79,33 +89,17 @@ def resample(run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> 
     return Resampled(run, values, draws)
 
 
-def mean_intervals(runs: Sequence[Resampled]) -> dict[str, Interval]:
-    """Intervals of the mean over runs, such as seeds, all on the same resamples.
-
-    Args:
-        runs: At least one, on the same images.
-
-    Returns:
-        By ``pq``, ``pq_things`` and ``pq_stuff``.
-
-    Raises:
-        RefineError: The runs have other images or categories.
-    """
-    values, draws = _average(runs, runs[0].run)
-    return {key: _to_interval(values[key], draws[key]) for key in values}
-
-
-def difference_intervals(
-    first: Sequence[Resampled], second: Sequence[Resampled]
+def compute_intervals(
+    runs: Sequence[Resampled], minus: Sequence[Resampled] = ()
 ) -> dict[str, Interval]:
-    """Intervals of the difference of two means, ``second - first``.
+    """Intervals of the mean over runs, such as seeds, or of its difference to that of others.
 
-    Drawing the images in pairs leaves out what both find hard, so the interval is narrower than
-    those of the means would suggest.
+    The difference is of the same resamples: drawing the images in pairs leaves out what both find
+    hard, so its interval is narrower than those of the means suggest.
 
     Args:
-        first: At least one run.
-        second: At least one run; all of both on the same images.
+        runs: At least one.
+        minus: Runs whose mean is subtracted; all on the same images and resamples.
 
     Returns:
         By ``pq``, ``pq_things`` and ``pq_stuff``.
@@ -113,35 +107,33 @@ def difference_intervals(
     Raises:
         RefineError: The runs have other images or categories.
     """
-    before, draws_before = _average(first, first[0].run)
-    after, draws_after = _average(second, first[0].run)
+    first = (minus or runs)[0].run
+    values, draws = _average(runs, first)
+    if minus:
+        values_before, draws_before = _average(minus, first)
+        values = {key: value - values_before[key] for key, value in values.items()}
+        draws = {key: draw - draws_before[key] for key, draw in draws.items()}
     return {
-        key: _to_interval(after[key] - before[key], draws_after[key] - draws_before[key])
-        for key in before
+        key: Interval(value=value, low=float(low), high=float(high))
+        for key, value in values.items()
+        for low, high in [np.percentile(draws[key], _PERCENTILES)]
     }
 
 
-def bootstrap_run(
-    run: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+def compare(
+    first: FinishedRun, second: FinishedRun, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """Intervals of one run, as :func:`mean_intervals`."""
-    return mean_intervals([resample(run, num_resamples=num_resamples, seed=seed)])
-
-
-def bootstrap_difference(
-    first: Run, second: Run, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> dict[str, Interval]:
-    """Intervals of ``second - first``, as :func:`difference_intervals`.
+    """Paired intervals of ``second - first``, as :func:`compute_intervals`.
 
     Raises:
         RefineError: The runs have other images or categories.
     """
     check_comparable(first, second)
     before, after = (resample(r, num_resamples=num_resamples, seed=seed) for r in (first, second))
-    return difference_intervals([before], [after])
+    return compute_intervals([after], minus=[before])
 
 
-def compute_pq(run: Run, weights: np.ndarray) -> dict[str, np.ndarray]:
+def compute_pq(run: FinishedRun, weights: np.ndarray) -> dict[str, np.ndarray]:
     """PQ over images that count several times or not at all.
 
     As everywhere, a category without any segment in a resample enters no average, and a group
@@ -192,7 +184,7 @@ def draw_weights(num_images: int, *, num_resamples: int, seed: int) -> Iterator[
 
 
 def _average(
-    runs: Sequence[Resampled], other: Run
+    runs: Sequence[Resampled], other: FinishedRun
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Means over the runs, which must be comparable to the other one."""
     for resampled in runs:
@@ -200,29 +192,3 @@ def _average(
     keys = runs[0].values
     values = {key: math.fsum(r.values[key] for r in runs) / len(runs) for key in keys}
     return values, {key: np.mean([r.draws[key] for r in runs], axis=0) for key in keys}
-
-
-def _to_interval(value: float, draws: np.ndarray) -> Interval:
-    low, high = np.percentile(draws, _PERCENTILES)
-    return Interval(value=value, low=float(low), high=float(high))
-
-
-def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and the standard error that the spread of the values gives it.
-
-    Args:
-        values: At least one.
-
-    Returns:
-        Both; the standard error of a single value is NaN, since nothing is known of it.
-
-    Raises:
-        ValueError: No values.
-    """
-    if not values:
-        raise ValueError("the mean of no values")
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, math.nan
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return mean, math.sqrt(variance / len(values))

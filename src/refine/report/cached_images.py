@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,7 @@ from refine.metrics.functional import compute_category_quality, match_segments
 from refine.options import DataOptions, FusionOptions
 from refine.prediction_cache.cache import PredictionReader
 from refine.prediction_cache.header import identify_dataset
-from refine.report.entries import Entry
-from refine.report.images import ImageSource
+from refine.report.image_changes import ImageSource
 from refine.types import GroundTruth, PanopticPrediction
 from refine.viz.overlay import Panoptic, draw_panoptic, resize_panoptic
 from refine.viz.panels import fit_size, original_image, resize_image
@@ -51,12 +51,12 @@ class CachedImages:
 
     @property
     def categories(self) -> CategoryTable:
-        """Of the dataset."""
+        """Categories of the dataset."""
         return self.dataset.categories
 
     @property
     def image_ids(self) -> list[int]:
-        """In the dataset's order."""
+        """Image ids in the dataset's order."""
         return self.dataset.image_ids
 
     def read_truth(self, image_id: int) -> GroundTruth:
@@ -79,7 +79,7 @@ class CachedImages:
         return fuse(evidence, fusion, stuff_area_limit_px=limit, truth=truth)
 
     def score(self, prediction: PanopticPrediction, truth: GroundTruth) -> float:
-        """Mean PQ of the categories in the image, as :mod:`refine.report.images` has it."""
+        """Mean PQ of the categories in the image, as :mod:`refine.report.image_changes` has it."""
         stats = match_segments(prediction, truth, num_categories=len(self.categories))
         quality = compute_category_quality(stats)
         return float(quality.pq[quality.is_present].mean()) if quality.is_present.any() else 1.0
@@ -93,7 +93,7 @@ class CachedImages:
 
 
 def open_pictures(
-    entries: Mapping[str, Entry],
+    configs: Mapping[str, Mapping[str, Any]],
     folders: Mapping[str, Path],
     *,
     data_root: Path | None = None,
@@ -101,21 +101,18 @@ def open_pictures(
     """Pictures of ground truth and of the predictions of some runs, each with its own fusion.
 
     Args:
-        entries: Runs by caption, on one dataset.
+        configs: Configurations of the runs by caption, on one dataset.
         folders: Their caches by the same captions.
         data_root: Where the dataset lies now; None is where it was.
 
     Raises:
         RefineError: A bad cache, or a configuration that no longer fits the options.
     """
-    fusions = {c: to_options(e.config["fusion"], FusionOptions) for c, e in entries.items()}
-    opened: dict[Path, CachedImages] = {}
-    images: dict[str, CachedImages] = {}
-    for caption, folder in folders.items():
-        if folder not in opened:
-            opened[folder] = CachedImages(folder, data_root=data_root)
-        images[caption] = opened[folder]
-        images[caption].reader.require_fusion(fusions[caption])
+    fusions = {c: to_options(config["fusion"], FusionOptions) for c, config in configs.items()}
+    opened = {f: CachedImages(f, data_root=data_root) for f in dict.fromkeys(folders.values())}
+    images = {caption: opened[folder] for caption, folder in folders.items()}
+    for caption, cache in images.items():
+        cache.reader.require_fusion(fusions[caption])
     first = next(iter(images.values()))
 
     def draw(image_id: int) -> dict[str, np.ndarray]:

@@ -1,148 +1,165 @@
-"""How quality moves with one knob: points gathered from the runs of a sweep."""
+"""How quality changes with one setting: points of the runs of a sweep, and charts of them."""
 
+import io
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from refine.report.entries import Dataset, Entry, group_by
-from refine.report.rows import Settings
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from refine.report.collect import matches, on_dataset, settings_columns
 
 ITERATIONS_NAME = "iterations.json"
-"""What ``scripts/evaluate_iterations.py --save`` leaves beside a run's results: the metrics of
+"""File that ``scripts/evaluate_iterations.py --save`` leaves beside a run's results: the metrics of
 iterations 0 to T of one network."""
 
-_ITERATIONS_KEYS = ("model.ibpp.num_iterations", "model.roi.cascade", "model.semantic.channels")
+MAX_SERIES = 6
+"""Number of series that a chart draws; the style sheet has as many colours."""
+
+_PAGE_COLORS = {f"#10000{k}": f"var(--c{k})" for k in range(MAX_SERIES)}
+_PAGE_COLORS |= {"#100008": "var(--line)", "#100009": "var(--faint)"}
+"""What matplotlib draws with, and what the page's style sheet, light or dark, makes of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of the knob.
-
-    Attributes:
-        x: Value of the knob.
-        y: Mean over the runs; a fraction.
-        std: Standard deviation over the runs; None of one alone.
-    """
-
-    x: float
-    y: float
-    std: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Runs that differ in nothing but the knob and the seed.
+class Chart(NamedTuple):
+    """What a chart shows.
 
     Attributes:
-        label: What tells the series from the others.
-        points: Ascending in x, at least two.
+        title: Heading.
+        x_name: Name of the setting.
+        y_name: Name of the quantity.
+        series: By label, each with columns ``x``, ``mean`` and ``std`` (NaN of one run alone),
+            ascending in x, at least two points; fractions.
     """
 
-    label: str
-    points: Sequence[Point]
+    title: str
+    x_name: str
+    y_name: str
+    series: Mapping[str, pd.DataFrame]
 
 
-def sigma_series(entries: Sequence[Entry], dataset: Dataset | None, *, metric: str) -> list[Series]:
-    """Soft occlusion over sigma."""
-    return _sweep(
-        _of_dataset(entries, dataset),
-        lambda s: s.relation == "soft_occlusion",
-        keys=("fusion.relations.sigma",),
-        metric=metric,
-    )
+_SOFT = {"fusion.relations.kind": "soft_occlusion"}
+_ERASED = {"fusion.unknown_erasing.mode": "score"}
+_PLAIN = {"fusion.relations.kind": "score", "fusion.unknown_erasing.mode": "off"}
+_SIGMA = "fusion.relations.sigma"
+_THRESH = "fusion.unknown_erasing.score_thresh"
+_T = "model.ibpp.num_iterations"
+_SWEEPS: tuple[tuple[str, str, str, Mapping[str, Any], str], ...] = (
+    ("Soft occlusion", "sigma", _SIGMA, _SOFT, "pq_things"),
+    ("Unknown Erasing", "threshold", _THRESH, _ERASED, "pq_stuff"),
+    ("Unknown Erasing", "threshold", _THRESH, _ERASED, "pq"),
+    ("Trained with T iterations", "T", _T, _PLAIN, "pq"),
+    ("Trained with T iterations", "T", _T, _PLAIN, "consensus_gap"),
+)
+"""Title, name of the setting, its key, what its runs have in common, and the quantity."""
+_TIED = {_T: ("model.roi.cascade", "model.semantic.channels")}  # a baseline differs in these, too
+_NAMES = {
+    "pq": "PQ",
+    "pq_things": "PQ things",
+    "pq_stuff": "PQ stuff",
+    "consensus_gap": "consensus gap",
+}
 
 
-def erasing_series(
-    entries: Sequence[Entry], dataset: Dataset | None, *, metric: str
-) -> list[Series]:
-    """Unknown Erasing over its threshold."""
-    return _sweep(
-        _of_dataset(entries, dataset),
-        lambda s: s.erasing == "score",
-        keys=("fusion.unknown_erasing.score_thresh",),
-        metric=metric,
-    )
+def list_charts(
+    runs: pd.DataFrame, dataset: Mapping[str, Any] | None, folder: Path | None
+) -> Iterator[Chart]:
+    """Quality over sigma, over the threshold of Unknown Erasing, and over the iterations.
+
+    Args:
+        runs: All runs.
+        dataset: Dataset of the runs that count; None: no runs do.
+        folder: Folder of the run of which single iterations are shown, if they were evaluated.
+    """
+    finished = runs[runs["state"] == "finished"]
+    here = finished[:0] if dataset is None else finished[on_dataset(finished, dataset)]
+    for title, name, key, common, metric in _SWEEPS:
+        series = gather_series(here[matches(here, common)], key, metric)
+        if series:
+            yield Chart(title, name, _NAMES[metric], series)
+    for metric in ("pq", "consensus_gap"):
+        series = read_iterations(folder, metric)
+        if series:
+            title = "One network, after each iteration"
+            yield Chart(title, "iteration", _NAMES[metric], series)
 
 
-def iteration_series(
-    entries: Sequence[Entry], dataset: Dataset | None, *, metric: str
-) -> list[Series]:
-    """Networks trained with T iterations, over T; T = 0 is the box cascade without IBPP."""
-    return _sweep(
-        _of_dataset(entries, dataset),
-        lambda s: (s.relation, s.erasing) == ("score", "off") and (s.iterations > 0 or s.cascade),
-        keys=_ITERATIONS_KEYS,
-        metric=metric,
-    )
+def gather_series(runs: pd.DataFrame, key: str, metric: str) -> dict[str, pd.DataFrame]:
+    """Series of runs that differ in nothing but one setting and the seed.
 
+    Args:
+        runs: Finished runs of one dataset.
+        key: Column of the setting.
+        metric: Column of the quantity.
 
-def read_iterations(folder: Path | None, *, metric: str) -> list[Series]:
-    """One network after each of its iterations; nothing if that was not evaluated."""
-    if folder is None:
-        return []
-    try:
-        rows = json.loads((folder / ITERATIONS_NAME).read_text())
-        points = [Point(float(t), float(row[metric])) for t, row in enumerate(rows)]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
-    return [Series(f"after each iteration of {folder.name}", points)] if len(points) > 1 else []
-
-
-def _of_dataset(entries: Sequence[Entry], dataset: Dataset | None) -> list[Entry]:
-    if dataset is None:
-        return []
-    return [e for e in entries if e.state == "finished" and not e.dataset.contradicts(dataset)]
-
-
-def _sweep(
-    entries: Sequence[Entry],
-    belongs: Callable[[Settings], bool],
-    *,
-    keys: Sequence[str],
-    metric: str,
-) -> list[Series]:
-    chosen = [
-        e for e in entries if e.settings is not None and belongs(e.settings) and metric in e.metrics
-    ]
+    Returns:
+        As :attr:`Chart.series`; the labels tell what else the series differ in.
+    """
+    if key not in runs or metric not in runs:
+        return {}
+    rest = [c for c in settings_columns(runs) if c not in (key, *_TIED.get(key, ()))]
+    runs = runs[runs[metric].notna() & runs[key].notna()]
+    if key == _T:  # T = 0 is the box cascade without IBPP
+        runs = runs[(runs[_T] > 0) | runs["model.roi.cascade"].eq(True)]
     groups = [
-        group
-        for group in group_by(chosen, lambda e: _identity(e, keys)).values()
-        if len({e.fingerprint[keys[0]] for e in group}) > 1
+        group.astype({key: float, metric: float})
+        for _, group in runs.groupby(rest, sort=False, dropna=False)
+        if group[key].nunique() > 1
     ]
-    series = []
-    for group in groups:
-        by_value = group_by(group, lambda e: str(e.fingerprint[keys[0]]))
-        points = [_to_point(runs, keys[0], metric) for runs in by_value.values()]
-        others = [other[0].fingerprint for other in groups if other is not group]
-        label = _describe(group[0].fingerprint, others, keys)
-        series.append(Series(label, sorted(points, key=lambda p: p.x)))
+    firsts = pd.DataFrame([group[rest].iloc[0].fillna("absent") for group in groups])
+    different = [c for c in sorted(rest) if len(groups) and firsts[c].nunique() > 1][:3]
+    series = {}
+    for group, (_, first) in zip(groups, firsts.iterrows(), strict=True):
+        label = ", ".join(f"{c.rpartition('.')[2]} {first[c]}" for c in different) or "runs"
+        points = group.groupby(key)[metric].agg(["mean", "std"])
+        series[label] = points.rename_axis("x").reset_index()
     return series
 
 
-def _identity(entry: Entry, keys: Sequence[str]) -> str:
-    rest = {k: v for k, v in entry.fingerprint.items() if k not in keys}
-    return json.dumps(rest, sort_keys=True)
+def read_iterations(folder: Path | None, metric: str) -> dict[str, pd.DataFrame]:
+    """One network after each of its iterations; nothing if that was not evaluated."""
+    if folder is None:
+        return {}
+    try:
+        values = [float(row[metric]) for row in json.loads((folder / ITERATIONS_NAME).read_text())]
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    points = pd.DataFrame({"x": range(len(values)), "mean": values, "std": float("nan")})
+    return {f"after each iteration of {folder.name}": points} if len(values) > 1 else {}
 
 
-def _to_point(runs: Sequence[Entry], key: str, metric: str) -> Point:
-    values = [run.metrics[metric] for run in runs]
-    mean = math.fsum(values) / len(values)
-    x = float(runs[0].fingerprint[key])
-    if len(values) == 1:
-        return Point(x, mean)
-    return Point(x, mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)))
+def draw_svg(chart: Chart, *, prefix: str) -> str:
+    """The chart as an SVG element in the page's colours, times 100.
 
-
-def _describe(
-    own: Mapping[str, Any], others: Sequence[Mapping[str, Any]], knobs: Sequence[str]
-) -> str:
-    """The settings that tell a series from the others."""
-    different = sorted(
-        key
-        for key, value in own.items()
-        if key not in knobs and any(other.get(key, ...) != value for other in others)
-    )
-    return ", ".join(f"{k.rpartition('.')[2]} {own[k]}" for k in different[:3]) or "runs"
+    Args:
+        chart: At most :data:`MAX_SERIES` of its series are drawn.
+        prefix: Beginning of its ids, unique on the page.
+    """
+    with as_file(files("refine.report") / "templates" / "chart.mplstyle") as style:
+        context = mpl.rc_context(fname=str(style))
+    with context:
+        figure = Figure(layout="constrained")
+        axes = figure.add_subplot()
+        for number, points in enumerate(list(chart.series.values())[:MAX_SERIES]):
+            bars, color = 100 * points["std"].fillna(0), f"#10000{number}"
+            axes.errorbar(points["x"], 100 * points["mean"], bars, color=color, marker="o")
+        values = sorted({x for points in chart.series.values() for x in points["x"]})
+        if chart.x_name == "sigma":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        elif len(values) <= MAX_SERIES:
+            axes.set_xticks(values, [f"{x:g}" for x in values])
+        axes.set_xlabel(chart.x_name)
+        target = io.StringIO()
+        figure.savefig(target, format="svg", metadata={"Date": None})
+    text = target.getvalue().partition("<svg")[2]
+    text = re.sub(r"<metadata>.*?</metadata>", "", f"<svg{text}", flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", text)
+    for drawn, shown in _PAGE_COLORS.items():
+        text = text.replace(drawn, shown)
+    return text

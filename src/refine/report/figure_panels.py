@@ -1,75 +1,98 @@
 """The paper's figures 2 and 5: what different orders of instances make of one image."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from refine.config.instantiate import to_options
 from refine.errors import RefineError
 from refine.options import FusionOptions, RelationsOptions, UnknownErasingOptions
-from refine.prediction_cache.header import CacheHeader
 from refine.report.cached_images import CachedImages
 from refine.types import PanopticPrediction
+from refine.viz.image_files import write_png
 from refine.viz.overlay import crop_panoptic
 from refine.viz.panels import WHITE, add_caption, fit_size, join_panels, resize_image
 
-NOT_AVAILABLE = "not available"
+Panels = Mapping[str, FusionOptions | None]
+"""Settings by caption, from left to right; None where the cache lacks a head."""
 
+_IS_CLOSE_UP = {"figure2": True, "figure5": False}
 _MARGIN_FRAC = 0.2
 _MIN_WINDOW_PX = 48
 _GREY = 128
 
 
-def list_panels(fusion: FusionOptions) -> dict[str, FusionOptions]:
-    """The panels of figure 5 by caption, from left to right.
+def draw_figures(
+    cache: Path,
+    out: Path,
+    number: int,
+    data_root: Path | None = None,
+    erase_below: float | None = None,
+) -> Iterator[str]:
+    """Draw figure 5, whole images, and figure 2, what changes, of the images that change most.
 
     Args:
-        fusion: Everything but the order and the erasing.
+        cache: Prediction cache.
+        out: Folder of the pictures.
+        number: Number of images, at most; those without change are left out.
+        data_root: Where the dataset lies now; None is where it was.
+        erase_below: Threshold of Unknown Erasing; None is the cache's.
+
+    Yields:
+        Lines that say what was drawn.
+
+    Raises:
+        RefineError: A bad cache, or fewer than two panels are to be had.
     """
-    plain = replace(fusion, unknown_erasing=UnknownErasingOptions())
-    return {
-        "heuristic": replace(plain, relations=RelationsOptions()),
-        "SRM": replace(plain, relations=RelationsOptions(kind="srm", head="srm")),
-        "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
-        "SOE + UE": replace(
-            plain,
-            relations=RelationsOptions(kind="soft_occlusion", head="strong"),
-            unknown_erasing=replace(fusion.unknown_erasing, mode="score"),
-        ),
-    }
+    images = CachedImages(cache, data_root=data_root)
+    fusion = to_options(images.reader.header.checkpoint["config"]["fusion"], FusionOptions)
+    if erase_below is not None:
+        erasing = replace(fusion.unknown_erasing, score_thresh=erase_below)
+        fusion = replace(fusion, unknown_erasing=erasing)
+    panels = list_panels(images, fusion)
+    changes = find_changed_images(images, panels)[:number]
+    yield "panels: image, ground truth, " + ", ".join(caption_panels(panels))
+    if not changes:
+        yield "no image changes from the first to the last of them"
+    for image_id, before, after in changes:
+        for figure, is_close_up in _IS_CLOSE_UP.items():
+            path = out / f"{figure}_{image_id}.png"
+            write_png(path, draw_figure(images, image_id, panels, is_close_up=is_close_up))
+            yield f"{path}: {100 * before:.1f} -> {100 * after:.1f}"
 
 
-def drop_unavailable(
-    panels: Mapping[str, FusionOptions], header: CacheHeader
-) -> dict[str, FusionOptions | None]:
-    """None in place of what a cache cannot be fused to, for want of a head."""
-    return {name: None if header.obstacle(f) else f for name, f in panels.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PanelChange:
-    """One image under the first and the last panel that are to be had.
-
-    Attributes:
-        image_id: Id in the JSON.
-        before: Score under the first, as :mod:`refine.report.images` has it.
-        after: Score under the last.
-    """
-
-    image_id: int
-    before: float
-    after: float
-
-
-def find_changed_images(
-    images: CachedImages, panels: Mapping[str, FusionOptions | None], *, number: int
-) -> list[PanelChange]:
-    """The images that change most from the first to the last panel, to the better or the worse.
+def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
+    """The panels of figure 5.
 
     Args:
         images: The cache and its dataset.
-        panels: Of :func:`drop_unavailable`.
-        number: Of images, at most; those without change are left out.
+        fusion: Everything but the order and the erasing.
+    """
+    plain = replace(fusion, unknown_erasing=UnknownErasingOptions())
+    erased = replace(fusion, unknown_erasing=replace(fusion.unknown_erasing, mode="score"))
+    soft = RelationsOptions(kind="soft_occlusion", head="strong")
+    panels = {
+        "heuristic": replace(plain, relations=RelationsOptions()),
+        "SRM": replace(plain, relations=RelationsOptions(kind="srm", head="srm")),
+        "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
+        "SOE + UE": replace(erased, relations=soft),
+    }
+    header = images.reader.header
+    return {name: None if header.obstacle(panel) else panel for name, panel in panels.items()}
+
+
+def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:
+    """The images that change from the first to the last panel, to the better or the worse.
+
+    Args:
+        images: The cache and its dataset.
+        panels: Of :func:`list_panels`.
+
+    Returns:
+        Image id and its score (:mod:`refine.report.image_changes`) before and after, the largest
+        change first.
 
     Raises:
         RefineError: Fewer than two panels are to be had.
@@ -87,15 +110,14 @@ def find_changed_images(
         before, after = (
             images.score(images.fuse(evidence, f, truth), truth) for f in (there[0], there[-1])
         )
-        changes.append(PanelChange(image_id=image_id, before=before, after=after))
-    changed = [c for c in changes if c.before != c.after]
-    return sorted(changed, key=lambda c: (-abs(c.after - c.before), c.image_id))[:number]
+        changes += [(image_id, before, after)] if before != after else []
+    return sorted(changes, key=lambda change: (-abs(change[2] - change[1]), change[0]))
 
 
 def draw_figure(
     images: CachedImages,
     image_id: int,
-    panels: Mapping[str, FusionOptions | None],
+    panels: Panels,
     *,
     is_close_up: bool,
 ) -> np.ndarray:
@@ -103,9 +125,9 @@ def draw_figure(
 
     Args:
         images: The cache and its dataset.
-        image_id: Of the image.
-        panels: Of :func:`drop_unavailable`.
-        is_close_up: Only the region in which the panels differ.
+        image_id: Id of the image.
+        panels: Of :func:`list_panels`.
+        is_close_up: Whether to show only the region in which the panels differ.
 
     Returns:
         ``[H, W, 3]`` uint8; a panel that cannot be had is grey and says so.
@@ -131,10 +153,10 @@ def draw_figure(
     return join_panels(parts, axis=1)
 
 
-def caption_panels(panels: Mapping[str, FusionOptions | None]) -> Iterator[str]:
+def caption_panels(panels: Panels) -> Iterator[str]:
     """Names of the panels, with a word on those that cannot be had."""
     for name, fusion in panels.items():
-        yield name if fusion is not None else f"{name} ({NOT_AVAILABLE})"
+        yield name if fusion is not None else f"{name} (not available)"
 
 
 def _find_window(predictions: list[PanopticPrediction]) -> tuple[slice, slice]:

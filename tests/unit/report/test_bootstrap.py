@@ -1,25 +1,20 @@
 import math
-import time
 
 import numpy as np
 import pytest
 
-from made_up_runs import make_categories, make_images, write_run
+from make.runs import make_categories, make_images, write_run
 from oracles.pq import average
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
 from refine.report.bootstrap import (
     Interval,
-    bootstrap_difference,
-    bootstrap_run,
-    compute_pq,
-    difference_intervals,
+    compare,
+    compute_intervals,
     draw_weights,
-    mean_and_standard_error,
-    mean_intervals,
     resample,
 )
-from refine.report.runs import read_run
+from refine.report.finished_run import read_run
 
 CATEGORIES = make_categories(3, 2)
 GROUPS = {"pq": range(5), "pq_things": range(3), "pq_stuff": range(3, 5)}
@@ -52,7 +47,7 @@ def percentile_by_sorting(values, percent):
 def test_difference_equals_the_obvious_bootstrap(tmp_path, share):
     before, after = (make_images(7, 5, seed=s, share=share) for s in (1, 2))
     runs = make_run(tmp_path / "a", before), make_run(tmp_path / "b", after)
-    intervals = bootstrap_difference(*runs, num_resamples=300, seed=5)
+    intervals = compare(*runs, num_resamples=300, seed=5)
 
     weights = np.concatenate([*draw_weights(7, num_resamples=300, seed=5)])
     resamples = [(pq_by_loops(before, row), pq_by_loops(after, row)) for row in weights]
@@ -68,7 +63,7 @@ def test_difference_equals_the_obvious_bootstrap(tmp_path, share):
 def test_a_single_run_equals_the_obvious_bootstrap(tmp_path):
     images = make_images(6, 5, seed=3)
     run = make_run(tmp_path, images)
-    intervals = bootstrap_run(run, num_resamples=260, seed=1)  # a chunk and a bit
+    intervals = compute_intervals([resample(run, num_resamples=260, seed=1)])  # a chunk and a bit
     weights = np.concatenate([*draw_weights(6, num_resamples=260, seed=1)])
     assert len(weights) == 260
     for key, interval in intervals.items():
@@ -100,7 +95,7 @@ def test_the_seed_decides():
 def test_equal_runs_cannot_be_told_apart(tmp_path):
     images = make_images(10, 5, seed=1)
     runs = make_run(tmp_path / "a", images), make_run(tmp_path / "b", images)
-    for interval in bootstrap_difference(*runs, num_resamples=50).values():
+    for interval in compare(*runs, num_resamples=50).values():
         assert interval == Interval(value=0.0, low=0.0, high=0.0)
         assert interval.includes_zero
 
@@ -110,7 +105,7 @@ def test_a_run_better_on_every_image_can_be_told_apart(tmp_path):
     before = {k: PanopticStats(0.6 * ones, ones, zeros, zeros) for k in range(8)}
     after = {k: PanopticStats(0.8 * ones, ones, zeros, zeros) for k in range(8)}
     runs = make_run(tmp_path / "a", before), make_run(tmp_path / "b", after)
-    for interval in bootstrap_difference(*runs, num_resamples=50).values():
+    for interval in compare(*runs, num_resamples=50).values():
         assert (interval.low, interval.high) == (pytest.approx(0.2), pytest.approx(0.2))
         assert not interval.includes_zero
 
@@ -119,64 +114,35 @@ def test_pairing_narrows_the_interval(tmp_path):
     before = make_images(60, 5, seed=1)
     after = {k: PanopticStats(0.98 * s.iou, s.tp, s.fp, s.fn) for k, s in before.items()}
     runs = make_run(tmp_path / "a", before), make_run(tmp_path / "b", after)
-    paired = bootstrap_difference(*runs, num_resamples=200)["pq"]
-    single = bootstrap_run(runs[0], num_resamples=200)["pq"]
+    paired = compare(*runs, num_resamples=200)["pq"]
+    single = compute_intervals([resample(runs[0], num_resamples=200)])["pq"]
     assert paired.high < 0
     assert paired.high - paired.low < 0.1 * (single.high - single.low)
 
 
 def test_one_image_has_an_interval_without_length(tmp_path):
     run = make_run(tmp_path, make_images(1, 5, seed=1, share=1.0))
-    interval = bootstrap_run(run, num_resamples=20)["pq"]
+    interval = compute_intervals([resample(run, num_resamples=20)])["pq"]
     assert interval.low == interval.high == interval.value > 0
 
 
 def test_groups_and_images_without_segments_give_0(tmp_path):
     images = {1: PanopticStats.zeros(2), 2: PanopticStats.zeros(2)}
     run = make_run(tmp_path, images, make_categories(2, 0))
-    for interval in bootstrap_run(run, num_resamples=20).values():
+    for interval in compute_intervals([resample(run, num_resamples=20)]).values():
         assert interval == Interval(value=0.0, low=0.0, high=0.0)
 
 
 def test_other_images_are_refused(tmp_path):
     runs = [make_run(tmp_path / str(n), make_images(n, 5, seed=1)) for n in (3, 4)]
     with pytest.raises(RefineError, match="different images"):
-        bootstrap_difference(*runs)
+        compare(*runs)
 
 
 @pytest.mark.parametrize(("num_images", "num_resamples"), [(0, 1), (1, 0)])
 def test_nothing_to_draw_is_refused(num_images, num_resamples):
     with pytest.raises(ValueError, match="both must be positive"):
         next(draw_weights(num_images, num_resamples=num_resamples, seed=0))
-
-
-def test_val_of_coco_classes_takes_no_time(tmp_path):
-    categories = make_categories(80, 53)
-    runs = [
-        make_run(tmp_path / str(s), make_images(500, 133, seed=s, share=0.08), categories)
-        for s in (1, 2)
-    ]
-    start = time.perf_counter()
-    bootstrap_difference(*runs, num_resamples=2000)
-    assert time.perf_counter() - start < 2
-
-
-def test_compute_pq_counts_copies(tmp_path):
-    images = make_images(3, 5, seed=4)
-    run = make_run(tmp_path, images)
-    weights = np.array([[0.0, 3.0, 0.0], [1.0, 1.0, 1.0]])
-    values = compute_pq(run, weights)
-    for key, value in values.items():
-        expected = [pq_by_loops(images, row)[key] for row in weights]
-        assert value.tolist() == pytest.approx(expected, abs=1e-12)
-
-
-def test_mean_and_standard_error():
-    assert mean_and_standard_error([1.0, 2.0, 6.0]) == pytest.approx((3.0, math.sqrt(7 / 3)))
-    mean, error = mean_and_standard_error([4.0])
-    assert (mean, math.isnan(error)) == (4.0, True)
-    with pytest.raises(ValueError, match="no values"):
-        mean_and_standard_error([])
 
 
 def test_means_over_seeds_are_drawn_together(tmp_path):
@@ -188,12 +154,12 @@ def test_means_over_seeds_are_drawn_together(tmp_path):
     table = [[pq_by_loops(images, row) for row in weights] for images in counts]
     key = "pq_things"
     means = [(table[0][k][key] + table[1][k][key]) / 2 for k in range(200)]
-    interval = mean_intervals(drawn[:2])[key]
+    interval = compute_intervals(drawn[:2])[key]
     assert interval.value == pytest.approx((drawn[0].values[key] + drawn[1].values[key]) / 2)
     assert interval.low == pytest.approx(percentile_by_sorting(means, 2.5), abs=1e-12)
     others = [(table[2][k][key] + table[3][k][key]) / 2 for k in range(200)]
     differences = [b - a for a, b in zip(means, others, strict=True)]
-    interval = difference_intervals(drawn[:2], drawn[2:])[key]
+    interval = compute_intervals(drawn[2:], minus=drawn[:2])[key]
     assert interval.high == pytest.approx(percentile_by_sorting(differences, 97.5), abs=1e-12)
 
 
@@ -201,9 +167,15 @@ def test_means_over_other_images_are_refused(tmp_path):
     runs = [make_run(tmp_path / str(k), make_images(3 + k, 5, seed=0)) for k in range(2)]
     drawn = [resample(run, num_resamples=5) for run in runs]
     with pytest.raises(RefineError, match="different images"):
-        mean_intervals(drawn)
+        compute_intervals(drawn)
     with pytest.raises(RefineError, match="different images"):
-        difference_intervals(drawn[:1], drawn[1:])
+        compute_intervals(drawn[1:], minus=drawn[:1])
+
+
+def test_intervals_as_text():
+    interval = Interval(value=-0.01, low=-0.0234, high=0.0)
+    assert interval.format() == "-1.0 [-2.3, +0.0]"
+    assert interval.format(sign="", decimals=2) == "-1.00 [-2.34, 0.00]"
 
 
 def test_rounding_is_no_difference():

@@ -1,17 +1,15 @@
 import numpy as np
 import pytest
 
-from made_up_ablation import SOE, make_evaluation
 from make.predictions import TOY_SIZE, refused, write_toy_cache
+from make.runs import SOE, make_evaluation
 from refine.fusion.evidence import Evidence
 from refine.fusion.true_order import true_order
 from refine.options import FusionOptions, RelationsOptions
 from refine.report.cached_images import CachedImages, open_pictures
-from refine.report.entries import Dataset, Entry
 from refine.report.figure_panels import (
     caption_panels,
     draw_figure,
-    drop_unavailable,
     find_changed_images,
     list_panels,
 )
@@ -64,18 +62,12 @@ def write_other(cache, tmp_path):
     return copy
 
 
-def make_entry(cache, **changes):
-    return Entry(
-        name="run",
-        config=make_evaluation(cache, **changes),
-        state="finished",
-        dataset=Dataset(split="toy", is_coco=False),
-    )
-
-
 def test_pictures_of_two_fusions_of_one_cache(cache, images):
-    entries = {"baseline": make_entry(cache), "compared": make_entry(cache, relations=SOE)}
-    source = open_pictures(entries, {"baseline": cache, "compared": cache})
+    configs = {
+        "baseline": make_evaluation(cache),
+        "compared": make_evaluation(cache, relations=SOE),
+    }
+    source = open_pictures(configs, {"baseline": cache, "compared": cache})
     differs = []
     for image_id in images.image_ids:
         pictures = source(image_id)
@@ -88,7 +80,7 @@ def test_pictures_of_two_fusions_of_one_cache(cache, images):
 def test_pictures_need_the_head_in_the_cache(root):
     bare = write_toy_cache(root / "bare", root=root / "data")
     with refused("no occlusion head 'strong'"):
-        open_pictures({"run": make_entry(bare, relations=SOE)}, {"run": bare})
+        open_pictures({"run": make_evaluation(bare, relations=SOE)}, {"run": bare})
 
 
 def test_decisions_are_counted_pair_by_pair(images):
@@ -152,14 +144,14 @@ def test_a_missing_head_is_refused(images):
 
 
 def test_figures_have_a_panel_a_rule(images):
-    panels = drop_unavailable(list_panels(FusionOptions()), images.reader.header)
+    panels = list_panels(images, FusionOptions())
     assert list(caption_panels(panels)) == ["heuristic", "SRM", "OCFusion", "SOE + UE"]
-    changes = find_changed_images(images, panels, number=2)
-    assert 1 <= len(changes) <= 2
-    sizes = [abs(c.after - c.before) for c in changes]
+    changes = find_changed_images(images, panels)
+    assert changes
+    sizes = [abs(after - before) for _, before, after in changes]
     assert sizes == sorted(sizes, reverse=True)
     for is_close_up in (False, True):
-        picture = draw_figure(images, changes[0].image_id, panels, is_close_up=is_close_up)
+        picture = draw_figure(images, changes[0][0], panels, is_close_up=is_close_up)
         assert picture.dtype == np.uint8
         assert picture.shape[1] > 6 * 384
 
@@ -167,7 +159,7 @@ def test_figures_have_a_panel_a_rule(images):
 def test_a_panel_without_its_head_is_grey_and_says_so(root):
     cache = write_toy_cache(root / "strong", root=root / "data", heads=("strong",))
     images = CachedImages(cache)
-    panels = drop_unavailable(list_panels(FusionOptions()), images.reader.header)
+    panels = list_panels(images, FusionOptions())
     assert list(caption_panels(panels))[1:3] == [
         "SRM (not available)",
         "OCFusion (not available)",
@@ -180,7 +172,7 @@ def test_a_panel_without_its_head_is_grey_and_says_so(root):
 
 def test_nothing_to_compare_is_one_line(root):
     images = CachedImages(write_toy_cache(root / "none", root=root / "data"))
-    panels = list_panels(FusionOptions())
+    panels = dict(list_panels(images, FusionOptions()))
     del panels["heuristic"]
     with refused("nothing to compare", "SRM, OCFusion, SOE + UE"):
-        find_changed_images(images, drop_unavailable(panels, images.reader.header), number=1)
+        find_changed_images(images, panels)

@@ -1,32 +1,38 @@
 import json
+import re
+from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
-from made_up_ablation import SOE, make_config, write_entry, write_sweeps
-from refine.report.ablation import choose_dataset
+from make.runs import SOE, make_config, write_entry, write_sweeps
+from refine.report.collect import read_runs
 from refine.report.curves import (
     ITERATIONS_NAME,
-    erasing_series,
-    iteration_series,
+    MAX_SERIES,
+    Chart,
+    draw_svg,
+    list_charts,
     read_iterations,
-    sigma_series,
 )
-from refine.report.entries import read_entries
+from refine.report.tables import choose_dataset
 
 
-def load(root):
-    entries, _ = read_entries([root])
-    return entries, choose_dataset(entries)
+def load(root, folder=None):
+    """Series by title and quantity."""
+    runs, _ = read_runs([root])
+    charts = list_charts(runs, choose_dataset(runs), folder)
+    return runs, {(c.title, c.y_name): c.series for c in charts}
 
 
-def test_sweeps_become_series_over_their_knob(tmp_path):
-    entries, dataset = load(write_sweeps(tmp_path))
-    (sigma,) = sigma_series(entries, dataset, metric="pq_things")
-    assert [p.x for p in sigma.points] == [0.1, 1.0, 2.0, 2.5, 4.0, 10.0]
-    (erasing,) = erasing_series(entries, dataset, metric="pq_stuff")
-    assert [p.x for p in erasing.points] == [0.3, 0.4, 0.5, 0.6]
-    (iterations,) = iteration_series(entries, dataset, metric="consensus_gap")
-    assert [(p.x, p.y) for p in iterations.points] == [(0, 0.04), (1, 0.03), (2, 0.02)]
+def test_sweeps_become_series_over_their_setting(tmp_path):
+    charts = load(write_sweeps(tmp_path))[1]
+    (sigma,) = charts["Soft occlusion", "PQ things"].values()
+    assert sigma["x"].tolist() == [0.1, 1.0, 2.0, 2.5, 4.0, 10.0]
+    (erasing,) = charts["Unknown Erasing", "PQ stuff"].values()
+    assert erasing["x"].tolist() == [0.3, 0.4, 0.5, 0.6]
+    (iterations,) = charts["Trained with T iterations", "consensus gap"].values()
+    assert iterations[["x", "mean"]].to_numpy().tolist() == [[0, 0.04], [1, 0.03], [2, 0.02]]
 
 
 def test_seeds_are_averaged_and_other_settings_are_another_series(tmp_path):
@@ -36,30 +42,46 @@ def test_seeds_are_averaged_and_other_settings_are_another_series(tmp_path):
             write_entry(tmp_path / f"{sigma}_{seed}", config, quality=0.5 + 0.1 * seed)
         other = make_config(iterations=2, relations={**SOE, "sigma": sigma})
         write_entry(tmp_path / f"{sigma}_other", other)
-    entries, dataset = load(tmp_path)
-    series = sigma_series(entries, dataset, metric="pq")
-    assert [s.label for s in series] == ["num_iterations 3", "num_iterations 2"]
-    values = [e.metrics["pq"] for e in entries if e.name.endswith(("1.0_0", "1.0_1"))]
-    assert series[0].points[0].y == pytest.approx(sum(values) / 2)
-    assert series[0].points[0].std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    assert series[1].points[0].std is None
+    runs, charts = load(tmp_path)
+    series = charts["Soft occlusion", "PQ things"]
+    assert list(series) == ["num_iterations 3", "num_iterations 2"]
+    values = runs["pq_things"][runs["name"].str.endswith(("1.0_0", "1.0_1"))]
+    first, other = (points.iloc[0] for points in series.values())
+    assert first["mean"] == pytest.approx(values.mean())
+    assert first["std"] == pytest.approx(abs(values.iloc[0] - values.iloc[1]) / 2**0.5)
+    assert pd.isna(other["std"])
 
 
 def test_other_datasets_and_single_points_make_no_curve(tmp_path):
     write_entry(tmp_path / "a", make_config(relations=SOE))
     other = make_config(relations={**SOE, "sigma": 1.0}, num_val=5)
     write_entry(tmp_path / "b", other, num_images=5)
-    entries, dataset = load(tmp_path)
-    assert sigma_series(entries, dataset, metric="pq") == []
-    assert sigma_series(entries, None, metric="pq") == []
+    assert load(tmp_path)[1] == {}
+    assert list(list_charts(read_runs([tmp_path])[0], None, None)) == []
 
 
 def test_the_iterations_of_one_network(tmp_path):
     path = tmp_path / ITERATIONS_NAME
     path.write_text(json.dumps([{"pq": 0.1}, {"pq": 0.2}]))
-    (series,) = read_iterations(tmp_path, metric="pq")
-    assert [(p.x, p.y) for p in series.points] == [(0, 0.1), (1, 0.2)]
-    assert read_iterations(tmp_path, metric="consensus_gap") == []
+    (points,) = load(tmp_path / "none", tmp_path)[1][
+        "One network, after each iteration", "PQ"
+    ].values()
+    assert points[["x", "mean"]].to_numpy().tolist() == [[0, 0.1], [1, 0.2]]
+    assert read_iterations(tmp_path, "consensus_gap") == {}
     path.write_text("{")
-    assert read_iterations(tmp_path, metric="pq") == []
-    assert read_iterations(None, metric="pq") == []
+    assert read_iterations(tmp_path, "pq") == {}
+
+
+@pytest.mark.parametrize("x_name", ["sigma", "T"])
+def test_a_chart_is_well_formed_and_in_the_page_s_colours(x_name):
+    points = pd.DataFrame({"x": [1, 10], "mean": [0.5, 0.6], "std": [0.1, float("nan")]})
+    chart = Chart("a & b", x_name, "PQ", {str(k): points for k in range(MAX_SERIES + 1)})
+    text = draw_svg(chart, prefix="one-")
+    root = ElementTree.fromstring(text)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(set(ids)) == len(ids)
+    assert all(name.startswith("one-") for name in ids)
+    assert re.findall(r"#(?!one-)[\w-]+", text.replace("#ffffff", "")) == []
+    assert set(re.findall(r"var\(--c(\d)\)", text)) == set(map(str, range(MAX_SERIES)))
+    assert {"1", "10"} <= {"".join(e.itertext()).strip() for e in root.iter() if "text" in e.tag}
+    assert draw_svg(chart, prefix="one-") == text

@@ -1,11 +1,16 @@
 import numpy as np
 import pytest
 
-from made_up_runs import make_categories, make_images, write_run
+from make.runs import draw_pictures, make_categories, make_images, write_run
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
-from refine.report.images import compute_image_scores, find_largest_changes
-from refine.report.runs import read_run
+from refine.report.finished_run import read_run
+from refine.report.image_changes import (
+    compute_image_scores,
+    find_changes,
+    read_from_folders,
+    split_changes,
+)
 
 CATEGORIES = make_categories(2, 1)
 
@@ -43,19 +48,28 @@ def test_worst_and_best(tmp_path):
     first = {1: PERFECT, 2: PERFECT, 3: HALF, 4: WRONG, 5: HALF, 6: EMPTY}
     second = {1: WRONG, 2: HALF, 3: PERFECT, 4: PERFECT, 5: HALF, 6: WRONG}
     runs = make_run(tmp_path / "a", first), make_run(tmp_path / "b", second)
-    losses, gains = find_largest_changes(*runs, number=5)
-    assert [(c.image_id, c.change) for c in losses] == [(1, -1.0), (6, -1.0), (2, -0.5)]
-    assert [(c.image_id, c.before, c.after) for c in gains] == [(4, 0.0, 1.0), (3, 0.5, 1.0)]
-    losses, gains = find_largest_changes(*runs, number=1)
-    assert [c.image_id for c in losses + gains] == [1, 4]
-
-
-def test_equal_runs_have_no_changes(tmp_path):
-    runs = make_run(tmp_path / "a", {1: HALF}), make_run(tmp_path / "b", {1: HALF})
-    assert find_largest_changes(*runs, number=5) == ([], [])
+    changes = find_changes(*runs)
+    losses, gains = split_changes(changes, 5)
+    assert losses["change"].to_dict() == {1: -1.0, 6: -1.0, 2: -0.5}
+    assert losses.index.tolist() == [1, 6, 2]
+    assert [*gains[["before", "after"]].itertuples()] == [(4, 0.0, 1.0), (3, 0.5, 1.0)]
+    assert [part.index.tolist() for part in split_changes(changes, 1)] == [[1], [4]]
+    assert find_changes(runs[0], runs[0]).empty
 
 
 def test_other_images_are_refused(tmp_path):
     runs = make_run(tmp_path / "a", {1: HALF}), make_run(tmp_path / "b", {2: HALF})
     with pytest.raises(RefineError, match="different images"):
-        find_largest_changes(*runs, number=5)
+        find_changes(*runs)
+
+
+def test_pictures_are_found_by_the_id_in_their_name(tmp_path):
+    draw_pictures(tmp_path / "a", image_ids=(7, 8), shade=10)
+    draw_pictures(tmp_path / "b", image_ids=(8, 9), shade=200)
+    folders = {name: tmp_path / name / "pictures" for name in "ab"}
+    source, common = read_from_folders(folders)
+    assert common == {8}
+    pictures = source(8)
+    assert list(pictures) == ["a", "b"]
+    assert pictures["b"].shape == (60, 240, 3)
+    assert read_from_folders({"none": tmp_path / "none"})[1] == set()

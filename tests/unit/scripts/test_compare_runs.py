@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from made_up_runs import make_categories, make_images, write_run
+from make.runs import make_categories, make_images, write_run
 from make.scripts import load_script
 from refine.metrics.functional import PanopticStats
 

@@ -8,7 +8,6 @@ import pytest
 from make.scripts import load_script
 from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC_KEY
 from refine.callbacks.wandb_run import STEP_KEY, TABLE_KEY
-from refine.report.dashboard import KINDS, STEP, describe_dashboard
 
 script = load_script("wandb_dashboard")
 
@@ -24,8 +23,8 @@ def without_w_and_b(monkeypatch):
 def test_a_dry_run_needs_no_library(without_w_and_b, capsys):
     assert script.main(["me/refine", "--dry-run", "--group", "g"]) == 0
     specification = json.loads(capsys.readouterr().out)
-    assert specification["group"] == "g"
-    assert specification["sections"]
+    assert (specification["entity"], specification["group"]) == ("me", "g")
+    assert next(iter(specification["sections"])) == "Rows of the ablation"
 
 
 def test_without_the_library_there_is_one_clear_line(without_w_and_b, capsys):
@@ -34,27 +33,34 @@ def test_without_the_library_there_is_one_clear_line(without_w_and_b, capsys):
     assert "pip install 'refine-panoptic[wandb]'" in line
 
 
-def test_a_path_that_is_none_is_one_clear_line(capsys):
-    assert script.main(["refine"]) == 1
-    assert capsys.readouterr().err.startswith("error: refine: expected ENTITY/PROJECT")
+@pytest.mark.parametrize("path", ["refine", "/refine", "me/", "a/b/c", ""])
+def test_a_path_that_is_none_is_one_clear_line(path, capsys):
+    assert script.main([path]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path}: expected ENTITY/PROJECT")
 
 
 def test_the_dashboard_asks_for_what_is_logged():
-    dashboard = describe_dashboard("me/refine", name="A")
-    keys = {k for s in dashboard.sections for p in s.panels for k in p.keys}
-    assert {PANOPTIC_KEY, DECISIONS_KEY, ITERATIONS_KEY, TABLE_KEY} <= keys
-    assert STEP == STEP_KEY
-    assert {p.kind for s in dashboard.sections for p in s.panels} == set(KINDS)
+    panels = [panel for section in script.CHARTS["sections"].values() for panel in section]
+    shown = {(p["kind"], p.get("by"), key) for p in panels for key in p["keys"]}
+    for kind, by, key in (
+        ("bars", "row", "val/pq"),
+        ("scatter", "fusion.relations.sigma", "val/pq_things"),
+        ("scatter", "fusion.unknown_erasing.score_thresh", "val/pq_stuff"),
+        ("category_bars", None, TABLE_KEY),
+        *(("media", None, key) for key in (PANOPTIC_KEY, DECISIONS_KEY, ITERATIONS_KEY)),
+    ):
+        assert (kind, by, key) in shown
+    assert script.CHARTS["step"] == STEP_KEY
 
 
 def test_the_library_takes_every_panel():
     pytest.importorskip("wandb_workspaces", reason="the wandb extra is not installed")
-    dashboard = describe_dashboard("me/refine", name="A", group="g")
-    view = script.build_workspace(dashboard)._to_model()
+    sections = script.CHARTS["sections"]
+    place = {"entity": "me", "project": "refine"}
+    view = script.build_workspace(place, "A", group="g")._to_model()
     section = json.loads(view.spec.model_dump_json(by_alias=True))["section"]
     built = section["panelBankConfig"]["sections"]
-    assert [s["name"] for s in built] == [s.name for s in dashboard.sections]
-    assert [len(s["panels"]) for s in built] == [len(s.panels) for s in dashboard.sections]
+    assert {s["name"]: len(s["panels"]) for s in built} == {k: len(v) for k, v in sections.items()}
     text = json.dumps(section)
     for wanted in ("row.value", "config:fusion.value.relations.sigma", "summary:val/pq_things"):
         assert wanted in text

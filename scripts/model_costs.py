@@ -1,0 +1,119 @@
+"""Parameters, operations and training memory of a network, counted on shapes (the meta device)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from refine.detector.box_stage import BOX_SIDE
+from refine.detector.mask_head import MASK_INPUT_SIDE
+from refine.detector.refine_net import RefineNet
+from refine.types import STRIDE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCosts:
+    """Costs of one network at one image size.
+
+    Attributes:
+        parameters: Number of parameters.
+        dense_flops: Operations on an image without its RoIs, a multiply-add being two.
+        roi_flops: Operations of box and mask heads, and of the semantic heads of the iterations
+            with every thing category on the canvas.
+        fixed_bytes: Training memory of parameters, gradients, momentum and one semantic loss.
+        image_bytes: Training memory per image: what waits for the backward pass, in float32.
+    """
+
+    parameters: int
+    dense_flops: int
+    roi_flops: int
+    fixed_bytes: int
+    image_bytes: int
+
+
+def count_costs(network: RefineNet, size: tuple[int, int]) -> ModelCosts:
+    """Count a network on the meta device at ``(height, width)``, multiples of 32."""
+    roi, boxes = network.options.roi, network.options.proposals.post_nms_eval
+    sampled, positive = roi.samples_per_image, int(roi.samples_per_image * roi.positive_fraction)
+    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    logits = network.ibpp.semantic_predictor.predictor.out_channels * size[0] * size[1]
+    parameters = sum(p.numel() for p in network.parameters())
+    network.train()
+    return ModelCosts(
+        parameters=parameters,
+        dense_flops=count_flops(lambda: run_dense(network, size)),
+        roi_flops=count_flops(lambda: run_rois(network, size, boxes, roi.max_detections)),
+        # float32 parameters, gradients, momentum; logits, softmax and gradient of the semantic loss
+        fixed_bytes=4 * (parameters + 2 * learning + 3 * logits),
+        image_bytes=count_saved_bytes(
+            network, lambda: run_dense(network, size) + run_rois(network, size, sampled, positive)
+        ),
+    )
+
+
+def run_dense(network: RefineNet, size: tuple[int, int]) -> list[Tensor]:
+    """Outputs of all that is computed once per image."""
+    levels = network.backbone(torch.empty(1, 3, *size, device=network.pixel_mean.device))
+    objectness, deltas = network.proposals.head(levels)
+    feature = network.semantic_trunk(levels[:4])
+    return [network.ibpp.predict_semantics(feature), *objectness, *deltas]
+
+
+def run_rois(network: RefineNet, size: tuple[int, int], boxes: int, masks: int) -> list[Tensor]:
+    """Outputs of the box stages, the mask heads and the semantic heads of the iterations."""
+    device = network.pixel_mean.device
+
+    def pixels(*shape: int) -> Tensor:  # what another part has computed
+        return torch.empty(shape, device=device, requires_grad=torch.is_grad_enabled())
+
+    outputs: list[Tensor] = []
+    for head in (cast(Any, stage.head) for stage in network.box_cascade.stages):
+        channels = head.fc1.in_features // BOX_SIDE**2
+        outputs += head(pixels(boxes, channels, BOX_SIDE, BOX_SIDE))
+    first_layer = next(m for m in network.ibpp.mask_heads[0].modules() if hasattr(m, "in_channels"))
+    crops = (masks, cast(int, first_layer.in_channels), MASK_INPUT_SIDE, MASK_INPUT_SIDE)
+    labels = torch.zeros(masks, dtype=torch.int64, device=device)
+    if not network.num_iterations:
+        return [*outputs, network.ibpp.predict_masks(1, pixels(*crops), labels)]
+    cells = (size[0] // STRIDE, size[1] // STRIDE)
+    feature = pixels(1, network.options.semantic.channels, *cells)
+    canvas = pixels(1, network.num_things, *cells)
+    planes = torch.arange(network.num_things, device=device)
+    for t in range(1, network.num_iterations + 1):
+        outputs.append(network.ibpp.predict_masks(t, pixels(*crops), labels))
+        outputs.append(network.ibpp.refine_semantics(t, feature, canvas, planes))
+    return outputs
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """Operations of convolutions and matrix products, a multiply-add being two."""
+
+    def deformable(_x: Any, weight: Any, *_: Any, out_shape: Any, **__: Any) -> int:
+        return 2 * torch.Size(out_shape).numel() * torch.Size(weight[1:]).numel()  # as plain
+
+    own = {torch.ops.torchvision.deform_conv2d: deformable}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=own) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def count_saved_bytes(network: nn.Module, run: Callable[[], object]) -> int:
+    """Bytes that wait for the backward pass of ``run``, without the network's own tensors."""
+
+    def storage(tensor: Tensor) -> int:  # which memory: on the meta device there is no address
+        return int(tensor.untyped_storage()._cdata)
+
+    own = {storage(t) for t in (*network.parameters(), *network.buffers())}
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        sizes[storage(tensor)] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = run()  # alive until the sum, so that no storage is counted for another
+    assert outputs
+    return sum(size for place, size in sizes.items() if place not in own)

@@ -1,0 +1,28 @@
+# Sourced by demo.sh and ablation.sh: runs commands one by one, each printed before it starts.
+set -euo pipefail
+set -m # each command is a process group of its own, which an interrupt reaches as a whole
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python)
+python=${PYTHON:-$python}
+child=
+
+step() { # TITLE COMMAND...
+  local title=$1
+  shift
+  printf '\n[%d:%02d] %s: %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$title" "${*:2}"
+  "$@" &
+  child=$!
+  wait "$child" || {
+    echo "error: $title: did not finish; once its cause is fixed, the same command goes on" >&2
+    exit 1
+  }
+}
+
+interrupt() {
+  trap '' INT TERM
+  kill -INT -- "-$child" 2>/dev/null || true
+  wait || true
+  echo "interrupted; the same command goes on" >&2
+  exit 130
+}
+trap interrupt INT TERM

@@ -1,0 +1,187 @@
+"""The paper's tables beside your own runs, curves, one HTML page, and figures 2 and 5.
+
+    python -m refine.report runs                                   # report.html: everything
+    python -m refine.report runs --tables 3 5 --format latex       # tables as text
+    python -m refine.report --wandb ENTITY/PROJECT --tables
+    python -m refine.report --predictions CACHE --figures figures  # figures 2 and 5
+
+RUNS are folders of runs, or folders in which runs lie. Which row of a table a run belongs to is
+decided from its config.yaml; several seeds of one configuration become a mean. The page needs no
+network. Its images come from the runs' pictures/ folders (draw=N), or, the worst and best of all,
+from prediction caches: those that an evaluation names in its config.yaml are found by themselves.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine.atomic import write_text
+from refine.errors import RefineError, run_script
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from refine.report.image_changes import ImageSource
+
+_FORMATS = ("markdown", "latex", "csv", "json")
+_NUMBERS = (1, 2, 3, 4, 5, 6)
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    title, _, text = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m refine.report",
+        description=title,
+        epilog=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("runs", nargs="*", type=Path, metavar="RUNS")
+    add("--wandb", metavar="ENTITY/PROJECT", help="read runs from there instead")
+    add("--tables", nargs="*", type=int, choices=_NUMBERS, help="tables as text; all if none named")
+    add("--format", choices=_FORMATS, default="markdown", help="format of --tables")
+    add("-o", "--out", type=Path, help="file; default: report.html, of --tables standard output")
+    add("--dataset", help="part of its name; default: that of most finished runs")
+    add("--resamples", type=int, default=2000, help="number of the bootstrap's; 0: no intervals")
+    add("--baseline", type=Path, help="run; default: the first row of table 3")
+    add("--compared", type=Path, help="run; default: the last row of table 3")
+    add("--images", type=int, help="worst and best images each (6), or images of --figures (4)")
+    add("--predictions", type=Path, metavar="CACHE", help="cache of the compared run")
+    add("--baseline-predictions", type=Path, metavar="CACHE", help="cache of the baseline")
+    add("--data-root", type=Path, help="default: the caches' own")
+    add("--figures", type=Path, metavar="FOLDER", help="draw figures 2 and 5 from --predictions")
+    add("--erase-below", type=float, help="threshold of UE in the figures; default: the cache's")
+    args = parser.parse_args(argv)
+    if args.runs and args.wandb:
+        parser.error("give either folders of runs or --wandb ENTITY/PROJECT")
+    if not args.runs and not args.wandb and not args.figures:
+        parser.error("give folders of runs, --wandb ENTITY/PROJECT or --figures FOLDER")
+    if args.figures and not args.predictions:
+        parser.error("--figures needs --predictions CACHE")
+    return args
+
+
+def fetch_wandb_runs(project: str) -> Iterable[Any]:
+    """All runs of a project.
+
+    Raises:
+        RefineError: wandb is not installed, or does not answer.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise RefineError(
+            "--wandb needs the package wandb: pip install 'refine-panoptic[wandb]'"
+        ) from None
+    try:
+        return list(wandb.Api().runs(project))
+    except (wandb.Error, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RefineError(f"{project}: Weights & Biases does not answer: {reason}") from None
+
+
+def report(args: argparse.Namespace) -> None:
+    """Do what the command line asks for.
+
+    Raises:
+        RefineError: A package of the extra ``report`` is missing, or bad input.
+    """
+    for package in ("pandas", "jinja2", "matplotlib", "tabulate"):
+        if find_spec(package) is None:
+            raise RefineError(f"{package} is missing: pip install 'refine-panoptic[report]'")
+    if args.figures:
+        draw_figures(args)
+    if not args.runs and not args.wandb:
+        return
+    from refine.report.collect import from_wandb, read_runs
+    from refine.report.tables import choose_dataset
+
+    if args.wandb:
+        runs, problems = from_wandb(fetch_wandb_runs(args.wandb), args.wandb)
+    else:
+        runs, problems = read_runs(args.runs)
+    for line in problems:
+        sys.stderr.write(f"left out: {line}\n")
+    dataset = choose_dataset(runs, args.dataset)
+    (write_page if args.tables is None else write_tables)(args, runs, problems, dataset)
+
+
+def write_tables(
+    args: argparse.Namespace, runs: "pd.DataFrame", _problems: list[str], dataset: Any
+) -> None:
+    """Tables as text, to a file or to standard output."""
+    from refine.report.formats import FORMATS
+    from refine.report.tables import build_tables
+
+    tables = build_tables(
+        runs, dataset, numbers=args.tables or _NUMBERS, num_resamples=args.resamples
+    )
+    text = FORMATS[args.format](tables)
+    if args.out is None:
+        sys.stdout.write(text)
+    else:
+        write_text(args.out, text)
+
+
+def write_page(
+    args: argparse.Namespace, runs: "pd.DataFrame", problems: list[str], dataset: Any
+) -> None:
+    """Everything on one page."""
+    from refine.report.page import ReportOptions, build_page
+
+    decisions = {}
+    if args.predictions is not None:  # these import torch, which takes longer than a report
+        from refine.options import FusionOptions
+        from refine.report.cached_images import CachedImages
+        from refine.report.pair_decisions import count_decisions, list_rules
+
+        images = CachedImages(args.predictions, data_root=args.data_root)
+        rules = list_rules(images.reader.header)
+        decisions = count_decisions(images, rules, fusion=FusionOptions())
+
+    def open_both(baseline: "pd.Series[Any]", compared: "pd.Series[Any]") -> "ImageSource | None":
+        before = args.baseline_predictions or baseline["cache"]
+        after = args.predictions or compared["cache"]
+        if before is None or after is None:
+            return None
+        from refine.report.cached_images import open_pictures
+
+        configs = {"baseline": baseline["config"], "compared": compared["config"]}
+        folders = {"baseline": before, "compared": after}
+        return open_pictures(configs, folders, data_root=args.data_root)
+
+    options = ReportOptions(
+        baseline=args.baseline,
+        compared=args.compared,
+        num_images=6 if args.images is None else args.images,
+        num_resamples=args.resamples,
+        pair_decisions=decisions,
+        open_pictures=open_both,
+    )
+    page = build_page(runs, problems, dataset, options=options)
+    out = args.out or Path("report.html")
+    write_text(out, page)
+    sys.stdout.write(f"{out}: {len(runs)} runs, {len(page.encode()) / 1e6:.1f} MB\n")
+
+
+def draw_figures(args: argparse.Namespace) -> None:
+    """Figure 5, whole images, and figure 2, what changes, of those that change most."""
+    from refine.report.figure_panels import draw_figures as draw
+
+    number = 4 if args.images is None else args.images
+    for line in draw(args.predictions, args.figures, number, args.data_root, args.erase_below):
+        sys.stdout.write(f"{line}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    args = parse_args(argv)
+    return run_script(lambda: report(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

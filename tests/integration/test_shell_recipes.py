@@ -1,0 +1,57 @@
+"""``scripts/demo.sh`` and ``scripts/ablation.sh``: short, again, and interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from make.scripts import SCRIPTS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def start(name, out):
+    environment = os.environ | {"PYTHON": sys.executable, "OUT": str(out), "STEPS": "2"}
+    environment |= {"SCENES": "6", "PYTHONWARNINGS": "ignore"}
+    command = [SCRIPTS / name, "occlusion.schedule.max_steps=2"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def test_the_demo_is_interrupted_goes_on_and_ends_with_a_table(tmp_path):
+    process = start("demo.sh", tmp_path)
+    while not [*tmp_path.glob("networks/*/config.yaml")] and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "interrupted; the same command goes on"
+    out, err = start("demo.sh", tmp_path).communicate()
+    for row in ("Panoptic-FPN", "+ IBPP ", "+ IBPP + SOE ", "+ IBPP + SOE + UE "):
+        line = next(line for line in out.splitlines() if line.startswith(f"| {row}"))
+        assert "[" in line.split("|")[3], err
+    assert (tmp_path / "report.html").is_file()
+    assert [*(tmp_path / "networks" / "toy_refine" / "pictures").glob("*.png")]
+
+
+def test_the_ablation_ends_with_tables_figures_and_a_report(tmp_path):
+    out, err = start("ablation.sh", tmp_path).communicate()
+    assert "report: " in out, err
+    for name in ("tables.md", "sigma.md", "unknown_erasing.md", "report.html"):
+        assert (tmp_path / name).is_file()
+    table = (tmp_path / "tables.md").read_text()
+    assert all(f"Toy Table {number}" in table for number in (3, 4, 5, 6))
+    missing = [line for line in table.splitlines() if line.count("—") > 9]
+    assert {line.split("|")[1].strip() for line in missing} <= {
+        "T = 3, only features cross",
+        "T = 3, only predictions cross",
+        "category-pair statistics",
+    }
+    done = {path.parent for path in Path(tmp_path).rglob("DONE")}
+    again, _ = start("ablation.sh", tmp_path).communicate()
+    assert "report: " in again
+    assert {path.parent for path in Path(tmp_path).rglob("DONE")} == done
