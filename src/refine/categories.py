@@ -1,4 +1,4 @@
-"""Categories of a dataset and the only place where their ids are converted.
+"""Categories of a dataset, and the conversion of their ids.
 
 Dataset ids (COCO's ``category_id``: 1..200 with gaps) live in files. Everywhere else categories
 are *contiguous* ids: things ``0 .. num_things - 1``, then stuff, each group in ascending order of
@@ -18,8 +18,8 @@ class Category:
 
     Attributes:
         dataset_id: ``id`` of the category in the JSON, at least 1.
-        name: Its name.
-        is_thing: Countable (thing) or not (stuff).
+        name: Name in the JSON.
+        is_thing: Whether it is countable (thing) or not (stuff).
         color: RGB in 0..255, for drawing.
     """
 
@@ -64,7 +64,7 @@ class CategoryTable:
 
         Args:
             entries: Dictionaries with ``id``, ``name``, ``isthing`` and, if wanted, ``color``.
-            source: The file's name, for messages.
+            source: File name shown in error messages.
 
         Raises:
             RefineError: A missing or malformed field, an empty list, or an id used twice.
@@ -101,11 +101,6 @@ class CategoryTable:
 
     def __hash__(self) -> int:
         return hash(self.categories)
-
-    @property
-    def num_stuff(self) -> int:
-        """Number of stuff categories."""
-        return len(self.categories) - self.num_things
 
     def is_thing(self, contiguous: int) -> bool:
         """Whether contiguous id ``contiguous`` is a thing."""

@@ -9,6 +9,7 @@ resized, unpadded image; "original pixels" those of the image file.
 # torch is named in annotations only: refine.score uses these types and must start without torch
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -86,9 +87,14 @@ class CodedMask:
     x: int = 0
 
 
+def _move(values: Mapping[str, Any], device: torch.device | str, **options: bool) -> dict[str, Any]:
+    """Tensors, or what else has ``to``, on ``device``; None stays None."""
+    return {k: None if v is None else v.to(device, **options) for k, v in values.items()}
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class TrainingTarget:
-    """What the losses of one image need, at network size.
+    """Targets of one image for the losses, at network size.
 
     Attributes:
         semantic: ``[H, W]`` uint8, contiguous category or 255 (ignore). Crowds keep their category.
@@ -107,13 +113,8 @@ class TrainingTarget:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The tensors on ``device``; masks stay on the host."""
-        return replace(
-            self,
-            semantic=self.semantic.to(device, non_blocking=non_blocking),
-            boxes=self.boxes.to(device, non_blocking=non_blocking),
-            labels=self.labels.to(device, non_blocking=non_blocking),
-            pairs=None if self.pairs is None else self.pairs.to(device, non_blocking=non_blocking),
-        )
+        tensors = {k: getattr(self, k) for k in ("semantic", "boxes", "labels", "pairs")}
+        return replace(self, **_move(tensors, device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,7 +136,7 @@ class InstanceTruth:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GroundTruth:
-    """What an evaluation of one image compares with, at original size.
+    """Ground truth of one image for an evaluation, at original size.
 
     Attributes:
         segment_map: ``[H, W]`` int32 compact ids: 0 is void, else an id of ``segments``.
@@ -157,9 +158,9 @@ class Sample:
         image_id: Id in the JSON.
         file_name: Name of the image file.
         original_size: ``(height, width)`` of the image file.
-        target: For training, else None.
-        truth: For evaluation, else None.
-        is_padding: A repeat that only fills up a distributed sampler; metrics skip it.
+        target: Training targets, or None.
+        truth: Ground truth for evaluation, or None.
+        is_padding: Whether it only repeats an image to fill a distributed sampler; metrics skip it.
     """
 
     image: Tensor
@@ -173,13 +174,13 @@ class Sample:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Batch:
-    """Images padded to a common size, with what belongs to each.
+    """Images padded to a common size, with their samples.
 
     Attributes:
         images: ``[B, 3, H, W]`` uint8 RGB; zero below and right of each image. H and W are
             multiples of 32.
         image_sizes: ``(height, width)`` of each image before padding (network pixels).
-        samples: The samples; their ``image`` is the view into ``images``.
+        samples: One per image; their ``image`` is a view into ``images``.
     """
 
     images: Tensor
@@ -188,11 +189,7 @@ class Batch:
 
     @property
     def targets(self) -> tuple[TrainingTarget, ...]:
-        """The training targets.
-
-        Raises:
-            ValueError: The batch was made for evaluation.
-        """
+        """The training targets; a ``ValueError`` if the batch was made for evaluation."""
         targets = tuple(s.target for s in self.samples if s.target is not None)
         if len(targets) != len(self.samples):
             raise ValueError("this batch carries no training targets")
@@ -218,11 +215,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PairOcclusions:
-    """What an occlusion head says of the pairs of one image.
+    """Answers of an occlusion head for pairs of one image.
 
     Attributes:
-        pairs: ``[K, 2]`` int64 ordered pairs ``(i, j)`` of detections; every pair stands in both
-            orders.
+        pairs: ``[K, 2]`` int64 ordered pairs ``(i, j)`` of detections, each in both orders.
         probabilities: ``[K]`` float32 ``O(i, j)`` in [0, 1]: i lies on top of j.
     """
 
@@ -232,13 +228,13 @@ class PairOcclusions:
     def to(self, device: torch.device | str) -> Self:
         """Both tensors on ``device``."""
         return replace(
-            self, pairs=self.pairs.to(device), probabilities=self.probabilities.to(device)
+            self, **_move({"pairs": self.pairs, "probabilities": self.probabilities}, device)
         )
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class RawPrediction:
-    """What the network says of one image, before fusion.
+    """The network's prediction for one image, before fusion.
 
     Attributes:
         boxes: ``[N, 4]`` float32 xyxy network pixels, inside the image.
@@ -248,8 +244,8 @@ class RawPrediction:
         semantic_logits: ``[C, h, w]`` float32 at stride 4 of the padded image.
         image_size: ``(height, width)`` in network pixels, without padding.
         original_size: ``(height, width)`` in original pixels.
-        occlusions: Answers of the named occlusion heads.
-        rankings: ``[N]`` float32 ranking scores of the named ranking heads (SRM).
+        occlusions: Answers of the occlusion heads by name.
+        rankings: ``[N]`` float32 ranking scores of the ranking heads (SRM) by name.
     """
 
     boxes: Tensor
@@ -264,21 +260,18 @@ class RawPrediction:
 
     def to(self, device: torch.device | str) -> Self:
         """Every tensor on ``device``."""
-        tensors: dict[str, Any] = {
-            name: getattr(self, name).to(device)
-            for name in ("boxes", "scores", "labels", "mask_logits", "semantic_logits")
-        }
+        names = ("boxes", "scores", "labels", "mask_logits", "semantic_logits")
         return replace(
             self,
-            **tensors,
-            occlusions={name: o.to(device) for name, o in self.occlusions.items()},
-            rankings={name: r.to(device) for name, r in self.rankings.items()},
+            **_move({k: getattr(self, k) for k in names}, device),
+            occlusions=_move(self.occlusions, device),
+            rankings=_move(self.rankings, device),
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
-    """What the network says of one image, and what it saw of its instances.
+    """The network's prediction for one image, and the features that occlusion heads read.
 
     Attributes:
         raw: The prediction.
@@ -292,10 +285,10 @@ class Observation:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IterationTrace:
-    """What one iteration of IBPP says of one image, for looking at it.
+    """The prediction of one iteration of IBPP for one image, to be looked at.
 
     Attributes:
-        iteration: 0 is the semantic map that no instance has touched.
+        iteration: 0 is the semantic map that no instance has influenced.
         raw: Masks and semantic logits of this iteration; no detections at iteration 0, which has
             no masks (a network without IBPP has iteration 0 alone, with its detections).
         canvas: ``[num_things, h, w]`` float32 in [0, 1] at stride 4 of the padded image: the

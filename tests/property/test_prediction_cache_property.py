@@ -52,7 +52,7 @@ def sizes(logits, zoom):
 @settings(max_examples=150, deadline=None)
 @given(logits=semantic_logits(), zoom=st.sampled_from([0.3, 0.7, 1.0, 1.3]))
 def test_every_category_that_can_win_is_kept(logits, zoom):
-    restored = restore_logits(compress_logits(logits, entries_a_cell=ALL), len(logits))
+    restored = restore_logits(compress_logits(logits, entries_per_cell=ALL), len(logits))
     network, original = sizes(logits, zoom)
     got = semantic_map(restored, network, original)
     expected = semantic_map(as_half(logits), network, original)
@@ -64,7 +64,7 @@ def test_every_category_that_can_win_is_kept(logits, zoom):
 def test_the_winner_is_among_the_best_of_the_full_logits(logits):
     logits = logits[:, :9, :9]
     network, original = sizes(logits, 0.7)
-    restored = restore_logits(compress_logits(logits, entries_a_cell=ALL), len(logits))
+    restored = restore_logits(compress_logits(logits, entries_per_cell=ALL), len(logits))
     winners = semantic_map(restored, network, original)[..., None].astype(int)
     values = sample_logits(logits - logits.amax(dim=0), network, original)
     lost = values.max(axis=-1) - np.take_along_axis(values, winners, axis=-1)[..., 0]
@@ -74,7 +74,7 @@ def test_the_winner_is_among_the_best_of_the_full_logits(logits):
 @settings(max_examples=150, deadline=None)
 @given(logits=semantic_logits(), entries=st.integers(1, 8))
 def test_cells_keep_their_best_category_and_its_probability(logits, entries):
-    parts = compress_logits(logits, entries_a_cell=entries)
+    parts = compress_logits(logits, entries_per_cell=entries)
     cells = logits[0].numel()
     assert len(parts["gaps"]) == len(parts["categories"]) <= entries * cells
     assert parts["counts"].min() >= 1
@@ -91,7 +91,7 @@ def test_cells_keep_their_best_category_and_its_probability(logits, entries):
 @settings(max_examples=50, deadline=None)
 @given(logits=semantic_logits(), entries=st.integers(1, 8))
 def test_a_floor_never_wins(logits, entries):
-    parts = compress_logits(logits, entries_a_cell=entries)
+    parts = compress_logits(logits, entries_per_cell=entries)
     restored = restore_logits(parts, len(logits))
     assert parts["floor"].max() <= 0
     # the floor is a mean of what has no entry: not above the highest of it, but for rounding;

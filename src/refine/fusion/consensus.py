@@ -58,7 +58,7 @@ def consensus_gap(evidence: Evidence, options: MergeOptions) -> ConsensusGap:
     """The gap of one image at original size.
 
     Args:
-        evidence: Of the image.
+        evidence: Evidence of the image.
         options: ``score_thresh`` and ``mask_thresh`` say what an instance covers.
     """
     return count_disputed(

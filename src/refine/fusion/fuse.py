@@ -21,8 +21,8 @@ def fuse(
     """Erase, relate and merge, at original size.
 
     Args:
-        evidence: Of the image.
-        options: Settings.
+        evidence: Evidence of the image.
+        options: All settings of the fusion.
         stuff_area_limit_px: Stuff with fewer original pixels becomes void.
         truth: Ground truth of the image; only the oracles read it.
 

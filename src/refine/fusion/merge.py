@@ -115,7 +115,7 @@ def paint_order(by_score: Sequence[int], edges: Sequence[tuple[int, int]]) -> li
     """Order instances from bottom to top so that no relation is broken without need.
 
     Relations may run in circles: the weakest one that lies on a circle is dropped until there is
-    no circle. Of the instances that may come next, the one of the lowest score does.
+    no circle. Among the instances that may come next, the one of the lowest score does.
 
     Args:
         by_score: The instances to order, by descending score.

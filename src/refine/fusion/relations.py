@@ -43,7 +43,7 @@ class _Query:
         labels: ``[K, 2]`` int64.
         areas: ``[K, 2]`` float64 mask pixels.
         raw: The network's output.
-        truth: The ground truth, if there is any.
+        truth: The ground truth, or None.
         options: Settings of the rules.
     """
 
@@ -168,7 +168,7 @@ def _prefer_by_ranking(query: _Query) -> np.ndarray:
     name = query.options.head
     ranking = _head(query.raw.rankings, name, "ranking").double().cpu().numpy()
     if not np.isfinite(ranking).all():
-        raise RefineError(f"ranking head {name!r} gave NaN or infinity: train it anew")
+        raise RefineError(f"ranking head {name!r} gave NaN or infinity: train it again")
     is_one_category = query.labels[:, 0] == query.labels[:, 1]
     return np.where(is_one_category, np.nan, _lead(ranking[query.detections]))
 
@@ -188,7 +188,7 @@ def _occlusions(query: _Query) -> np.ndarray:
     answers = _head(query.raw.occlusions, name, "occlusion")
     probabilities = answers.probabilities.double().cpu().numpy()
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
-        raise RefineError(f"occlusion head {name!r} gave values outside [0, 1]: train it anew")
+        raise RefineError(f"occlusion head {name!r} gave values outside [0, 1]: train it again")
     table = np.full((len(query.raw.scores),) * 2, -1.0)  # -1: never asked
     upper, lower = answers.pairs.cpu().numpy().T
     table[upper, lower] = probabilities

@@ -66,7 +66,7 @@ def erasable_regions(
         semantic_logits: ``[C, h, w]`` float at stride 4 of the padded image, finite, on any device.
         semantic: ``[H, W]`` uint8 category of every original pixel, or 255; from the same logits.
         image_size: ``(height, width)`` in network pixels, without padding.
-        num_things: Categories from here on are stuff.
+        num_things: Number of thing categories; categories from here on are stuff.
         options: ``at``, ``dilation_frac`` and ``categories`` are read; ``score_thresh`` is not.
     """
     stride = STRIDE if options.at == "stride4" else 1
@@ -90,15 +90,15 @@ def erasable_regions(
 
 
 def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: int) -> Regions:
-    """Find and score the regions of a map of cells, for every category alike.
+    """Find and score the regions of a map of cells.
 
     Args:
         categories: ``[h, w]`` uint8; cells of 255 are in no region.
         probabilities: ``[h, w]`` float32 of each cell's category.
-        radius: Of the dilation that joins fragments, in cells.
+        radius: Radius in cells of the dilation that joins fragments.
 
     Returns:
-        Regions whose labels are those of the cells.
+        Regions with a label for every cell.
     """
     labels, owners = label_dilated(categories, radius)
     # a best category's probability is at least 1/255: so sums of float32 values in float64 are
@@ -113,8 +113,8 @@ def erase(semantic: np.ndarray, regions: Regions, score_thresh: float) -> np.nda
 
     Args:
         semantic: ``[H, W]`` uint8, the map that the regions were found in.
-        regions: Of this image.
-        score_thresh: In [0, 1]; 0 erases nothing.
+        regions: Regions of this image.
+        score_thresh: Threshold in [0, 1]; 0 erases nothing.
 
     Returns:
         A new map with 255 at the erased pixels, or ``semantic`` itself if there are none.
@@ -156,9 +156,9 @@ def count_erased(
     """How well erasing chose in one image.
 
     Args:
-        before: The panoptic map without erasing.
-        after: With it; the same things.
-        truth: Of the same size.
+        before: Panoptic map without erasing.
+        after: Panoptic map with erasing; the same things.
+        truth: Ground truth of the same size.
     """
     left = {s.category: s.area for s in after.segments if not s.is_thing}
     erased = {

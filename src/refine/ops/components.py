@@ -8,8 +8,7 @@ leads from one to the other. (The image's border cuts squares but separates none
 So the image is cut into strips of ``2r + 1`` rows. Within a strip ``dy`` is never too large, and
 columns alone tell which pixels belong together: a column further than ``2r + 1`` from the one
 before it starts a new node. Between neighbouring strips only the lowest pixel of each column above
-and the highest pixel of each column below matter; strips further apart never touch. After one look
-at every pixel there is only a profile of the strips left to work on.
+and the highest pixel of each column below matter; strips further apart never touch.
 """
 
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def label_dilated(categories: np.ndarray, radius: int) -> tuple[np.ndarray, np.n
 
     Args:
         categories: ``[H, W]`` uint8; pixels of 255 belong to no component.
-        radius: Of the square that dilates, in pixels (Chebyshev distance), at least 0.
+        radius: Radius in pixels (Chebyshev distance) of the square that dilates, at least 0.
 
     Returns:
         ``[H, W]`` labels of an unsigned type, 0 at pixels of 255, else from 1 on; and ``[R]``

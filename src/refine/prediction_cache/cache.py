@@ -67,13 +67,13 @@ class CacheFolder:
         if content.get("version") != FORMAT_VERSION:
             raise RefineError(
                 f"{folder}: a prediction cache of version {content.get('version')}, this "
-                f"package reads version {FORMAT_VERSION}; write it anew with save_predictions=DIR"
+                f"package reads version {FORMAT_VERSION}; write it again with save_predictions=DIR"
             )
         try:
             return CacheHeader.from_json(content)
         except (KeyError, TypeError, ValueError) as error:
             raise RefineError(
-                f"{self.header_path}: damaged ({error!r}); write the cache anew"
+                f"{self.header_path}: damaged ({error!r}); write the cache again"
             ) from None
 
 
@@ -204,7 +204,7 @@ class PredictionWriter(CacheFolder):
             )
 
     def has(self, image_id: int) -> bool:
-        """Whether the prediction of an image is there, complete and of this cache."""
+        """Whether the prediction of an image is complete and of this cache."""
         try:
             return read_record(self.image_path(image_id)).get("cache") == self._digest
         except RefineError:

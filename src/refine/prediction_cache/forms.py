@@ -10,7 +10,7 @@ compact   the categories that can decide something          float16
 ========  ================================================  ==========================
 
 Boxes, scores, labels, pairs, occlusions and rankings are kept as they are in all of them. ``half``
-and ``compact`` give semantic logits back up to one constant a cell, which nothing in fusion sees.
+and ``compact`` give semantic logits back up to one constant per cell, which does not affect fusion.
 """
 
 from collections.abc import Mapping
@@ -28,19 +28,10 @@ _LARGEST = 65504.0  # of float16
 
 
 def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
-    """Named tensors of a prediction, on its device.
-
-    Args:
-        raw: Finite.
-        form: ``compact``, ``half`` or ``full``.
-    """
-    half = form != "full"
-    tensors = {
-        "boxes": raw.boxes,
-        "scores": raw.scores,
-        "labels": raw.labels,
-        "mask_logits": _to_half(raw.mask_logits) if half else raw.mask_logits,
-    }
+    """Named tensors of a finite prediction, on its device, in one of the three forms."""
+    tensors = {k: getattr(raw, k) for k in ("boxes", "scores", "labels", "mask_logits")}
+    if form != "full":
+        tensors["mask_logits"] = _to_half(raw.mask_logits)
     tensors |= {_SEMANTIC + k: t for k, t in _semantic_parts(raw.semantic_logits, form).items()}
     for name, answers in raw.occlusions.items():
         tensors[f"{_OCCLUSION}{name}/pairs"] = answers.pairs
@@ -56,7 +47,7 @@ def from_tensors(
     image_size: tuple[int, int],
     original_size: tuple[int, int],
 ) -> RawPrediction:
-    """The prediction of named tensors, of whichever form they are.
+    """The prediction of named tensors, whatever their form.
 
     Raises:
         KeyError: A tensor is missing.
@@ -68,14 +59,7 @@ def from_tensors(
         scores=tensors["scores"],
         labels=tensors["labels"],
         mask_logits=tensors["mask_logits"].float(),
-        semantic_logits=_restore_semantic(
-            {
-                key.removeprefix(_SEMANTIC): tensor
-                for key, tensor in tensors.items()
-                if key.startswith(_SEMANTIC)
-            },
-            num_categories,
-        ),
+        semantic_logits=_restore_semantic(_under(_SEMANTIC, tensors), num_categories),
         image_size=image_size,
         original_size=original_size,
         occlusions={
@@ -85,18 +69,18 @@ def from_tensors(
             )
             for name in dict.fromkeys(names)
         },
-        rankings={
-            key.removeprefix(_RANKING): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(_RANKING)
-        },
+        rankings=_under(_RANKING, tensors),
     )
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
 def _semantic_parts(logits: Tensor, form: str) -> dict[str, Tensor]:
     if form == "compact":
         return compress_logits(logits)
-    # categories of a cell side by side: as fusion wants them, and so it need not turn them round
+    # the categories of a cell lie side by side, as fusion reads them
     table = logits.float().permute(1, 2, 0)
     if form == "half":
         return {"gaps": _to_half(table - table.amax(dim=2, keepdim=True))}

@@ -1,4 +1,4 @@
-"""Semantic logits in a few bytes a cell: the categories that can decide something.
+"""Semantic logits in a few bytes per cell: the categories that can decide something.
 
 What fusion takes from the logits does not change if all logits of one cell move together: the best
 category at any point between cells, and softmax. So only *gaps* to a cell's best logit are kept,
@@ -15,7 +15,7 @@ All others of a cell share one gap, the *floor*: the log of the mean of their ex
 cell's softmax stays right, and as a mean never exceeds the largest of them, the floor wins nowhere,
 either. The semantic map is that of the full logits up to float16 (one pixel in 100 000), as long as
 the entries of margin 0 and above fit in. Trained networks and smooth generated logits of 133
-categories have 1.4 to 2.5 of them a cell; logits that jump from cell to cell have more (generated
+categories have 1.4 to 2.5 of them per cell; logits that jump from cell to cell have more (generated
 ones with white noise of standard deviation 2: 0.2 % of the pixels differ, 3: 4 %).
 """
 
@@ -29,19 +29,21 @@ from torch import Tensor
 MARGIN = 4.0
 """Below margin 0 a category cannot win, but it has a share of the probability between cells."""
 
-ENTRIES_A_CELL = 7
-"""At most, on average: 24 bytes a cell, 1.6 MB for the 200 x 336 cells of 800 x 1333 pixels."""
+ENTRIES_PER_CELL = 7
+"""Limit of the average: 24 bytes per cell, 1.6 MB for the 200 x 336 cells of 800 x 1333 pixels."""
 
 _ROWS_A_PASS = 16  # their gaps stay in the processor's cache: half the time of one pass
 _LOWEST = -65504.0  # of float16
 
 
-def compress_logits(logits: Tensor, *, entries_a_cell: int = ENTRIES_A_CELL) -> dict[str, Tensor]:
+def compress_logits(
+    logits: Tensor, *, entries_per_cell: int = ENTRIES_PER_CELL
+) -> dict[str, Tensor]:
     """The entries that matter, cell by cell.
 
     Args:
         logits: ``[C, h, w]`` float, finite, at most 255 categories, on any device.
-        entries_a_cell: Most entries an image has, per cell, at least 1.
+        entries_per_cell: Largest number of entries of an image, per cell, at least 1.
 
     Returns:
         ``counts`` ``[h, w]`` uint8 entries of each cell; ``categories`` ``[E]`` uint8 and ``gaps``
@@ -51,7 +53,7 @@ def compress_logits(logits: Tensor, *, entries_a_cell: int = ENTRIES_A_CELL) -> 
     num_categories, height, width = logits.shape
     strips = [_strip_entries(logits, first) for first in range(0, height, _ROWS_A_PASS)]
     places, gaps, margins, rest = (torch.cat(parts) for parts in zip(*strips, strict=True))
-    kept = _largest(margins, entries_a_cell * height * width)
+    kept = _largest(margins, entries_per_cell * height * width)
     cells = places // num_categories
     rest.index_add_(0, cells[~kept], gaps[~kept].exp())
     counts = torch.bincount(cells[kept], minlength=height * width)
@@ -68,7 +70,7 @@ def restore_logits(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
     """Logits that stand in for those compressed.
 
     Args:
-        parts: What :func:`compress_logits` gave.
+        parts: Result of :func:`compress_logits`.
         num_categories: C.
 
     Returns:
@@ -89,9 +91,9 @@ def restore_logits(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
 
 
 def _strip_entries(logits: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the rows from ``first`` on: places, gaps and margins of entries; what is left of a cell.
+    """Places, gaps and margins of the entries of a strip of rows, and the rest of each cell.
 
-    Places count over ``[h, w, C]``; what is left is ``[rows * w]``, a sum of exponentials.
+    Places count over ``[h, w, C]``; the rest is ``[rows * w]``, a sum of exponentials.
     """
     num_categories, height, width = logits.shape
     last = min(first + _ROWS_A_PASS, height)
@@ -124,8 +126,6 @@ def _over_quads(values: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]) -> T
 
 def _largest(values: Tensor, count: int) -> Tensor:
     """Mask of the ``count`` largest values, of all if they are fewer."""
-    if len(values) <= count:
-        return torch.ones_like(values, dtype=torch.bool)
     mask = torch.zeros_like(values, dtype=torch.bool)
-    mask[values.topk(count, sorted=False).indices] = True
+    mask[values.topk(min(count, len(values)), sorted=False).indices] = True
     return mask

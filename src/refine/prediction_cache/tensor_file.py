@@ -54,7 +54,7 @@ def torn(path: Path, error: Exception) -> RefineError:
     """The error of an image's file that cannot be used."""
     return RefineError(
         f"{path}: missing, torn or no prediction ({first_line(error)}); "
-        "run the command that wrote the cache again, it writes this file anew"
+        "run the command that wrote the cache again, it replaces this file"
     )
 
 

@@ -39,7 +39,7 @@ def test_a_folder_that_is_no_cache(tmp_path, content):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, ("version 2", "reads version 1", "anew")),
+        ({"version": 2}, ("version 2", "reads version 1", "again")),
         ({"form": "tiny"}, ("damaged",)),
         ({"dataset": {}}, ("damaged",)),
         ({"unknown": 1}, ("damaged",)),
