@@ -9,13 +9,8 @@ from typing import Any
 import numpy as np
 
 from refine.categories import CategoryTable
-from refine.coco_format.json_entries import (
-    Entries,
-    entries_of,
-    offsets_of,
-    parse_json_object,
-    read_bytes,
-)
+from refine.coco_format import json_entries
+from refine.coco_format.json_entries import Entries, entries_of, offsets_of
 from refine.errors import RefineError
 from refine.types import Segment
 
@@ -95,20 +90,16 @@ def load_panoptic_json(path: Path) -> PanopticAnnotations:
     Raises:
         RefineError: The file is missing, malformed or contradicts itself.
     """
-    return parse_panoptic_json(read_bytes(path), source=str(path))
+    return parse_panoptic_json(json_entries.read_bytes(path), source=str(path))
 
 
 def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
-    """Check the content of a panoptic annotation file.
-
-    Args:
-        data: The whole JSON.
-        source: File name shown in error messages.
+    """Check ``data``, a whole panoptic JSON; ``source`` is the file name shown in error messages.
 
     Raises:
         RefineError: The content is malformed or contradicts itself.
     """
-    document = parse_json_object(data, source=source)
+    document = json_entries.parse_json_object(data, source=source)
     raw_categories = entries_of(document, "categories", source=source).items
     categories = CategoryTable.from_json(raw_categories, source=source)
     images = entries_of(document, "images", source=source)
@@ -150,7 +141,7 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
         RefineError: The file is missing, malformed, empty, or names an unknown category.
     """
     source = str(path)
-    document = parse_json_object(read_bytes(path), source=source)
+    document = json_entries.parse_json_object(json_entries.read_bytes(path), source=source)
     entries = entries_of(document, "annotations", source=source)
     if not entries:
         raise RefineError(f"{source}: 'annotations' is empty; there is nothing to score")

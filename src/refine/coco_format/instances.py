@@ -9,14 +9,9 @@ from typing import Any
 import numpy as np
 
 from refine.categories import CategoryTable
+from refine.coco_format import json_entries
 from refine.coco_format.annotations import contiguous_categories
-from refine.coco_format.json_entries import (
-    Entries,
-    Ragged,
-    entries_of,
-    offsets_of,
-    parse_json_object,
-)
+from refine.coco_format.json_entries import Entries, Ragged, entries_of, offsets_of
 from refine.ops.outlines import compress_runs
 from refine.types import CodedMask
 
@@ -125,7 +120,7 @@ def parse_instances_json(
     Raises:
         RefineError: The content is malformed, or names a category that is no thing.
     """
-    document = parse_json_object(data, source=source)
+    document = json_entries.parse_json_object(data, source=source)
     entries = entries_of(document, "annotations", source=source)
     image_ids = entries.integers("image_id")
     order = np.argsort(image_ids, kind="stable")

@@ -39,11 +39,7 @@ class Entries:
         return Entries([self.items[k] for k in order], lambda k: self.describe(order[k]))
 
     def column(self, key: str, *types: type) -> list[Any]:
-        """The values of ``key``, all of one of the ``types`` exactly.
-
-        Raises:
-            RefineError: An object lacks the key or holds another type.
-        """
+        """The values of ``key``; RefineError if one is missing or not exactly of the ``types``."""
         try:
             values = [item[key] for item in self.items]
         except KeyError:
@@ -56,11 +52,7 @@ class Entries:
         return values
 
     def integers(self, key: str, *, low: int = 0, high: int = MAX_ID) -> np.ndarray:
-        """The values of ``key`` as ``[n]`` int64, each in ``low .. high``.
-
-        Raises:
-            RefineError: A value is missing, no integer or out of range.
-        """
+        """The values of ``key`` as ``[n]`` int64; RefineError if one is not in ``low .. high``."""
         values = self.column(key, int, bool)
         if values and not (low <= min(values) and max(values) <= high):
             k = next(k for k, value in enumerate(values) if not low <= value <= high)
@@ -124,11 +116,7 @@ def is_inside(name: str) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content.
-
-    Raises:
-        RefineError: It cannot be read.
-    """
+    """The file's content; a RefineError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -123,22 +123,14 @@ class ResumableDataModule(pl.LightningDataModule):
 
     @property
     def train_dataset(self) -> CocoPanopticDataset:
-        """The training split.
-
-        Raises:
-            ValueError: ``setup("fit")`` has not been called.
-        """
+        """The training split; a ValueError before ``setup("fit")``."""
         if self._train is None:
             raise ValueError("call setup('fit') first")
         return self._train
 
     @property
     def val_dataset(self) -> CocoPanopticDataset:
-        """The evaluation split.
-
-        Raises:
-            ValueError: ``setup`` has not been called.
-        """
+        """The evaluation split; a ValueError before :meth:`setup`."""
         if self._val is None:
             raise ValueError("call setup() first")
         return self._val

@@ -37,22 +37,14 @@ class ImageRow:
     instances: tuple[InstanceAnnotation, ...] | None
 
     def read_runs(self, pngs: Storage) -> SegmentRuns:
-        """Read the segment map.
-
-        Raises:
-            RefineError: The file is missing or damaged, or does not fit the JSON.
-        """
+        """Read the segment map; a RefineError if the PNG is damaged or does not fit the JSON."""
         label = f"{pngs.label}/{self.png_name}"
         ids = decode_segment_png(pngs.read(self.png_name), source=label)
         self.check_size(ids, label)
         return find_runs(ids, self.segments, source=label)
 
     def check_size(self, pixels: np.ndarray, label: str) -> None:
-        """Compare ``[H, W, ...]`` pixels of the file ``label`` with the size in the JSON.
-
-        Raises:
-            RefineError: They differ.
-        """
+        """Raise a RefineError unless the file's ``[H, W, ...]`` pixels have the JSON's size."""
         if pixels.shape[:2] != self.size:
             raise RefineError(
                 f"{label}: {pixels.shape[1]} x {pixels.shape[0]} pixels, but {self.source} says "

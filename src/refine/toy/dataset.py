@@ -16,11 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,8 +56,7 @@ _TABLE = CategoryTable(TOY_CATEGORIES)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entries:
+class _Entries(NamedTuple):
     """What one scene adds to the JSON files and to the report."""
 
     image: dict[str, Any]
@@ -190,8 +189,8 @@ def _write_split(
             if c["isthing"]
         ],
     }
-    _write_json(root / "annotations" / f"panoptic_{split}2017.json", panoptic)
-    _write_json(root / "annotations" / f"instances_{split}2017.json", instances)
+    for name, content in (("panoptic", panoptic), ("instances", instances)):
+        _write_json(root / "annotations" / f"{name}_{split}2017.json", content)
     return sum((scene.counts for scene in scenes), Counter[str]())
 
 

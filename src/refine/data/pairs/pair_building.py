@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 
@@ -31,24 +31,17 @@ IMAGES_PER_PROCESS = 500
 _Found = dict[int, list[OrderedPair]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Finder:
-    """Finds the pairs of some images."""
-
-    pngs: Storage
-    overlap_thresh: float
-
-    def find(self, rows: Sequence[ImageRow]) -> _Found:
-        return {
-            row.image_id: find_pairs(
-                row.instances or (),
-                row.segments,
-                read_map=partial(row.read_runs, self.pngs),
-                size=row.size,
-                overlap_thresh=self.overlap_thresh,
-            )
-            for row in rows
-        }
+def _find(rows: Sequence[ImageRow], pngs: Storage, overlap_thresh: float) -> _Found:
+    return {
+        row.image_id: find_pairs(
+            row.instances or (),
+            row.segments,
+            read_map=partial(row.read_runs, pngs),
+            size=row.size,
+            overlap_thresh=overlap_thresh,
+        )
+        for row in rows
+    }
 
 
 def build_pairs(
@@ -80,7 +73,7 @@ def build_pairs(
     rows = (read_row(files, k) for k in range(len(files.annotations)))
     num_processes = min(num_processes, -(-len(files.annotations) // IMAGES_PER_PROCESS))
     found: _Found = {}
-    for chunk in _search(_Finder(files.pngs, overlap_thresh), rows, num_processes=num_processes):
+    for chunk in _search(rows, files.pngs, overlap_thresh, num_processes=num_processes):
         found.update(chunk)
         if progress is not None:
             progress(len(chunk))
@@ -88,11 +81,7 @@ def build_pairs(
 
 
 def require_instances(files: DatasetFiles) -> InstanceAnnotations:
-    """The instance annotations of a split.
-
-    Raises:
-        RefineError: It has none.
-    """
+    """The instance annotations of a split; a RefineError if it has none."""
     if files.instances is None:
         raise RefineError(
             f"{files.annotations.source}: there is no instances JSON with it, and without full "
@@ -103,16 +92,18 @@ def require_instances(files: DatasetFiles) -> InstanceAnnotations:
     return files.instances
 
 
-def _search(finder: _Finder, rows: Iterator[ImageRow], *, num_processes: int) -> Iterator[_Found]:
+def _search(
+    rows: Iterator[ImageRow], pngs: Storage, overlap_thresh: float, *, num_processes: int
+) -> Iterator[_Found]:
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     if num_processes <= 1:
-        yield from map(finder.find, chunks)
+        yield from (_find(chunk, pngs, overlap_thresh) for chunk in chunks)
         return
     pool = ProcessPoolExecutor(
         num_processes,
         mp_context=get_context("spawn"),  # a fork of a process that holds threads may hang
         initializer=_start_process,
-        initargs=(finder,),
+        initargs=(pngs, overlap_thresh),
     )
     with pool:
         try:
@@ -136,15 +127,12 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-_finder: _Finder | None = None  # in a worker process; sent once, not with every chunk
+_shared: list[Any] = []  # in a worker process: PNGs and threshold, sent once, not with every chunk
 
 
-def _start_process(finder: _Finder) -> None:
-    global _finder
-    _finder = finder
+def _start_process(*shared: Any) -> None:
+    _shared[:] = shared
 
 
 def _find_chunk(rows: Sequence[ImageRow]) -> _Found:
-    if _finder is None:
-        raise ValueError("this process has not been started by build_pairs")
-    return _finder.find(rows)
+    return _find(rows, *_shared)

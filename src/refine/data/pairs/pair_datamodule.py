@@ -80,11 +80,7 @@ class OcclusionDataModule(ResumableDataModule):
 
     @property
     def train_pairs(self) -> np.ndarray:
-        """``[num_things, num_things]`` int64: training pairs, row's category on column's.
-
-        Raises:
-            ValueError: ``setup("fit")`` has not been called.
-        """
+        """``[num_things, num_things]`` int64: training pairs, row's category on column's."""
         files, pairs = self.train_dataset.files, self.train_dataset.pairs
         if pairs is None:
             raise ValueError("the training split has no pairs")
