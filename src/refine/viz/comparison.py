@@ -14,7 +14,7 @@ from refine.viz.overlay import (
     require_size,
     resize_panoptic,
 )
-from refine.viz.palette import Color
+from refine.viz.palette import Color, look_up
 from refine.viz.panels import (
     WHITE,
     add_caption,
@@ -45,16 +45,13 @@ def draw_pixel_comparison(
     image: np.ndarray, truth: GroundTruth, prediction: PanopticPrediction, categories: CategoryTable
 ) -> np.ndarray:
     """Image, ground truth, prediction and the errors of :func:`compare_pixels`, side by side."""
-    _require_sizes(image, truth, prediction)
-    size = fit_size(*image.shape[:2])
-    image, errors = resize_image(image, size), compare_pixels(truth, prediction)
+    image, overlays = _draw_overlays(image, truth, prediction, categories)
+    errors = resize_map(compare_pixels(truth, prediction), image.shape[:2])
+    captions = {words: color for words, (_, color) in _PIXEL_ERRORS.items()}
     panels = [
         add_caption(image, {"image": WHITE}),
-        *_draw_overlays(image, truth, prediction, categories),
-        add_caption(
-            _draw_pixel_errors(image, resize_map(errors, size)),
-            {words: color for words, (_, color) in _PIXEL_ERRORS.items()},
-        ),
+        *overlays,
+        add_caption(_draw_pixel_errors(image, errors), captions),
     ]
     return join_panels(panels, axis=1)
 
@@ -72,19 +69,15 @@ def draw_segment_comparison(
     The last panel shows false positives in red and missed segments in blue, both in stripes where
     they overlap, and the rest in grey. No side of a panel is longer than ``max_side_px``.
     """
-    _require_sizes(image, truth, prediction)
+    image, overlays = _draw_overlays(image, truth, prediction, categories, max_side_px)
     errors = find_segment_errors(prediction, truth)
-    image = resize_image(image, fit_size(*image.shape[:2], max_side_px=max_side_px))
     wrong, missed = (
         keep_segments(resize_panoptic(panoptic, image.shape[:2]), ids)
         for panoptic, ids in ((prediction, errors.wrong), (truth, errors.missed))
     )
     captions = {f"false positives: {len(errors.wrong)}": RED, f"missed: {len(errors.missed)}": BLUE}
-    panels = [
-        *_draw_overlays(image, truth, prediction, categories),
-        add_caption(_draw_segment_errors(image, wrong, missed, categories), captions),
-    ]
-    return join_panels(panels, axis=1)
+    panel = _draw_segment_errors(image, wrong, missed, categories)
+    return join_panels([*overlays, add_caption(panel, captions)], axis=1)
 
 
 def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.ndarray:
@@ -128,29 +121,25 @@ def _belong_together(
 
 def _category_map(panoptic: Panoptic) -> np.ndarray:
     """``[H, W]`` contiguous category, -1 for void."""
-    ids, index = np.unique(panoptic.segment_map, return_inverse=True)
-    category_of = {s.id: s.category for s in panoptic.segments}
-    table = np.array([category_of.get(k, -1) for k in ids.tolist()])
-    return table[index.reshape(panoptic.segment_map.shape)]
-
-
-def _require_sizes(image: np.ndarray, *panoptics: Panoptic) -> None:
-    for panoptic in panoptics:
-        require_size(panoptic, image)
+    return look_up(panoptic.segment_map, {s.id: s.category for s in panoptic.segments}, -1)
 
 
 def _draw_overlays(
-    image: np.ndarray, truth: GroundTruth, prediction: PanopticPrediction, categories: CategoryTable
-) -> list[np.ndarray]:
-    """Captioned panels of ground truth and prediction at the size of the image."""
-    panels: dict[str, Panoptic] = {"ground truth": truth, "prediction": prediction}
-    return [
-        add_caption(
-            draw_panoptic(image, resize_panoptic(panoptic, image.shape[:2]), categories),
-            {name: WHITE},
-        )
-        for name, panoptic in panels.items()
-    ]
+    image: np.ndarray,
+    truth: GroundTruth,
+    prediction: PanopticPrediction,
+    categories: CategoryTable,
+    max_side_px: int = 4096,
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The image at a size that can be read, and captioned panels of truth and prediction."""
+    resized = resize_image(image, fit_size(*image.shape[:2], max_side_px=max_side_px))
+    overlays = []
+    panoptics: dict[str, Panoptic] = {"ground truth": truth, "prediction": prediction}
+    for name, panoptic in panoptics.items():
+        require_size(panoptic, image)
+        drawn = draw_panoptic(resized, resize_panoptic(panoptic, resized.shape[:2]), categories)
+        overlays.append(add_caption(drawn, {name: WHITE}))
+    return resized, overlays
 
 
 def _draw_pixel_errors(image: np.ndarray, errors: np.ndarray) -> np.ndarray:

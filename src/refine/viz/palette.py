@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,10 +42,14 @@ def segment_colors(
 
 def paint(segment_map: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
     """A ``[H, W]`` map of ids in its colours; ids without one are painted as void."""
+    return look_up(segment_map, colors, VOID_COLOR).astype(np.uint8)
+
+
+def look_up(segment_map: np.ndarray, values: Mapping[int, Any], default: Any) -> np.ndarray:
+    """The value of each pixel's id; ``default`` for ids without one."""
     ids, index = np.unique(segment_map, return_inverse=True)
-    table = np.array([colors.get(int(k), VOID_COLOR) for k in ids], np.uint8)
-    painted: np.ndarray = table[index.reshape(segment_map.shape)]
-    return painted
+    table = np.array([values.get(k, default) for k in ids.tolist()])
+    return table[index.reshape(segment_map.shape)]
 
 
 def _touching_ids(segment_map: np.ndarray) -> defaultdict[int, set[int]]:

@@ -12,7 +12,6 @@ WHITE: Color = (255, 255, 255)
 _CAPTION_PX = 24
 _GAP_PX = 4
 _MIN_WIDTH_PX = 384
-_MAX_SIDE_PX = 4096  # a sliver of an image must not become a picture of gigabytes
 
 
 def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> np.ndarray:
@@ -24,11 +23,11 @@ def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> 
     return mixed.astype(np.uint8)
 
 
-def fit_size(height: int, width: int, *, max_side_px: int = _MAX_SIDE_PX) -> tuple[int, int]:
+def fit_size(height: int, width: int, *, max_side_px: int = 4096) -> tuple[int, int]:
     """Height and width at which a panel can be read.
 
     Narrow panels are enlarged by a whole number, up to a width of at least 384 pixels; panels with
-    a side longer than ``max_side_px`` shrink.
+    a side longer than ``max_side_px`` shrink. The limit keeps slivers from becoming gigabytes.
     """
     longest = max(height, width)
     if longest <= max_side_px:
