@@ -34,17 +34,17 @@ _GROUPING = {
 class Backbone(nn.Module):
     """Images to features at five strides.
 
-    A frozen stage stays as it is to the bit: its parameters take no gradient, and it stays in eval
+    A frozen stage never changes by a bit: its parameters take no gradient, and it stays in eval
     mode, so that batch statistics do not move either.
 
     Args:
         body: ResNet whose ``fc`` is not used.
         body_channels: Channels of ``layer1`` to ``layer4``.
-        options: Width of the pyramid, normalisation, frozen stages, checkpointing.
+        options: Channels of the pyramid, normalisation, frozen stages, checkpointing.
 
     Attributes:
         channels: Channels of every level.
-        strides: Of P2 to P6.
+        strides: Strides of P2 to P6.
     """
 
     strides = (4, 8, 16, 32, 64)
@@ -70,20 +70,17 @@ class Backbone(nn.Module):
         self._checkpoints = options.activation_checkpointing
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, but for frozen stages."""
+        """Set training mode, except for frozen stages."""
         super().train(mode)
         for stage in self._frozen:
             stage.eval()
         return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Features of P2 to P6.
+        """P2 to P6, ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
 
         Args:
             images: ``[B, 3, H, W]`` normalised; H and W multiples of 32.
-
-        Returns:
-            Five tensors ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
         """
         x = self.stem(images)
         features = {}
@@ -123,15 +120,12 @@ def build_backbone(options: BackboneOptions) -> Backbone:
 
 
 def published_keys(backbone: Backbone) -> dict[str, str]:
-    """Which tensors published weights have, and where they go.
+    """Key of every tensor in torchvision's published weights, to our own.
 
-    A deformable convolution is named like the plain one and has its shape (``conv2.weight``), so it
-    takes the plain one's weights. The pyramid and the convolutions that predict offsets
-    (``conv2.offsets.*``) are in no published weights; they keep their start.
-
-    Returns:
-        torchvision's key to our own, as in ``layer1.0.conv2.weight`` to
-        ``stages.layer1.0.conv2.weight``.
+    For example ``layer1.0.conv2.weight`` to ``stages.layer1.0.conv2.weight``. A deformable
+    convolution has the name and shape of the plain one, so it takes the plain one's weights. The
+    pyramid and the convolutions that predict offsets (``conv2.offsets.*``) are in no published
+    weights; they keep their random start.
     """
     return {
         key.removeprefix("stem.").removeprefix("stages."): key

@@ -1,11 +1,11 @@
-"""Small shared pieces of the heads."""
+"""Layers that several heads use."""
 
 from torch import nn
 
 NUM_GROUPS = 32
 """Groups of a group normalisation (Wu and He 2018; detectron2's GN configs)."""
 _NARROW_GROUP = 8
-"""Channels a group in layers of fewer than 128 channels."""
+"""Channels per group in layers of fewer than 128 channels."""
 
 
 def conv_norm_act(
@@ -14,8 +14,8 @@ def conv_norm_act(
     """A convolution that keeps the size, an optional normalisation and a ReLU.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out; a multiple of 32 with ``norm="gn"``.
+        in_channels: Input channels.
+        out_channels: Output channels, a multiple of 32 with ``norm="gn"``.
         kernel: Odd side of the kernel.
         norm: ``gn`` (the convolution then has no bias) or ``none``.
     """
@@ -27,14 +27,11 @@ def conv_norm_act(
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """32 groups, or fewer in narrow layers.
+    """32 groups, or fewer in narrow layers; ``channels`` is a multiple of 32.
 
-    With two channels a group it would almost be instance normalisation, which removes the mean
+    With two channels per group it would almost be instance normalisation, which removes the mean
     colour of an image from its features: the semantic heads of a 64-channel network then had four
     times the loss after 140 steps on toy scenes.
-
-    Args:
-        channels: A multiple of 32.
     """
     is_narrow = channels < 4 * NUM_GROUPS
     return nn.GroupNorm(channels // _NARROW_GROUP if is_narrow else NUM_GROUPS, channels)

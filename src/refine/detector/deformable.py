@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 OFFSETS = "offsets"
-"""Name of the child that predicts the offsets."""
+"""Name of the submodule that predicts the offsets."""
 
 
 class DeformableConv(DeformConv2d):  # type: ignore[misc]
@@ -21,10 +21,11 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
     names, so a state dict of the plain network loads; only the keys of :data:`OFFSETS` are new.
 
     Args:
-        conv: The plain convolution; its parameters are taken over, not copied.
-        modulated: Each tap also gets a factor in (0, 2), 1 at the start. (The paper's factor is in
-            (0, 1) and starts at 1/2, which would halve what pretrained weights give.)
-        groups: The input channels are split into this many groups with offsets of their own.
+        conv: Plain convolution; its parameters are taken over, not copied.
+        modulated: Whether each tap also gets a factor in (0, 2), 1 at the start. (The paper's
+            factor is in (0, 1) and starts at 1/2, which would halve the output of pretrained
+            weights.)
+        groups: Number of groups of input channels with offsets of their own.
     """
 
     def __init__(self, conv: nn.Conv2d, *, modulated: bool = False, groups: int = 1) -> None:
@@ -54,14 +55,10 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
         self.offsets = offsets
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the plain convolution.
+        """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, as the plain convolution.
 
-        Args:
-            x: ``[B, in_channels, H, W]``.
-
-        Returns:
-            ``[B, out_channels, H', W']`` in the type of ``x``; half types are computed in
-            float32, for want of a bfloat16 kernel.
+        The result has the type of ``x``; half types are computed in float32, because there is no
+        bfloat16 kernel.
         """
         wide = torch.promote_types(x.dtype, torch.float32)
         shifts, factors = self.offsets(x).to(wide), None
@@ -73,7 +70,7 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
 
 
 def _pair(value: Sequence[int] | str) -> tuple[int, int]:
-    """What ``nn.Conv2d`` keeps of a size."""
+    """Height and width of a size that ``nn.Conv2d`` keeps."""
     if isinstance(value, str):
         raise ValueError(f"padding={value!r} is not a number of pixels")
     return value[0], value[1]

@@ -17,17 +17,17 @@ MASK_SIDE = 28
 class MaskHead(nn.Module):
     """Convolutions, a x2 deconvolution, and one mask predictor for each thing category.
 
-    Only the masks that are asked for are computed: with the label's weights gathered first, the
-    1x1 predictor costs one channel instead of ``num_things``. The values are those of selecting
-    the label's channel afterwards.
+    Only the masks of the labels are computed: with the label's weights gathered first, the 1x1
+    predictor costs one channel instead of ``num_things``. The values are those of selecting the
+    label's channel afterwards.
 
     Args:
-        in_channels: Width of the RoI feature.
-        num_masks: Thing categories, or 1 for a class-agnostic head.
-        channels: Width of the convolutions.
+        in_channels: Channels of the RoI feature.
+        num_masks: Number of thing categories, or 1 for a class-agnostic head.
+        channels: Channels of the convolutions.
         num_convs: Number of 3x3 convolutions.
-        norm: ``none`` or ``gn``, after each convolution.
-        reads_earlier: There is a 1x1 convolution for the features of an earlier head (HTC).
+        norm: Normalisation after each convolution, ``none`` or ``gn``.
+        reads_earlier: Whether a 1x1 convolution adds the features of an earlier head (HTC).
     """
 
     def __init__(
@@ -57,15 +57,12 @@ class MaskHead(nn.Module):
     def forward(
         self, roi_features: Tensor, labels: Tensor, earlier: Tensor | None = None
     ) -> Tensor:
-        """Mask logits of each RoI for one category.
+        """``[N, 28, 28]`` mask logits of each RoI for one category.
 
         Args:
             roi_features: ``[N, in_channels, 14, 14]``.
             labels: ``[N]`` int64 thing categories.
             earlier: :meth:`compute_features` of an earlier head on the same RoIs.
-
-        Returns:
-            ``[N, 28, 28]`` logits.
         """
         hidden = F.relu(self.deconv(self.compute_features(roi_features, earlier)))
         channel = labels if len(self.predictor_bias) > 1 else torch.zeros_like(labels)

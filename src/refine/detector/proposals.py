@@ -22,17 +22,15 @@ from refine.options import AnchorOptions, ProposalOptions
 
 __all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]
 
-"""Of P2 to P6, which the proposal network reads."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProposalOutput:
-    """What the proposal head says of every anchor.
+    """Predictions for every anchor.
 
     Attributes:
-        objectness: One ``[B, A_l]`` of logits a level.
-        deltas: One ``[B, A_l, 4]`` of box codes a level.
-        anchors: One ``[A_l, 4]`` a level, xyxy network pixels.
+        objectness: ``[B, A_l]`` logits of each level.
+        deltas: ``[B, A_l, 4]`` box codes of each level.
+        anchors: ``[A_l, 4]`` xyxy network pixels of each level.
     """
 
     objectness: list[Tensor]
@@ -48,9 +46,9 @@ def match_boxes(
     Args:
         truth: ``[G, 4]``.
         candidates: ``[N, 4]``.
-        high: IoU from which a candidate is positive.
-        low: IoU under which it is negative.
-        rescue: Every ground-truth box also gets its best candidates, however low their IoU.
+        high: Least IoU of a positive candidate.
+        low: IoU below which a candidate is negative.
+        rescue: Whether every ground-truth box also gets its best candidates, however low their IoU.
 
     Returns:
         ``[N]`` int64: index of the matched box, -1 negative, -2 neither.
@@ -62,10 +60,10 @@ def match_boxes(
 
 
 class ProposalNetwork(nn.Module):
-    """RPN (Ren et al. 2015) with one anchor size a level (FPN).
+    """RPN (Ren et al. 2015) with one anchor size per level (FPN).
 
     Args:
-        channels: Width of the pyramid.
+        channels: Channels of the pyramid.
         anchors: Sizes and aspect ratios.
         options: Anchor grid, matching, sampling and NMS.
     """
@@ -94,7 +92,7 @@ class ProposalNetwork(nn.Module):
         return ProposalOutput(flat_objectness, flat_deltas, self._lay_anchors(features, images))
 
     def _lay_anchors(self, features: Sequence[Tensor], images: Tensor) -> list[Tensor]:
-        """One ``[A_l, 4]`` a level; the grid is the same for every image of a padded batch."""
+        """``[A_l, 4]`` of each level, the same for every image of a padded batch."""
         if self.options.anchor_grid == "exact":
             return exact_anchors(
                 [(f.shape[-2], f.shape[-1]) for f in features],
@@ -120,13 +118,13 @@ class ProposalNetwork(nn.Module):
         """Proposals of each image, best first.
 
         Args:
-            output: Of :meth:`forward`.
+            output: Predictions of :meth:`forward`.
             image_sizes: ``(height, width)`` without padding; proposals are clipped to it.
-            pre_nms: Anchors kept a level before NMS.
-            post_nms: Proposals kept an image.
+            pre_nms: Maximum anchors per level before NMS.
+            post_nms: Maximum proposals per image.
 
         Returns:
-            B tensors ``[<= post_nms, 4]`` xyxy.
+            ``[<= post_nms, 4]`` xyxy of each image.
         """
         scores, boxes, levels = [], [], []
         for k, (logits, deltas, anchors) in enumerate(
@@ -160,15 +158,12 @@ class ProposalNetwork(nn.Module):
     def loss(
         self, output: ProposalOutput, truth: Sequence[Tensor], *, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Losses over sampled anchors.
+        """``rpn_objectness`` and ``rpn_box`` over sampled anchors.
 
         Args:
-            output: Of :meth:`forward`.
-            truth: B tensors ``[G, 4]`` of instance boxes.
-            generator: Draws the sample.
-
-        Returns:
-            ``rpn_objectness`` and ``rpn_box``.
+            output: Predictions of :meth:`forward`.
+            truth: ``[G, 4]`` instance boxes of each image.
+            generator: Generator of the sample; of the CPU.
         """
         anchors = torch.cat(output.anchors)
         objectness = torch.cat(output.objectness, dim=1)

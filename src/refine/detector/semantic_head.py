@@ -23,11 +23,11 @@ class SemanticTrunk(nn.Module):
     followed by a x2 bilinear upsampling until stride 4; the four results are summed.
 
     Args:
-        in_channels: Width of the pyramid.
-        channels: Width of the result, a multiple of 32.
-        strides: Of the levels that are given, finest (4) first.
-        embedding: Ends in a 1x1 convolution and ReLU.
-        dcn: Its 3x3 convolutions are deformable.
+        in_channels: Channels of the pyramid.
+        channels: Channels of the result, a multiple of 32.
+        strides: Strides of the levels, finest (4) first.
+        embedding: Whether the trunk ends in a 1x1 convolution and ReLU.
+        dcn: Whether its 3x3 convolutions are deformable.
     """
 
     def __init__(
@@ -46,13 +46,10 @@ class SemanticTrunk(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Fuse the levels.
+        """``[B, channels, h, w]`` at the size of the finest level.
 
         Args:
-            features: One ``[B, C, h, w]`` a level, finest first; each level half the last.
-
-        Returns:
-            ``[B, channels, h, w]`` at the finest level's size.
+            features: ``[B, C, h, w]`` of each level, finest first, each half as large as the last.
         """
         fused = self.levels[0](features[0])
         for level, feature in zip(self.levels[1:], features[1:], strict=True):
@@ -64,13 +61,13 @@ class SemanticPredictor(nn.Module):
     """1x1 convolution from the stride-4 feature to logits (``H_sem``, eq. 1 of the paper).
 
     With ``num_merged`` all things share one logit (detectron2's head: things, then stuff). Callers
-    see ``num_categories`` logits all the same: the shared one as category 0, and for the other
-    things ``NEVER``.
+    see ``num_categories`` logits all the same: the shared one as category 0, and :data:`NEVER` for
+    the other things.
 
     Args:
-        channels: Width of the feature.
-        num_categories: Things and stuff.
-        num_merged: Thing categories that share a logit; 0 if each has its own.
+        channels: Channels of the feature.
+        num_categories: Number of things and stuff.
+        num_merged: Number of thing categories that share a logit; 0 if each has its own.
     """
 
     def __init__(self, channels: int, num_categories: int, *, num_merged: int = 0) -> None:
@@ -96,14 +93,14 @@ class SemanticPredictor(nn.Module):
 class RefinedSemanticHead(nn.Module):
     """From F_sem and the canvas to refined logits (``H~_sem``, eq. 6 of the paper).
 
-    Planes of the canvas on which there is no instance are zero and add nothing to a convolution,
-    so callers hand in the other planes only, and the first layer uses its weights for these.
+    Planes of the canvas without an instance are zero and add nothing to a convolution, so callers
+    give the other planes only, and the first layer uses its weights for these.
 
     Args:
-        channels: Width of F_sem; a multiple of 32.
+        channels: Channels of F_sem, a multiple of 32.
         num_planes: Planes of a full canvas (thing categories); 0 if the head reads F_sem alone.
-        num_categories: Things and stuff.
-        num_convs: 3x3 convolutions before the 1x1 predictor.
+        num_categories: Number of things and stuff.
+        num_convs: Number of 3x3 convolutions before the 1x1 predictor.
     """
 
     def __init__(
@@ -117,16 +114,12 @@ class RefinedSemanticHead(nn.Module):
         init_he(self.predictor)
 
     def forward(self, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
-        """Predict.
+        """Logits ``[B, num_categories, h, w]``.
 
         Args:
             feature: F_sem, ``[B, channels, h, w]``.
-            canvas: ``[B, K, h, w]``, the planes that are not empty; not read if
-                ``num_planes`` is 0.
-            planes: ``[K]`` int64, which planes of a full canvas these are.
-
-        Returns:
-            Logits ``[B, num_categories, h, w]``.
+            canvas: ``[B, K, h, w]``, the planes that are not empty; not read without planes.
+            planes: ``[K]`` int64 positions of these planes in a full canvas.
         """
         layers = [*self.convs, self.predictor]
         x = self._first(layers[0], feature, canvas, planes)
@@ -149,13 +142,6 @@ class RefinedSemanticHead(nn.Module):
         return x
 
 
-class _Upsample(nn.Module):
-    """x2 bilinear, half-pixel centres."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-
-
 def _level(in_channels: int, channels: int, stride: int, *, dcn: bool) -> nn.Sequential:
     num_upsamplings = int(math.log2(stride // 4))
     layers: list[nn.Module] = []
@@ -165,5 +151,5 @@ def _level(in_channels: int, channels: int, stride: int, *, dcn: bool) -> nn.Seq
             block[0] = DeformableConv(cast(nn.Conv2d, block[0]))
         layers.append(block)
         if num_upsamplings:
-            layers.append(_Upsample())
+            layers.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
     return nn.Sequential(*layers)

@@ -71,8 +71,9 @@ class ProposalOptions(Options, section="model.proposals"):
         post_nms_train: Maximum proposals per image after NMS, in training.
         post_nms_eval: Maximum proposals per image after NMS, in evaluation.
         nms_thresh: IoU of the NMS.
-        anchor_grid: ``rounded``: torchvision's anchors, corners rounded to whole pixels, a level
-            spaced by the image's size over its cells; ``exact``: neither (detectron2's).
+        anchor_grid: ``rounded``: torchvision's anchors, with corners rounded to whole pixels, at
+            distances of the image's size over the cells of the level; ``exact``: neither rounded
+            nor stretched (detectron2's).
     """
 
     iou_positive: float = knob(0.7, FRACTION)

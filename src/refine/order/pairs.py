@@ -45,7 +45,7 @@ def gather_pairs(observations: Sequence[Observation], pairs: Sequence[Tensor]) -
     """The instances that occur in pairs, of all images.
 
     Args:
-        observations: What the network says of each image.
+        observations: Output of the network for each image.
         pairs: ``[K, 2]`` int64 positions among the instances of each image.
     """
     images, shifted, start = [], [], 0

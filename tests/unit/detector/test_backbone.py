@@ -17,8 +17,6 @@ DCN = {
     "v1": {"dcn_stages": [2, 3, 4]},
     "v2": {"dcn_stages": [2, 3, 4], "dcn_modulated": True, "dcn_groups": 2},
 }
-every_norm = pytest.mark.parametrize("norm", NORMS)
-every_dcn = pytest.mark.parametrize("dcn", DCN.values(), ids=DCN)
 
 
 def _options(**options):
@@ -73,8 +71,8 @@ def _gradients(backbone, images):
     return {n: p.grad for n, p in backbone.named_parameters() if p.grad is not None}
 
 
-def _images(count=2):
-    return torch.randn(count, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+def _images(count=1):
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
 def _relative(ours, theirs):
@@ -96,43 +94,31 @@ def test_every_backbone_gives_five_levels(name):
     assert [level.shape[-1] for level in levels] == [16, 8, 4, 2, 1]
 
 
-def _trains_and_predicts(options):
-    network = _network(**options).train()
+@pytest.mark.parametrize(
+    ("name", "norm", "dcn"),
+    [
+        *[("r18", norm, "v2") for norm in NORMS],
+        *[("r18", "gn", "plain"), ("r18", "gn", "v1")],
+        *[pytest.param(name, "gn", "v2", marks=pytest.mark.slow) for name in BACKBONES[1:]],
+    ],
+)
+def test_it_trains_and_predicts_one_image_and_two(name, norm, dcn):
+    network = _network(name=name, norm=norm, **DCN[dcn])
+    learning = [p for p in network.parameters() if p.requires_grad]
     for count in (1, 2):
-        network.zero_grad()
+        network.train().zero_grad()
         _loss(network, _batch(count)).backward()
-        learning = [p for p in network.parameters() if p.requires_grad]
         assert all(torch.isfinite(p.grad).all() for p in learning)
-    network.eval()
-    for count in (1, 2):
         with torch.no_grad():
-            raws = network.predict(_batch(count))
+            raws = network.eval().predict(_batch(count))
         assert len(raws) == count
         assert all(torch.isfinite(raw.semantic_logits).all() for raw in raws)
 
 
-@pytest.mark.parametrize(
-    ("norm", "dcn"), [(norm, "v2") for norm in NORMS] + [("gn", "plain"), ("gn", "v1")]
-)
-def test_it_trains_and_predicts_one_image_and_two(norm, dcn):
-    _trains_and_predicts({"norm": norm, **DCN[dcn]})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BACKBONES)
-@every_norm
-@every_dcn
-def test_all_of_them_train_and_predict_one_image_and_two(name, norm, dcn):
-    _trains_and_predicts({"name": name, "norm": norm, **dcn})
-
-
-@pytest.mark.parametrize("name", ["r18", "r50"])
-def test_deformable_stages_start_as_the_plain_network(name):
-    plain = _backbone(name=name)
-    deformable = _backbone(name=name, **DCN["v2"])
+def test_deformable_stages_start_as_the_plain_network():
+    plain, deformable = _backbone(), _backbone(**DCN["v2"])
     deformable.load_state_dict(plain.state_dict(), strict=False)
-    kinds = [isinstance(m, DeformableConv) for m in deformable.modules()]
-    assert sum(kinds) == {"r18": 6, "r50": 13}[name]
+    assert sum(isinstance(m, DeformableConv) for m in deformable.modules()) == 6
     with torch.no_grad():
         for ours, theirs in zip(deformable(_images()), plain(_images()), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -162,16 +148,14 @@ def test_frozen_stages_do_not_learn(stages, expected):
     assert all(p.requires_grad for p in backbone.fpn.parameters())
 
 
-@every_norm
+@pytest.mark.parametrize("norm", NORMS)
 def test_frozen_stages_stay_as_they_are_to_the_bit(norm):
     network = _network(norm=norm, frozen_stages=3, dcn_stages=[1, 2, 3])
     network.eval().train()
     before = {k: v.clone() for k, v in network.backbone.state_dict().items()}
     optimizer = build_optimizer(network, OptimizerOptions(name="adamw", weight_decay=0.1))
-    for _ in range(3):
-        optimizer.zero_grad()
-        _loss(network, _batch(2)).backward()
-        optimizer.step()
+    _loss(network, _batch(1)).backward()
+    optimizer.step()
     after = network.backbone.state_dict()
     moved = {k for k, v in after.items() if not torch.equal(v, before[k])}
     is_frozen = ("stem.", "stages.layer1.", "stages.layer2.")
@@ -186,13 +170,8 @@ def test_frozen_stages_stay_as_they_are_to_the_bit(norm):
 def test_checkpointing_gives_the_same_gradients_and_keeps_less(norm, dcn):
     found, kept = [], []
     for checkpointing in (False, True):
-        backbone = _backbone(
-            shift=0.01,
-            norm=norm,
-            frozen_stages=2,
-            activation_checkpointing=checkpointing,
-            **dcn,
-        )
+        options = {"norm": norm, "frozen_stages": 2, **dcn}
+        backbone = _backbone(shift=0.01, activation_checkpointing=checkpointing, **options)
         sizes = []
 
         def keep(tensor, sizes=sizes):
@@ -200,10 +179,8 @@ def test_checkpointing_gives_the_same_gradients_and_keeps_less(norm, dcn):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            levels = backbone(_images())
+            found.append(_gradients(backbone, _images(1)))
         kept.append(sum(sizes))
-        sum(level.sin().mean() for level in levels).backward()
-        found.append({n: p.grad for n, p in backbone.named_parameters() if p.grad is not None})
     assert kept[1] < 0.7 * kept[0]
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
@@ -235,9 +212,8 @@ def _assert_equal_results(ours, theirs, images, others=None):
         assert _relative(found[name], gradient) < 1e-4, name
 
 
-@pytest.mark.parametrize("dcn", ["plain", "v2"])
-def test_channels_last_changes_nothing(dcn):
-    plain, last = (_backbone(shift=0.01, frozen_stages=0, **DCN[dcn]).double() for _ in range(2))
+def test_channels_last_changes_nothing():
+    plain, last = (_backbone(shift=0.01, frozen_stages=0, **DCN["v2"]).double() for _ in range(2))
     images = _images(1).double()
     channels_last = images.contiguous(memory_format=torch.channels_last)
     last.to(memory_format=torch.channels_last)
@@ -252,7 +228,8 @@ def _compile_pair(backend, modules):
     return compiled, eager
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiling_a_stage_changes_nothing(backend):
     stages = (nn.Sequential(_backbone(shift=0.01, **DCN["v2"]).stages["layer2"]) for _ in range(2))
     x = torch.randn(1, 64, 16, 24, dtype=torch.float64)
@@ -265,18 +242,3 @@ def test_compiling_the_backbone_changes_nothing(checkpointing):
     options = {"frozen_stages": 1, "activation_checkpointing": checkpointing, **DCN["v2"]}
     backbones = (_backbone(shift=0.01, **options) for _ in range(2))
     _assert_equal_results(*_compile_pair("aot_eager", backbones), _images(1).double())
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"dcn_stages": [0, 2]}, r"dcn_stages=\[0, 2\]: expected layers 1 to 4"),
-        ({"dcn_groups": 3}, "dcn_groups=3"),
-        ({"norm": "bn", "activation_checkpointing": True}, "activation_checkpointing=True"),
-        ({"norm": "sync_bn", "activation_checkpointing": True}, "backbone.norm=gn or frozen_bn"),
-        ({"name": "r34"}, "x101_32x8d"),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message):
-    with pytest.raises(ValueError, match=message):
-        _options(**options)

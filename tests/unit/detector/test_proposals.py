@@ -4,7 +4,7 @@ import torch
 from make.batches import tiny_network
 from refine.detector.proposals import match_boxes
 from refine.detector.rois import BACKGROUND, sample_rois
-from refine.options import AnchorOptions, RoIOptions
+from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
 BOX = torch.tensor([[10.0, 10.0, 30.0, 30.0]])
@@ -47,11 +47,6 @@ def test_anchor_grid_is_centred_on_its_cells():
     ] + [3 * 1 * 2]
     square = output.anchors[0][1]  # aspect ratio 1 of the first cell
     assert (square[2:] - square[:2]).tolist() == [8.0, 8.0]
-
-
-def test_anchor_options_need_one_size_a_level():
-    with pytest.raises(ValueError, match="sizes_px"):
-        AnchorOptions(sizes_px=[8, 16])
 
 
 def _target(boxes, labels):

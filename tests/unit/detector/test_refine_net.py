@@ -10,19 +10,15 @@ from make.batches import (
     fake_batch,
     fake_sample,
     tiny_network,
-    tiny_options,
 )
 from oracles.panoptic_fpn import predict as plain_baseline
-from refine.detector.deformable import DeformableConv
 from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
 from refine.options import (
-    AnchorOptions,
     IBPPOptions,
     LossWeights,
     ModelOptions,
     RoIOptions,
-    SemanticOptions,
 )
 
 LOSSES = {"rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic"}
@@ -252,39 +248,29 @@ def test_trace_ends_where_predict_ends(options):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("options", "message"),
     [
-        (lambda: IBPPOptions(num_iterations=-1), r"ibpp\.num_iterations=-1"),
         (
-            lambda: ModelOptions(
-                ibpp=IBPPOptions(num_iterations=2, carry="predictions"),
-                loss_weights=LossWeights(roi_stages=[1.0]),
-            ),
+            {
+                "ibpp": IBPPOptions(num_iterations=2, carry="predictions"),
+                "loss_weights": LossWeights(roi_stages=[1.0]),
+            },
             "loss_weights.roi_stages=.*expected 2 weights",
         ),
         (
-            lambda: ModelOptions(loss_weights=LossWeights(semantic_iterations=[1.0, 1.0])),
+            {"loss_weights": LossWeights(semantic_iterations=[1.0, 1.0])},
             "loss_weights.semantic_iterations=.*expected 1 weights",
         ),
+        ({"ibpp": IBPPOptions(num_iterations=1)}, "semantic.channels=128.*fpn_channels=256"),
         (
-            lambda: ModelOptions(ibpp=IBPPOptions(num_iterations=1)),
-            "semantic.channels=128.*fpn_channels=256",
-        ),
-        (
-            lambda: ModelOptions(
-                ibpp=IBPPOptions(num_iterations=4, carry="predictions"),
-                roi=RoIOptions(cascade=True),
-            ),
+            {
+                "ibpp": IBPPOptions(num_iterations=4, carry="predictions"),
+                "roi": RoIOptions(cascade=True),
+            },
             "roi.cascade_iou_thresh=.*num_iterations=4",
         ),
     ],
 )
-def test_options_that_do_not_fit_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_the_semantic_trunk_may_deform():
-    options = replace(tiny_options(), semantic=SemanticOptions(channels=32, dcn=True))
-    network = RefineNet(options, anchors=AnchorOptions(), num_things=3, num_categories=5)
-    assert any(isinstance(m, DeformableConv) for m in network.semantic_trunk.modules())
+def test_options_that_do_not_fit_are_named(options, message):
+    with pytest.raises(ValueError, match=f"^model.{message}"):
+        ModelOptions(**options)

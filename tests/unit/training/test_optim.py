@@ -72,11 +72,6 @@ def test_the_learning_rate_follows_the_batch_in_proportion(reference, batch_size
     assert {group["lr"] for group in optimizer.param_groups} == {scaled.lr}
 
 
-def test_a_reference_of_nothing_is_named():
-    with pytest.raises(ValueError, match="lr_reference_batch_size=0"):
-        OptimizerOptions(lr_reference_batch_size=0)
-
-
 @pytest.mark.parametrize(("optimizer", "reference"), [("sgd", 16), ("adamw", None)])
 def test_the_recipe_for_photographs_scales_and_that_for_short_runs_does_not(optimizer, reference):
     cfg = compose("train", [f"optimizer={optimizer}"])
