@@ -139,7 +139,7 @@ def test_random_scenes_with_relations(seed, overlap_rule, order):
 def test_random_relations_make_a_difference():
     """Else the property above would prove nothing."""
     counts = {"reclaimed": 0, "reordered": 0, "emptied": 0}
-    for seed in range(150):
+    for seed in range(80):
         rng = np.random.default_rng(seed)
         scene = random_scene(rng, (20, 20))
         relations = random_relations(rng, len(scene[0]))
@@ -155,7 +155,7 @@ def test_random_relations_make_a_difference():
         counts["reclaimed"] += not np.array_equal(maps[0], maps[1])
         counts["reordered"] += not np.array_equal(maps[1], maps[2])
         counts["emptied"] += len(reclaimed.segments) < len(heuristic.segments)
-    assert min(counts.values()) >= 4, counts
+    assert min(counts.values()) >= 2, counts
 
 
 @pytest.mark.parametrize("order", ["score", "topological"])

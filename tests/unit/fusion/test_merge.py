@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 
-from refine.fusion.merge import Instance, Relations, merge_segments
+from oracles.merge import bottom_up
+from refine.fusion.merge import Instance, Relations, merge_segments, paint_order
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop
 
 GRASS, SKY = 2, 3  # with two thing categories
 
 
-def square(y, x, side, *, label=0, score=0.9):
-    return Instance(MaskCrop(y, x, np.ones((side, side), bool)), label, score)
+def rectangle(y, x, height, width, *, label=0, score=0.9):
+    return Instance(MaskCrop(y, x, np.ones((height, width), bool)), label, score)
+
+
+def square(y, x, side, **values):
+    return rectangle(y, x, side, side, **values)
 
 
 def over(*pairs, margins=None):
@@ -80,10 +85,6 @@ def test_a_score_of_nan_is_refused():
 def test_a_label_that_is_no_thing_is_refused(label):
     with pytest.raises(ValueError, match=f"label {label}: expected 0 to 1"):
         run([square(0, 0, 3, label=label)])
-
-
-def rectangle(y, x, height, width, *, label=0, score=0.9):
-    return Instance(MaskCrop(y, x, np.ones((height, width), bool)), label, score)
 
 
 def test_a_later_instance_reclaims_what_it_lies_over():
@@ -159,3 +160,30 @@ def test_a_topological_circle_is_cut_at_its_weakest_relation(margins, owner):
 def test_the_two_rules_differ_at_exactly_one_half(rule, areas):
     scene = [square(0, 0, 4), square(0, 2, 4, score=0.8)]
     assert [s.area for s in run(scene, overlap_rule=rule).segments] == areas
+
+
+@pytest.mark.parametrize(
+    ("by_score", "edges", "expected"),
+    [
+        ([4, 0, 2], [], [2, 0, 4]),
+        ([0, 1, 2], [(2, 0), (1, 2)], [0, 2, 1]),
+        ([1, 0], [(0, 7), (7, 1)], [0, 1]),  # 7 is not among the instances
+        ([3], [(3, 3)], [3]),
+        ([0, 1, 2], [(0, 1), (1, 2), (2, 0)], [2, 1, 0]),  # the last of a circle is dropped
+        ([0, 1], [(1, 0), (0, 1)], [0, 1]),
+    ],
+)
+def test_paint_order(by_score, edges, expected):
+    assert paint_order(by_score, edges) == expected
+
+
+def test_paint_order_of_random_circles_equals_the_loops():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        count = int(rng.integers(1, 9))
+        pairs = rng.permutation(np.argwhere(~np.eye(count, dtype=bool)))
+        edges = [tuple(pair) for pair in pairs[: rng.integers(0, 14)].tolist()]
+        margins = np.linspace(1, 0, len(edges))
+        triples = [(*edge, margin) for edge, margin in zip(edges, margins, strict=True)]
+        by_score = rng.permutation(count).tolist()
+        assert paint_order(by_score, edges) == bottom_up(by_score, triples)
