@@ -60,38 +60,19 @@ def test_on_a_crowd_the_category_is_enough():
     assert got[0].tolist() == [RIGHT] * 3 + [WRONG_CATEGORY]
 
 
-def scene(height, width):
-    """A cat on the left half, grass on the right, void below."""
-    segment_map = np.ones((height, width), np.int32)
-    segment_map[:, width // 2 :] = 2
-    segment_map[height * 7 // 8 :] = 0
-    return segment_map
+def test_four_panels_of_which_the_last_shows_wrong_pixels_and_only_those():
+    segment_map = np.repeat([1, 2], 96)[None].repeat(128, 0)  # a cat on the left, grass right
+    true = truth(segment_map, {1: CAT, 2: GRASS})
 
+    def saturated(left):
+        pred = prediction(segment_map, {1: left, 2: GRASS})
+        picture = draw_pixel_comparison(grey_image((128, 192)), true, pred, CATEGORIES)
+        assert picture.shape == (256 + 24, 4 * 384 + 3 * 4, 3)
+        return np.ptp(picture[40:, -384:].astype(int), axis=2) > 40
 
-def draw_pixels(size, pred_categories=None):
-    segment_map, categories = scene(*size), {1: CAT, 2: GRASS}
-    pred = prediction(segment_map, pred_categories or categories)
-    return draw_pixel_comparison(grey_image(size), truth(segment_map, categories), pred, CATEGORIES)
-
-
-@pytest.mark.parametrize(
-    ("size", "panel"),
-    [((128, 192), (256, 384)), ((1, 1), (384, 384)), ((50, 700), (50, 700))],
-    ids=str,
-)
-def test_four_panels_of_a_readable_width(size, panel):
-    assert draw_pixels(size).shape == (panel[0] + 24, 4 * panel[1] + 3 * 4, 3)
-
-
-def test_the_last_panel_shows_wrong_pixels_and_only_those():
-    def saturated(pred_categories):
-        drawn = draw_pixels((128, 192), pred_categories)[40:, -384:].astype(int)
-        return np.ptp(drawn, axis=2) > 40
-
-    assert not saturated({1: CAT, 2: GRASS}).any()
-    wrong = saturated({1: DOG, 2: GRASS})
-    assert wrong[:100, :180].all()
-    assert not wrong[:, 200:].any()
+    assert not saturated(CAT).any()
+    assert saturated(DOG)[:, :180].all()
+    assert not saturated(DOG)[:, 200:].any()
 
 
 def draw_segments(true, pred, size, **kwargs):
