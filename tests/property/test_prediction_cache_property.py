@@ -49,7 +49,7 @@ def sizes(logits, zoom):
     return network, tuple(max(round(side * zoom), 1) for side in network)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(logits=semantic_logits(), zoom=st.sampled_from([0.3, 0.7, 1.0, 1.3]))
 def test_every_category_that_can_win_is_kept(logits, zoom):
     restored = restore_logits(compress_logits(logits, entries_per_cell=ALL), len(logits))
@@ -71,7 +71,7 @@ def test_the_winner_is_among_the_best_of_the_full_logits(logits):
     assert (lost <= 2e-3 * np.abs(values).max(axis=-1) + 1e-5).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(logits=semantic_logits(), entries=st.integers(1, 8))
 def test_cells_keep_their_best_category_and_its_probability(logits, entries):
     parts = compress_logits(logits, entries_per_cell=entries)

@@ -60,7 +60,7 @@ def run(form, scene, dtype):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_values_and_gradients_equal_the_loop(form, seed):
     scene = random_scene(seed)
@@ -70,7 +70,7 @@ def test_values_and_gradients_equal_the_loop(form, seed):
     np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_both_forms_agree_in_float32(seed):
     scene = random_scene(seed)
@@ -84,12 +84,12 @@ def test_both_forms_agree_in_float32(seed):
 
 def test_random_scenes_reach_every_case():
     """Else the properties above would prove nothing."""
-    scenes = [random_scene(seed) for seed in range(200)]
+    scenes = [random_scene(seed) for seed in range(120)]
     drawn = [(s, *run(flatten_by_crops, s, torch.float64)) for s in scenes]
     assert {s["reduce"] for s, *_ in drawn} == {"max", "mean"}
-    assert sum(canvas.any() for _, canvas, _ in drawn) > 100
+    assert sum(canvas.any() for _, canvas, _ in drawn) > 50
     assert any(not len(s["masks"]) for s, *_ in drawn)
     losers = sum((~grad.any(axis=(1, 2))).sum() for *_, grad in drawn)
     winners = sum(grad.any(axis=(1, 2)).sum() for *_, grad in drawn)
-    assert losers > 50
-    assert winners > 100
+    assert losers > 25
+    assert winners > 50

@@ -20,7 +20,7 @@ MAPS = hnp.arrays(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(MAPS, st.integers(0, 6))
 def test_components(categories, radius):
     labels, found = label_dilated(categories, radius)
