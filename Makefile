@@ -49,7 +49,7 @@ arch: $(STAMP) ## import rules and size limits
 check: lint types test ## what CI runs
 
 benchmark: $(STAMP) ## our kernels against plain ones, side by side
-	$(BIN)/python scripts/benchmark.py pq loading
+	$(BIN)/python scripts/benchmark pq loading
 
 build: $(STAMP) ## wheel and source archive in dist/
 	$(BIN)/python -m build

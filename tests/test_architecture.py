@@ -4,6 +4,7 @@ import ast
 import statistics
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,17 @@ def _files():
     return sorted(PACKAGE.rglob("*.py"))
 
 
+@cache
+def _parse(path):
+    return ast.parse(path.read_text())
+
+
 def _name(path):
     return path.relative_to(PACKAGE).with_suffix("").as_posix()
 
 
 def _imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -117,14 +123,13 @@ def test_third_party_packages_stay_in_their_rooms(path):
 
 @pytest.mark.parametrize("path", _files(), ids=_name)
 def test_files_and_functions_are_short(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= MAX_FILE_LINES
-    for function in _functions(ast.parse(text)):
+    assert len(path.read_text().splitlines()) <= MAX_FILE_LINES
+    for function in _functions(_parse(path)):
         assert _length(function) <= MAX_FUNCTION_LINES, f"{function.name}: {_length(function)}"
 
 
 def test_median_function_is_short():
-    lengths = [_length(f) for path in _files() for f in _functions(ast.parse(path.read_text()))]
+    lengths = [_length(f) for path in _files() for f in _functions(_parse(path))]
     assert statistics.median(lengths) <= MAX_MEDIAN_FUNCTION_LINES
 
 

@@ -1,127 +1,102 @@
-"""Bad input ends with one line that names the file and the mend; nothing is left half-written."""
+"""Bad input ends with one line that names the file and the fix; nothing is left half-written."""
 
 import json
 import shutil
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from refine.config import compose
+from make.commands import evaluate, predict, run_main, start_process
 from refine.errors import RefineError
-from refine.evaluate import evaluate
-from refine.predict import predict
 
 VAL_JSON = "annotations/panoptic_val2017.json"
 VAL_IMAGE = "val2017/000010000001.jpg"
 VAL_PNG = "annotations/panoptic_val2017/000010000001.png"
 
 
-def _edit(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
+def _edit(change):
+    def edit(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return edit
 
 
 def _cut(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
-def _duplicate_image(content):
-    content["images"].append(content["images"][0])
+def _resize(path):
+    Image.new("RGB", (64, 64)).save(path)
 
 
-def _unknown_category(content):
-    content["annotations"][0]["segments_info"][0]["category_id"] = 77
+def _first_segments(content):
+    return content["annotations"][0]["segments_info"]
 
 
-def _extra_segment(content):
-    segments = content["annotations"][0]["segments_info"]
-    segments.append({**segments[0], "id": 16_000_000})
-
-
-def _missing_segment(content):
-    content["annotations"][0]["segments_info"].pop()
-
-
-def _empty(content):
-    content["images"] = content["annotations"] = []
-
-
-def _escape(content):
-    content["images"][0]["file_name"] = "../../outside.jpg"
-
-
-def _resize_jpeg(root):
-    from PIL import Image
-
-    Image.new("RGB", (64, 64)).save(root / VAL_IMAGE)
-
-
-BREAKAGES = {
-    "missing PNG": (lambda r: (r / VAL_PNG).unlink(), "000010000001.png"),
-    "missing JPEG": (lambda r: (r / VAL_IMAGE).unlink(), "000010000001.jpg"),
-    "missing JSON": (lambda r: (r / VAL_JSON).unlink(), "panoptic_val2017"),
-    "sizes differ": (_resize_jpeg, "000010000001"),
-    "id in JSON only": (lambda r: _edit(r / VAL_JSON, _extra_segment), "16000000"),
-    "id in PNG only": (lambda r: _edit(r / VAL_JSON, _missing_segment), "000010000001"),
-    "unknown category": (lambda r: _edit(r / VAL_JSON, _unknown_category), "77"),
-    "duplicate image": (lambda r: _edit(r / VAL_JSON, _duplicate_image), "10000001"),
-    "cut JPEG": (lambda r: _cut(r / VAL_IMAGE), "000010000001.jpg"),
-    "cut PNG": (lambda r: _cut(r / VAL_PNG), "000010000001.png"),
-    "cut JSON": (lambda r: _cut(r / VAL_JSON), "panoptic_val2017.json"),
-    "empty dataset": (lambda r: _edit(r / VAL_JSON, _empty), "panoptic_val2017.json"),
-    "name outside the root": (lambda r: _edit(r / VAL_JSON, _escape), "outside.jpg"),
-}
+BREAKAGES = {  # file, what happens to it (bytes or JSON content), part of the message
+    "missing PNG": (VAL_PNG, Path.unlink, "000010000001.png"),
+    "missing JPEG": (VAL_IMAGE, Path.unlink, "000010000001.jpg"),
+    "missing JSON": (VAL_JSON, Path.unlink, "panoptic_val2017"),
+    "sizes differ": (VAL_IMAGE, _resize, "000010000001"),
+    "cut JPEG": (VAL_IMAGE, _cut, "000010000001.jpg"),
+    "cut PNG": (VAL_PNG, _cut, "000010000001.png"),
+    "cut JSON": (VAL_JSON, _cut, "panoptic_val2017.json"),
+    "id in JSON only": (
+        VAL_JSON,
+        _edit(lambda c: _first_segments(c).append({**_first_segments(c)[0], "id": 16_000_000})),
+        "16000000",
+    ),
+    "id in PNG only": (VAL_JSON, _edit(lambda c: _first_segments(c).pop()), "000010000001"),
+    "unknown category": (
+        VAL_JSON, _edit(lambda c: _first_segments(c)[0].update(category_id=77)), "77",
+    ),
+    "duplicate image": (
+        VAL_JSON, _edit(lambda c: c["images"].append(c["images"][0])), "10000001",
+    ),
+    "empty dataset": (
+        VAL_JSON, _edit(lambda c: c.update(images=[], annotations=[])), "panoptic_val2017.json",
+    ),
+    "name outside the root": (
+        VAL_JSON, _edit(lambda c: c["images"][0].update(file_name="../../out.jpg")), "out.jpg",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-def test_broken_dataset(run, toy_root, tmp_path, breakage):
+def test_broken_dataset(best, toy_root, tmp_path, breakage):
+    file, apply, expected = BREAKAGES[breakage]
     root = tmp_path / "broken"
     shutil.copytree(toy_root, root)
-    apply, expected = BREAKAGES[breakage]
-    apply(root)
-    overrides = [
-        f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"data.root={root}", "trainer=cpu",
-        f"run_dir={tmp_path / 'run'}", "trainer.enable_progress_bar=false", "data.num_workers=1",
-    ]  # fmt: skip
+    apply(root / file)
+    in_a_loader = "data.num_workers=1" if breakage == "cut PNG" else "data.num_workers=0"
     with pytest.raises(RefineError, match=expected) as caught:
-        evaluate(compose("evaluate", overrides), overrides)
+        evaluate(tmp_path / "run", best, f"data.root={root}", in_a_loader)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "metrics.json").exists()
     assert not (tmp_path / "run" / "DONE").exists()
 
 
-def test_checkpoint_of_other_categories(run, toy_root, tmp_path):
+def test_checkpoint_of_other_categories(best, toy_root, tmp_path):
     root = tmp_path / "other"
     shutil.copytree(toy_root, root)
     for name in (VAL_JSON, "annotations/instances_val2017.json"):
-        _edit(root / name, lambda content: content["categories"][0].update(name="planet"))
-    overrides = [
-        f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"data.root={root}",
-        f"run_dir={tmp_path / 'run'}",
-    ]  # fmt: skip
+        _edit(lambda content: content["categories"][0].update(name="planet"))(root / name)
     with pytest.raises(RefineError, match=r"'ball' \(id 1\) against 'planet' \(id 1\)"):
-        evaluate(compose("evaluate", overrides), overrides)
+        evaluate(tmp_path / "run", best, f"data.root={root}")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no checkpoint"], ids=["missing", "empty", "junk"])
-def test_bad_checkpoint(tmp_path, content):
+@pytest.mark.parametrize("kind", ["missing", "empty", "junk", "cut"])
+def test_bad_checkpoint(run, tmp_path, kind):
     path = tmp_path / "x.ckpt"
-    if content is not None:
-        path.write_bytes(content)
-    overrides = [f"ckpt_path={path}", f"run_dir={tmp_path / 'run'}"]
+    if kind != "missing":
+        whole = (run / "checkpoints" / "best.ckpt").read_bytes()
+        path.write_bytes({"empty": b"", "junk": b"no checkpoint", "cut": whole[:100_000]}[kind])
     with pytest.raises(RefineError, match=r"x\.ckpt"):
-        evaluate(compose("evaluate", overrides), overrides)
-
-
-def test_cut_checkpoint(run, tmp_path):
-    path = tmp_path / "cut.ckpt"
-    path.write_bytes((run / "checkpoints" / "best.ckpt").read_bytes()[:100_000])
-    overrides = [f"ckpt_path={path}", f"run_dir={tmp_path / 'run'}"]
-    with pytest.raises(RefineError, match=r"cut\.ckpt: not a readable checkpoint"):
-        evaluate(compose("evaluate", overrides), overrides)
+        evaluate(tmp_path / "run", f"ckpt_path={path}")
 
 
 @pytest.mark.parametrize(
@@ -133,23 +108,24 @@ def test_cut_checkpoint(run, tmp_path):
         ("model.loss_weights.roi_stages=[1.0,1.0]", r"roi_stages=.*expected 1 weights"),
     ],
 )
-def test_checkpoint_of_another_network_is_named(run, tmp_path, override, message):
-    overrides = [
-        f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"run_dir={tmp_path / 'run'}", override,
-    ]  # fmt: skip
+def test_checkpoint_of_another_network_is_named(best, tmp_path, override, message):
     with pytest.raises(RefineError, match=message) as error:
-        evaluate(compose("evaluate", overrides), overrides)
+        evaluate(tmp_path / "run", best, override)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_predict_nothing(run, tmp_path):
-    overrides = [
-        f"ckpt_path={run / 'checkpoints' / 'best.ckpt'}", f"source={tmp_path}",
-        f"out={tmp_path / 'out'}",
-    ]  # fmt: skip
+def test_predict_nothing(best, tmp_path):
     with pytest.raises(RefineError, match="no images there"):
-        predict(compose("predict", overrides), overrides)
+        predict(tmp_path / "out", best, f"source={tmp_path}")
+
+
+def _assert_one_line(folder, stderr, expected):
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+    assert not [p for p in folder.rglob("*") if p.is_file()]
 
 
 @pytest.mark.parametrize(
@@ -160,33 +136,27 @@ def test_predict_nothing(run, tmp_path):
         ("evaluate", ["ckpt_path=absent.ckpt"], "absent.ckpt"),
         ("evaluate", [], "ckpt_path"),
         ("predict", ["ckpt_path=absent.ckpt", "source=absent.jpg"], "absent.jpg"),
-        ("score", ["gt_json=absent.json", "pred_json=absent.json"], "absent.json"),
         ("score", ["gt_jsn=a", "pred_json=b"], "did you mean gt_json"),
         ("convert", ["source=absent.pkl", "out=o.safetensors"], "absent.pkl"),
     ],
 )
-def test_command_line_ends_with_one_line(tmp_path, command, arguments, expected):
-    done = subprocess.run(
-        [sys.executable, "-m", f"refine.{command}", *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_command_line_ends_with_one_line(tmp_path, capfd, command, arguments, expected):
+    assert run_main(command, *arguments, cwd=tmp_path) == 1
+    _assert_one_line(tmp_path, capfd.readouterr().err, expected)
+
+
+def test_a_process_ends_with_one_line(tmp_path):
+    arguments = ["gt_json=absent.json", "pred_json=absent.json"]
+    done = start_process("score", *arguments, cwd=tmp_path)
     assert done.returncode == 1
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("error: ")
-    assert expected in lines[0]
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    _assert_one_line(tmp_path, done.stderr, "absent.json")
 
 
-def test_an_interrupted_command_says_so_in_one_line(tmp_path):
-    code = (
-        "import sys, refine.train as command\n"
-        "def train(cfg): raise KeyboardInterrupt\n"
-        "command.train = train\n"
-        "sys.argv = ['train', 'experiment=toy']\n"
-        "command.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path
-    )
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+def test_an_interrupted_command_says_so_in_one_line(tmp_path, capfd, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.load", interrupt)
+    (tmp_path / "x.ckpt").touch()
+    assert run_main("evaluate", "ckpt_path=x.ckpt", cwd=tmp_path) == 130
+    assert capfd.readouterr().err == "interrupted\n"

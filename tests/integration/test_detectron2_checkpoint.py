@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from make.commands import convert, predict
 from oracles import detectron2 as d2
 from oracles.detectron2_names import random_state
 from refine.config import compose
 from refine.config.overrides import from_checkpoint
-from refine.convert import convert
 from refine.data.collate import collate
 from refine.errors import RefineError
-from refine.predict import predict
 from refine.runs.checkpoint import read_checkpoint
 from refine.runs.restore import restore_pipeline
 from refine.types import Sample
@@ -32,7 +31,7 @@ def checkpoint(request, tmp_path_factory):
     arrays, folder = random_state(backbone, cascade=cascade), tmp_path_factory.mktemp("d2")
     content = {"model": arrays, "__author__": "nobody", "matching_heuristics": True}
     (folder / "model_final.pkl").write_bytes(pickle.dumps(content))
-    out = convert(compose("convert", [f"source={folder}/model_final.pkl", f"out={folder}/d2.ckpt"]))
+    out = convert(folder / "d2.ckpt", f"source={folder}/model_final.pkl")
     return out, {name: torch.from_numpy(array) for name, array in arrays.items()}, cascade
 
 
@@ -89,11 +88,8 @@ def test_converted_network_is_detectron2_s(checkpoint):
 def test_converted_checkpoint_predicts_a_file(checkpoint, tmp_path):
     path, _, _ = checkpoint
     Image.fromarray(_image().permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
-    overrides = [
-        f"ckpt_path={path}", f"source={tmp_path / 'a.png'}", f"out={tmp_path / 'out'}",
-        "data.image.eval_short_side_px=96", "device=cpu",
-    ]  # fmt: skip
-    out = predict(compose("predict", overrides), overrides)
+    small = "data.image.eval_short_side_px=96"
+    out = predict(tmp_path / "out", f"ckpt_path={path}", f"source={tmp_path / 'a.png'}", small)
     written = sorted(p.relative_to(out).as_posix() for p in Path(out).rglob("*.*"))
     assert written == ["overlays/a.png", "panoptic.json", "panoptic/a.png"]
     assert np.asarray(Image.open(out / "panoptic" / "a.png")).shape == (*SIZE, 3)
@@ -104,12 +100,12 @@ def test_names_of_the_result(tmp_path):
         pickle.dumps({"model": {"backbone.bottom_up.res4.0.conv1.weight": np.zeros(1)}})
     )
     source = f"source={tmp_path}/m.pkl"
-    for more, message in (
-        ([f"out={tmp_path}/o.safetensors"], "ends in .ckpt"),
-        ([f"out={tmp_path}/o.safetensors", "format=detectron2"], "end the name in .ckpt"),
-        ([f"out={tmp_path}/o.ckpt", "format=c2"], "end out= in .safetensors"),
-        ([f"out={tmp_path}/o.ckpt"], "not a Panoptic-FPN"),
+    for out, more, message in (
+        ("o.safetensors", [], "ends in .ckpt"),
+        ("o.safetensors", ["format=detectron2"], "end the name in .ckpt"),
+        ("o.ckpt", ["format=c2"], "end out= in .safetensors"),
+        ("o.ckpt", [], "not a Panoptic-FPN"),
     ):
         with pytest.raises(RefineError, match=message):
-            convert(compose("convert", [source, *more]))
+            convert(tmp_path / out, source, *more)
     assert [p.name for p in tmp_path.iterdir()] == ["m.pkl"]

@@ -5,12 +5,10 @@ import shutil
 import pytest
 import torch
 
-from refine.config import compose
+from make.commands import evaluate, steps_of
 from refine.errors import RefineError
-from refine.evaluate import evaluate
 from refine.prediction_cache.cache import PredictionReader
 from refine.runs.checkpoint import read_checkpoint
-from refine.train import train
 from refine.training.detector_module import DetectorModule
 from refine.training.order_module import OrderModule
 
@@ -38,7 +36,7 @@ def detector(run):
 
 @pytest.fixture(scope="module")
 def heads(start, detector, tmp_path_factory):
-    """Five occlusion heads, learned side by side."""
+    """Five occlusion heads, trained together, and the metrics of their validation."""
     run_dir = tmp_path_factory.mktemp("heads") / "pair"
     metrics = start(run_dir, *_on(detector), *ALL_HEADS)
     return run_dir / "checkpoints" / "last.ckpt", metrics
@@ -46,13 +44,6 @@ def heads(start, detector, tmp_path_factory):
 
 def _on(detector, stage="occlusion"):
     return [f"stage={stage}", f"detector_ckpt_path={detector}"]
-
-
-def _evaluate(run_dir, *overrides):
-    settings = [f"run_dir={run_dir}", "data.num_workers=0", *overrides]
-    if not any(o.startswith("predictions=") for o in settings):
-        settings += ["trainer=cpu", "trainer.enable_progress_bar=false"]
-    return evaluate(compose("evaluate", settings), settings)
 
 
 def test_frozen_means_frozen(detector, heads):
@@ -71,26 +62,25 @@ def test_validation_compares_heads_with_baselines(heads):
     assert all(0 <= metrics[f"pair_accuracy_{name}"] <= 1 for name in names)
 
 
-def test_heads_side_by_side_learn_as_if_alone(start, detector, heads, tmp_path):
+def _assert_equal(a, b, names):
+    for name in names:
+        for key, tensor in a.head(name).items():
+            assert torch.equal(tensor, b.head(name)[key]), (name, key)
+
+
+def test_heads_trained_together_learn_as_if_alone(start, detector, heads, tmp_path):
     start(tmp_path / "alone", *_on(detector), *HEADS)
     alone = read_checkpoint(tmp_path / "alone" / "checkpoints" / "last.ckpt")
-    together = read_checkpoint(heads[0])
-    for name, tensor in alone.head("strong").items():
-        assert torch.equal(tensor, together.head("strong")[name]), name
+    _assert_equal(alone, read_checkpoint(heads[0]), ["strong"])
 
 
-def test_an_interrupted_stage_2_goes_on_bit_for_bit(start, detector, heads, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        _stop_at(patch, OrderModule, step=2)
-        with pytest.raises(OSError, match="power cut"):
-            start(tmp_path / "cut", *_on(detector), *ALL_HEADS)
+def test_an_interrupted_stage_2_resumes_bit_for_bit(start, detector, heads, tmp_path):
+    with steps_of(OrderModule, cut_at=2):
+        start(tmp_path / "cut", *_on(detector), *ALL_HEADS)
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
     start(tmp_path / "rest", *_on(detector), *ALL_HEADS, f"ckpt_path={last}")
     rest = read_checkpoint(tmp_path / "rest" / "checkpoints" / "last.ckpt")
-    whole = read_checkpoint(heads[0])
-    for name in TABLE6:
-        for key, tensor in whole.head(name).items():
-            assert torch.equal(tensor, rest.head(name)[key]), key
+    _assert_equal(read_checkpoint(heads[0]), rest, TABLE6)
 
 
 def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, heads, tmp_path):
@@ -101,32 +91,34 @@ def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, head
         f"ranking_ckpts={{srm: {srm}}}",
     ]  # fmt: skip
     cache = tmp_path / "cache"
-    _evaluate(tmp_path / "save", *named, f"save_predictions={cache}", "predictions_form=full")
+    evaluate(tmp_path / "save", *named, f"save_predictions={cache}", "predictions_form=full")
     header = PredictionReader(cache).header
     assert set(header.occlusion_heads) == {"strong", "mask"}
     assert header.ranking_heads == ("srm",)
-    for fusion in ("soe", "mask_only", "srm"):
-        chosen = [f"fusion={fusion}", "fusion.merge.score_thresh=0.3"]
-        direct = _evaluate(tmp_path / f"{fusion}_direct", *named, *chosen)
-        cached = _evaluate(tmp_path / f"{fusion}_cached", f"predictions={cache}", *chosen)
+    for name, fusion in (
+        ("soe", ["fusion=soe"]),
+        ("mask", ["fusion=soe", "fusion.relations.kind=occlusion", "fusion.relations.head=mask"]),
+        ("srm", ["fusion=srm"]),
+    ):
+        chosen = [*fusion, "fusion.merge.score_thresh=0.3"]
+        folders = tmp_path / f"{name}_direct", tmp_path / f"{name}_cached"
+        direct = evaluate(folders[0], *named, *chosen)
+        cached = evaluate(folders[1], f"predictions={cache}", *chosen)
         assert direct["pq"] == cached["pq"]
-        read = [(tmp_path / f"{fusion}_{n}" / "per_image.csv").read_text() for n in ("direct", "cached")]  # fmt: skip # noqa: E501
+        read = [(folder / "per_image.csv").read_text() for folder in folders]
         assert read[0] == read[1]
 
 
-def test_the_recipe_goes_on_where_it_was_interrupted(start, tmp_path, monkeypatch):
+def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):
     run_dir = tmp_path / "recipe"
-    with monkeypatch.context() as patch:
-        _stop_at(patch, OrderModule, step=2)
-        with pytest.raises(OSError, match="power cut"):
-            start(run_dir, *RECIPE)
+    with steps_of(OrderModule, cut_at=2):
+        start(run_dir, *RECIPE)
     assert (run_dir / "panoptic" / "DONE").is_file()
     assert not (run_dir / "DONE").exists()
-    with monkeypatch.context() as patch:
-        _stop_at(patch, DetectorModule, step=0)  # the detector must not be trained again
-        first_steps = _count_steps(patch, OrderModule)
+    with steps_of(DetectorModule) as again, steps_of(OrderModule) as rest:
         metrics = start(run_dir, *RECIPE)
-    assert len(first_steps) == 2  # of four
+    assert again == []  # the detector is not trained again
+    assert rest == [2, 3]
     assert (run_dir / "DONE").is_file()
     assert metrics["num_images"] == 4  # a trial of four steps validates four
     assert start(run_dir, *RECIPE) == metrics
@@ -154,42 +146,23 @@ def test_bad_stages_are_one_line(start, detector, tmp_path, overrides, message):
     assert "\n" not in str(error.value)
 
 
-def test_without_outlines_there_are_no_pairs(settings, toy_root, detector, tmp_path):
+def test_without_outlines_there_are_no_pairs(start, toy_root, detector, tmp_path):
     root = tmp_path / "toy"
     shutil.copytree(toy_root, root)
     for path in (root / "annotations").glob("instances_*.json"):
         path.unlink()
-    overrides = [*settings, f"data.root={root}", "data.toy=null", f"run_dir={tmp_path / 'run'}"]
     with pytest.raises(RefineError, match="instances"):
-        train(compose("train", [*overrides, *_on(detector)]))
+        start(tmp_path / "run", f"data.root={root}", "data.toy=null", *_on(detector))
 
 
 def test_a_head_of_another_detector_is_refused(start, heads, tmp_path):
     start(tmp_path / "other", "trainer.max_steps=1", "seed=1")
     other = tmp_path / "other" / "checkpoints" / "last.ckpt"
-    with pytest.raises(RefineError, match="another detector"):
-        _evaluate(tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{strong: {heads[0]}}}")
-    with pytest.raises(RefineError, match="has no head 'nobody'; its heads: strong, "):
-        _evaluate(tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{nobody: {heads[0]}}}")
-
-
-def _stop_at(patch, module, *, step):
-    original = module.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.global_step >= step:
-            raise OSError("power cut")
-        return original(self, batch, batch_idx)
-
-    patch.setattr(module, "training_step", training_step)
-
-
-def _count_steps(patch, module):
-    original, steps = module.training_step, []
-
-    def training_step(self, batch, batch_idx):
-        steps.append(self.global_step)
-        return original(self, batch, batch_idx)
-
-    patch.setattr(module, "training_step", training_step)
-    return steps
+    for name, message in (
+        ("strong", "another detector"),
+        ("nobody", "has no head 'nobody'; its heads: strong, "),
+    ):
+        with pytest.raises(RefineError, match=message):
+            evaluate(
+                tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{{name}: {heads[0]}}}"
+            )

@@ -1,7 +1,7 @@
 """Raw predictions like those of a network, and prediction caches of them."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
-from refine.options import DataOptions, FusionOptions, ImageOptions, ToyOptions
+from refine.options import DataOptions, FusionOptions, ImageOptions, ModelOptions, ToyOptions
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.prediction_cache.header import (
     CacheHeader,
@@ -160,29 +160,31 @@ def _toy_data(root, num_val):
     return DataOptions(root=str(root), num_workers=0, image=image, stuff_area_limit_px=0, toy=toy)
 
 
-def write_toy_cache(folder, *, root, num_val=12, heads=(), rankings=()):
+def write_toy_cache(folder, *, root, num_val=12, heads=(), rankings=(), random_answers=False):
     """A cache of toy scenes whose detections are the true instances, with falling scores.
 
-    Occlusion heads put the later detection on top.
+    Occlusion heads put the later detection on top and rank it higher, or all answer at random.
     """
     data = _toy_data(root, num_val)
     datamodule = PanopticDataModule(data, seed=0)
     datamodule.prepare_data()
     datamodule.setup("validate")
     dataset = datamodule.val_dataset
+    sections = {"model": ModelOptions(), "data": data, "fusion": FusionOptions()}
     header = CacheHeader(
         dataset=identify_dataset(dataset.files.annotations, dataset.image_ids),
         form="full",
         panoptic_only=False,
         score_thresh=0.05,
-        checkpoint={"config": {"data": asdict(data), "fusion": asdict(FusionOptions())}},
+        checkpoint={"config": {name: asdict(o) for name, o in sections.items()}},
         occlusion_heads=tuple(heads),
         ranking_heads=tuple(rankings),
     )
     writer = PredictionWriter(folder, header)
     for index, image_id in enumerate(dataset.image_ids):
         truth = dataset.read_truth(index)[2]
-        writer.write(image_id, _predict(truth, len(dataset.categories), heads, rankings, index))
+        raw = _predict(truth, len(dataset.categories), heads, rankings, index)
+        writer.write(image_id, _answer_at_random(raw, index) if random_answers else raw)
     writer.finish(dataset.image_ids)
     return folder
 
@@ -214,3 +216,15 @@ def _to_logits(coded):
     mask = decode_mask(coded).mask
     rows, columns = (((np.arange(28) + 0.5) * side / 28).astype(int) for side in mask.shape)
     return torch.from_numpy(np.where(mask[rows][:, columns], 8.0, -8.0)).float()
+
+
+def _answer_at_random(raw, seed):
+    rng = torch.Generator().manual_seed(seed)
+    return replace(
+        raw,
+        occlusions={
+            name: replace(o, probabilities=torch.rand(len(o.pairs), generator=rng))
+            for name, o in raw.occlusions.items()
+        },
+        rankings={n: torch.rand(len(v), generator=rng) for n, v in raw.rankings.items()},
+    )

@@ -1,4 +1,4 @@
-"""Stage ``loading``: a training sample from its files, against one boolean mask a segment.
+"""Stage ``loading``: a training sample from its files, against one boolean mask per segment.
 
 The usual way stacks a full-size mask for every segment, moves the stack through torchvision's
 transforms and normalises to float in the loader. Both sides resize to a short side of 800 and flip.
@@ -21,7 +21,8 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
-from benchmark_stages.case import Case
+from benchmark.case import Case
+from benchmark.scenes import draw_cells
 from refine.coco_format.layout import open_dataset
 from refine.coco_format.png import encode_segment_png
 from refine.data.coco_panoptic import CocoPanopticDataset
@@ -30,7 +31,7 @@ from refine.options import ImageOptions
 from refine.types import Sample, TrainingTarget
 
 GOAL = 6.0  # with the 20 segments of the generated images
-# the usual way grows with the number of segments, ours hardly does: COCO has 11 an image, and
+# the usual way grows with the number of segments, ours hardly does: COCO has 11 per image, and
 # decoding the JPEG and the PNG, the same on both sides, is half of our time
 REAL_GOAL = 3.5
 NUM_IMAGES = 10
@@ -60,7 +61,7 @@ def _case(name: str, dataset: CocoPanopticDataset, folder: Any, *, goal: float) 
     pixels = sum(ours.image[0].numel() for ours, _ in pairs)
     ours_weight = sum(_weigh(ours) for ours, _ in pairs) / pixels
     peer_weight = sum(t.nbytes for _, peer in pairs for t in peer.values()) / pixels
-    print(f"loading, {name}: {ours_weight:.2f} bytes a pixel, peer {peer_weight:.2f}")
+    print(f"loading, {name}: {ours_weight:.2f} bytes per pixel, peer {peer_weight:.2f}")
     return Case(
         name=f"loading, {name}",
         ours=partial(_load_all, dataset, folder),
@@ -140,7 +141,9 @@ def _write_generated(root: Path) -> None:
     (root / "annotations" / "panoptic_train").mkdir(parents=True)
     images, annotations = [], []
     for k in range(NUM_IMAGES):
-        cells = _draw_cells(np.random.default_rng(k))
+        rng = np.random.default_rng(k)
+        points = rng.uniform(0, 1, (20, 2)) * (480, 640)
+        cells = draw_cells(rng, points, (480, 640), noise_px=0.5)
         name = f"{k}.png"
         colors = np.random.default_rng(100 + k).integers(0, 256, (21, 3)).astype(np.uint8)
         picture = Image.fromarray(colors[cells]).resize((640, 480), Image.Resampling.BICUBIC)
@@ -156,12 +159,3 @@ def _write_generated(root: Path) -> None:
     categories = [{"id": 1, "name": "a", "isthing": 1}, {"id": 2, "name": "b", "isthing": 0}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / "panoptic_train.json").write_text(json.dumps(content))
-
-
-def _draw_cells(rng: np.random.Generator) -> np.ndarray:
-    """``[480, 640]`` int32 number, from 1 on, of the nearest of 20 points."""
-    points = rng.uniform(0, 1, (20, 2)) * (480, 640)
-    y, x = np.mgrid[:480, :640] + rng.normal(0, 0.5, (2, 480, 640))
-    distances = [(y - top) ** 2 + (x - left) ** 2 for top, left in points]
-    cells: np.ndarray = np.argmin(distances, axis=0).astype(np.int32) + 1
-    return cells

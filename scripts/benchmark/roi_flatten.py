@@ -5,7 +5,6 @@ then ``scatter_reduce`` by the maximum. It also draws the halo of half a mask ce
 that ours cuts; what is compared are the pixels, or the gradients, where there is no halo.
 """
 
-import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -15,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark_stages.case import Case
+from benchmark.case import Case, peak_mib
 from refine.ops.roi_flatten import flatten_rois
 from refine.types import STRIDE
 
-FORWARD_GOAL, BACKWARD_GOAL = 2.0, 4.0
 NUM_MASKS, SIDE = 100, 28
 NUM_PLANES, HEIGHT, WIDTH = 80, 200, 333  # 800 x 1333 pixels
 
@@ -37,24 +35,20 @@ def build() -> list[Case]:
     """Forward as at inference, and forward with backward as in training."""
     torch.set_num_threads(1)
     scene = _generate(np.random.default_rng(0))
-    print(f"roi_flatten: {_measure_mib(scene):.0f} MiB with canvas and gradients")
+    own = scene.grad.nbytes / 2**20  # torch's memory, which is not traced
+    peak = peak_mib(partial(_draw_and_return, _flatten, scene)) + own
+    print(f"roi_flatten: {peak:.0f} MiB with canvas and gradients")
+    runs = (("forward", _draw, 2.0), ("forward + backward", _draw_and_return, 4.0))
     return [
-        _case("forward", _draw, scene, goal=FORWARD_GOAL),
-        _case("forward + backward", _draw_and_return, scene, goal=BACKWARD_GOAL),
+        Case(
+            name=f"roi_flatten, {name}",
+            ours=partial(run, _flatten, scene),
+            peer=partial(run, _flatten_by_grid_sample, scene),
+            check=partial(_check, run, scene),
+            goal=goal,
+        )
+        for name, run, goal in runs
     ]
-
-
-def _case(
-    name: str, run: Callable[[Callable[[Scene], Tensor], Scene], Tensor], scene: Scene, goal: float
-) -> Case:
-    return Case(
-        name=f"roi_flatten, {name}",
-        ours=partial(run, _flatten, scene),
-        peer=partial(run, _flatten_by_grid_sample, scene),
-        check=partial(_check, run, scene),
-        items=1,
-        goal=goal,
-    )
 
 
 def _draw(flatten: Callable[[Scene], Tensor], scene: Scene) -> Tensor:
@@ -97,15 +91,6 @@ def _check(run: Callable[[Callable[[Scene], Tensor], Scene], Tensor], scene: Sce
         ours, theirs = ours[scene.grad != 0], theirs[scene.grad != 0]
     assert ours.count_nonzero() > 10_000, "the scene is too easy"
     assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4), "answers differ"
-
-
-def _measure_mib(scene: Scene) -> float:
-    _draw_and_return(_flatten, scene)  # lazy imports
-    tracemalloc.start()  # sees numpy's memory; torch's is the gradient of the canvas
-    _draw_and_return(_flatten, scene)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return (peak + scene.grad.nbytes) / 2**20
 
 
 def _generate(rng: np.random.Generator) -> Scene:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmark_stages.case import Case
-from benchmark_stages.scenes import make_semantic_logits
+from benchmark.case import Case
+from benchmark.scenes import make_semantic_logits
 from refine.fusion.semantic import semantic_map
 
 GOALS = {(800, 1333): 8.0, (480, 640): 4.0}
@@ -20,20 +20,18 @@ _ROUNDING = 1e-4
 def build() -> list[Case]:
     """At COCO's network size and at the size of its images."""
     torch.set_num_threads(1)
-    return [_case(size, goal) for size, goal in GOALS.items()]
-
-
-def _case(size: tuple[int, int], goal: float) -> Case:
-    logits = make_semantic_logits(size)
-    return Case(
-        name=f"semantic_argmax, {size[0]}x{size[1]}",
-        ours=partial(semantic_map, logits, size, size),
-        peer=partial(_take_best_of_all, logits, size),
-        check=partial(_check, logits, size),
-        items=1,
-        goal=goal,
-        rounds=3,
-    )
+    scenes = [(size, goal, make_semantic_logits(size)) for size, goal in GOALS.items()]
+    return [
+        Case(
+            name=f"semantic_argmax, {size[0]}x{size[1]}",
+            ours=partial(semantic_map, logits, size, size),
+            peer=partial(_take_best_of_all, logits, size),
+            check=partial(_check, logits, size),
+            goal=goal,
+            rounds=3,
+        )
+        for size, goal, logits in scenes
+    ]
 
 
 def _take_best_of_all(logits: Tensor, size: tuple[int, int]) -> Tensor:

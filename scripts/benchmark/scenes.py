@@ -1,11 +1,14 @@
-"""What a network says of one image of COCO's size, made up: input of the stages after it."""
+"""Made-up output of a network for one image of COCO's size, and maps of cells."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from refine.types import MaskCrop
 
 NUM_CATEGORIES, NUM_THINGS = 133, 80
 SIDE = 28
@@ -53,3 +56,21 @@ def make_semantic_logits(size: tuple[int, int], *, seed: int = 0) -> Tensor:
     leaders = torch.randperm(NUM_CATEGORIES, generator=generator)[:_LEADERS]
     logits[leaders] += 8 + 20 * smooth
     return logits
+
+
+def draw_cells(
+    rng: np.random.Generator, points: np.ndarray, size: tuple[int, int], *, noise_px: float
+) -> np.ndarray:
+    """``[H, W]`` int32 number, from 1 on, of the nearest of ``[N, 2]`` points; frayed borders."""
+    y, x = np.mgrid[: size[0], : size[1]] + rng.normal(0, noise_px, (2, *size))
+    distances = [(y - top) ** 2 + (x - left) ** 2 for top, left in points]
+    cells: np.ndarray = np.argmin(distances, axis=0).astype(np.int32) + 1
+    return cells
+
+
+def to_canvases(crops: Sequence[MaskCrop], size: tuple[int, int]) -> np.ndarray:
+    """``[N, H, W]`` bool masks of the whole image."""
+    canvases = np.zeros((len(crops), *size), bool)
+    for canvas, crop in zip(canvases, crops, strict=True):
+        canvas[crop.slices] = crop.mask
+    return canvases

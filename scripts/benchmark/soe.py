@@ -8,18 +8,16 @@ The last case is one program twice, for the time of a pair must not grow with th
 pairs of 100 instances, against 99 images of 50.
 """
 
-import subprocess
-import sys
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark_stages.case import Case
-from benchmark_stages.scenes import make_detections
+from benchmark.case import Case, extra_mib
+from benchmark.scenes import make_detections
 from refine.fusion.overlaps import pair_overlaps
 from refine.ops.masks import paste_masks
 from refine.options import OcclusionOptions, RelationsOptions
@@ -69,11 +67,11 @@ def build() -> list[Case]:
 def _case(width: Width, count: int, *, rounds: int) -> Case:
     head, scene = _make_head(width), _make_scene(width, count)
     name = f"soe, {width.name}, {count} instances"
-    extra = _measure_extra_mib(width, count)
+    extra = extra_mib(prepare, width, count)
     print(f"{name}: {len(scene.pairs)} ordered pairs, {extra:.0f} MiB extra")
 
     def check() -> None:
-        assert extra <= MAX_EXTRA_MIB, f"{extra:.0f} MiB extra, allowed are {MAX_EXTRA_MIB}"
+        assert not extra > MAX_EXTRA_MIB, f"{extra:.0f} MiB extra, allowed are {MAX_EXTRA_MIB}"
         part = scene._replace(pairs=scene.pairs[:40])
         assert len(part.pairs) >= 2, "the scene is too easy"
         ours, theirs = _ask(head, part), _ask_plainly(head, part)
@@ -85,7 +83,6 @@ def _case(width: Width, count: int, *, rounds: int) -> Case:
         ours=partial(_ask, head, scene),
         peer=partial(_ask_plainly, head, scene),
         check=check,
-        items=1,
         goal=GOAL,
         rounds=rounds,
     )
@@ -109,7 +106,6 @@ def _growth_case(width: Width) -> Case:
         ours=partial(_ask, head, many),
         peer=lambda: [_ask(head, few) for _ in range(images)],
         check=check,
-        items=1,
         goal=1 / MAX_GROWTH,
         rounds=1,
     )
@@ -169,33 +165,8 @@ def _make_scene(width: Width, count: int) -> Scene:
     )
 
 
-def _measure_extra_mib(width: Width, count: int) -> float:
-    """What one answer adds to the peak of a process of its own (Linux)."""
-    program = (
-        "import torch; from benchmark_stages import soe; torch.set_num_threads(1); "
-        f"print(soe.measure_peak_mib(soe.{width.name.upper()}, {count}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
-    return float(done.stdout)
-
-
-def measure_peak_mib(width: Width, count: int) -> float:
-    """MiB that an answer adds to this process; the pairs of two chunks tell it."""
+def prepare(width: Width, count: int) -> Callable[[], object]:
+    """One answer; the pairs of two chunks show the memory that it takes."""
     head, scene = _make_head(width), _make_scene(width, count)
     some = scene._replace(pairs=scene.pairs[: 2 * head.options.chunk_size])
-    _ask(head, some._replace(pairs=some.pairs[:2]))  # what is allocated once and for all
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    before = _read_memory_kib("VmRSS")
-    _ask(head, some)
-    return (_read_memory_kib("VmHWM") - before) / 1024
-
-
-def _read_memory_kib(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+    return partial(_ask, head, some)

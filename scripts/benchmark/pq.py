@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmark_stages.case import Case
+from benchmark.case import Case
+from benchmark.scenes import draw_cells
 from refine.coco_format.annotations import load_panoptic_json
 from refine.coco_format.png import decode_segment_png
-from refine.metrics.functional import PanopticStats, match_segments
+from refine.metrics.functional import MATCH_IOU, PanopticStats, match_segments
 from refine.types import GroundTruth, PanopticPrediction, Segment
 
 GOAL = 3.0
 NUM_CATEGORIES = 133
-HEIGHT, WIDTH = 480, 640
+SIZE = (480, 640)
 
 
 class Pair(NamedTuple):
@@ -33,18 +34,17 @@ def build() -> list[Case]:
     pairs = {"generated 480x640": [_generate(seed) for seed in range(10)]}
     if root := os.environ.get("REFINE_COCO_ROOT"):
         pairs["COCO val"] = _load(Path(root), limit=20)
-    return [_case(name, items) for name, items in pairs.items()]
-
-
-def _case(name: str, pairs: Sequence[Pair]) -> Case:
-    return Case(
-        name=f"pq, {name}",
-        ours=partial(_score_all, pairs),
-        peer=partial(_score_all_by_unique, pairs),
-        check=partial(_check, pairs),
-        items=len(pairs),
-        goal=GOAL,
-    )
+    return [
+        Case(
+            name=f"pq, {name}",
+            ours=partial(_score_all, items),
+            peer=partial(_score_all_by_unique, items),
+            check=partial(_check, items),
+            items=len(items),
+            goal=GOAL,
+        )
+        for name, items in pairs.items()
+    ]
 
 
 def _score_all(pairs: Sequence[Pair]) -> PanopticStats:
@@ -83,7 +83,7 @@ def _add_by_unique(
         if g is None or d is None or g.is_crowd or g.category != d.category:
             continue
         iou = pixels / (areas[p] + g.area - pixels - common.get((0, p), 0))
-        if iou > 0.5:
+        if iou > MATCH_IOU:
             sums[0, g.category] += iou
             sums[1, g.category] += 1
             matched |= {("true", t), ("pred", p)}
@@ -105,10 +105,10 @@ def _check(pairs: Sequence[Pair]) -> None:
 def _generate(seed: int) -> Pair:
     """Ten cells with frayed borders; the prediction is moved, cut and partly misnamed."""
     rng = np.random.default_rng(seed)
-    seeds = rng.uniform(0, 1, (10, 2)) * (HEIGHT, WIDTH)
-    true_map = _cells(rng, seeds)
-    true_map[: HEIGHT // 40] = 0
-    pred_map = _cells(rng, seeds + rng.normal(0, 12, seeds.shape))
+    seeds = rng.uniform(0, 1, (10, 2)) * SIZE
+    true_map = draw_cells(rng, seeds, SIZE, noise_px=0.8)
+    true_map[: SIZE[0] // 40] = 0
+    pred_map = draw_cells(rng, seeds + rng.normal(0, 12, seeds.shape), SIZE, noise_px=0.8)
     categories = rng.integers(0, NUM_CATEGORIES, 10)
     guesses = np.where(rng.random(10) < 0.2, rng.integers(0, NUM_CATEGORIES, 10), categories)
     ids = rng.choice(2**24 - 1, (2, 11), replace=False).astype(np.int32) + 1
@@ -120,14 +120,6 @@ def _generate(seed: int) -> Pair:
         true_map,
         _describe(true_map, dict(zip(ids[0, 1:].tolist(), categories.tolist(), strict=True))),
     )
-
-
-def _cells(rng: np.random.Generator, seeds: np.ndarray) -> np.ndarray:
-    """``[H, W]`` 1-based number of the nearest seed, seen through noise of a pixel."""
-    y, x = np.mgrid[:HEIGHT, :WIDTH] + rng.normal(0, 0.8, (2, HEIGHT, WIDTH))
-    distances = [(y - top) ** 2 + (x - left) ** 2 for top, left in seeds]
-    nearest: np.ndarray = np.argmin(distances, axis=0) + 1
-    return nearest
 
 
 def _describe(segment_map: np.ndarray, categories: dict[int, int]) -> list[Segment]:

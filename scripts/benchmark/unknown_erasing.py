@@ -1,11 +1,9 @@
 """Stage ``unknown_erasing``: finding and scoring regions, and the two forms of doing so.
 
-The plain form dilates and labels the whole map once a category, radius by radius, and takes the
-mean over one boolean mask a component.
+The plain form dilates and labels the whole map once per category, radius by radius, and takes the
+mean over one boolean mask per component.
 """
 
-import tracemalloc
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from benchmark_stages.case import Case
+from benchmark.case import Case, peak_mib
 from refine.fusion.semantic import semantic_map
 from refine.fusion.unknown_erasing import erasable_regions, erase, score_regions
 from refine.options import UnknownErasingOptions
@@ -35,9 +33,9 @@ def _plain_case(size: tuple[int, int], radius: int) -> Case:
     categories, probabilities = _make_map(size)
     score_thresh = 0.6
     ours = partial(_erase, categories, probabilities, radius, score_thresh)
-    peer = partial(_erase_plainly, categories, probabilities, radius, score_thresh)
+    peer = partial(erase_plainly, categories, probabilities, radius, score_thresh)
     name = f"unknown_erasing, radius {radius}"
-    print(f"{name}: peak {_peak_mib(ours):.1f} MiB, peer {_peak_mib(peer):.1f} MiB")
+    print(f"{name}: peak {peak_mib(ours):.1f} MiB, peer {peak_mib(peer):.1f} MiB")
 
     def check() -> None:
         erased = ours()
@@ -45,7 +43,7 @@ def _plain_case(size: tuple[int, int], radius: int) -> Case:
         share = np.mean(erased == IGNORE_INDEX)
         assert 0.05 < share < 0.95, f"{share:.0%} of the map is erased: too easy"
 
-    return Case(name=name, ours=ours, peer=peer, check=check, items=1, goal=GOAL)
+    return Case(name=name, ours=ours, peer=peer, check=check, goal=GOAL)
 
 
 def _erase(
@@ -54,12 +52,18 @@ def _erase(
     return erase(categories, score_regions(categories, probabilities, radius=radius), score_thresh)
 
 
-def _erase_plainly(
-    categories: np.ndarray, probabilities: np.ndarray, radius: int, score_thresh: float
+def erase_plainly(
+    categories: np.ndarray,
+    probabilities: np.ndarray,
+    radius: int,
+    score_thresh: float,
+    *,
+    first: int = 0,
 ) -> np.ndarray:
+    """``[H, W]``: the map without unsure regions of the categories from ``first`` on."""
     result = categories.copy()
     square = np.ones((3, 3), bool)
-    for category in np.unique(categories):
+    for category in np.unique(categories[categories >= first]):
         own = categories == category
         labels, count = ndimage.label(ndimage.binary_dilation(own, square, iterations=radius))
         for k in range(1, count + 1):
@@ -81,7 +85,7 @@ def _forms_case() -> Case:
         assert np.mean(cells != pixels) < 0.05, "the forms erase different regions"
 
     name = "unknown_erasing, stride4 to input"
-    return Case(name=name, ours=ours, peer=peer, check=check, items=1, goal=FORMS_GOAL, rounds=5)
+    return Case(name=name, ours=ours, peer=peer, check=check, goal=FORMS_GOAL, rounds=5)
 
 
 def _erase_by_form(logits: torch.Tensor, semantic: np.ndarray, at: str) -> np.ndarray:
@@ -109,11 +113,3 @@ def _make_logits() -> torch.Tensor:
     coarse = torch.randn((1, NUM_CATEGORIES, 4, 6), generator=generator) * 2
     coarse[:, :NUM_CATEGORIES:9] += 4
     return F.interpolate(coarse, (height, width), mode="bicubic")[0]
-
-
-def _peak_mib(program: Callable[[], object]) -> float:
-    tracemalloc.start()
-    program()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak / 2**20

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-from benchmark_stages.case import Case
-from benchmark_stages.scenes import make_detections
+from benchmark.case import Case
+from benchmark.scenes import make_detections, to_canvases
 from refine.fusion.overlaps import pair_overlaps
 from refine.ops.masks import paste_masks
 from refine.types import MaskCrop
 
 SIZE = (800, 1333)
-RUNS_GOAL, MATRIX_GOAL = 12.0, 30.0
 
 
 def build() -> list[Case]:
@@ -26,32 +25,19 @@ def build() -> list[Case]:
     torch.set_num_threads(1)
     detections = make_detections(SIZE)
     crops = paste_masks(detections.probabilities, detections.boxes, SIZE, threshold=0.5)
-    masks = np.zeros((len(crops), *SIZE), bool)
-    for mask, crop in zip(masks, crops, strict=True):
-        mask[crop.slices] = crop.mask
+    masks = to_canvases(crops, SIZE)
+    peers = (("run lengths", _count_by_runs, 12.0), ("matrix product", count_by_product, 30.0))
     return [
-        _case("run lengths", _count_by_runs, crops, masks, goal=RUNS_GOAL),
-        _case("matrix product", count_by_product, crops, masks, goal=MATRIX_GOAL),
+        Case(
+            name=f"pair_overlaps, {name}",
+            ours=partial(pair_overlaps, crops),
+            peer=partial(peer, masks),
+            check=partial(_check, peer, crops, masks),
+            goal=goal,
+            rounds=3,
+        )
+        for name, peer, goal in peers
     ]
-
-
-def _case(
-    name: str,
-    peer: Callable[[np.ndarray], np.ndarray],
-    crops: list[MaskCrop],
-    masks: np.ndarray,
-    *,
-    goal: float,
-) -> Case:
-    return Case(
-        name=f"pair_overlaps, {name}",
-        ours=partial(pair_overlaps, crops),
-        peer=partial(peer, masks),
-        check=partial(_check, peer, crops, masks),
-        items=1,
-        goal=goal,
-        rounds=3,
-    )
 
 
 def _count_by_runs(masks: np.ndarray) -> np.ndarray:

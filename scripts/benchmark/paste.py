@@ -1,6 +1,6 @@
 """Stage ``paste``: 100 masks of 28 x 28 on an image of 800 x 1333.
 
-The usual ways make a canvas a mask: torchvision's, of numbers, and one of bool that samples each
+The usual ways make one canvas per mask: torchvision's of numbers, and one of bool that samples each
 mask at the pixels of its box, as detectron2 does on a CPU.
 """
 
@@ -12,43 +12,33 @@ import torch
 import torch.nn.functional as F
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from benchmark_stages.case import Case
-from benchmark_stages.scenes import Detections, make_detections
+from benchmark.case import Case
+from benchmark.scenes import Detections, make_detections, to_canvases
 from refine.ops.masks import paste_masks
 from refine.types import MaskCrop
 
 SIZE = (800, 1333)
-TORCHVISION_GOAL, BOX_GOAL = 40.0, 8.0
 
 
 def build() -> list[Case]:
     """Against torchvision, and against sampling box by box."""
     torch.set_num_threads(1)
     detections = make_detections(SIZE)
-    return [
-        # torchvision rounds boxes to whole pixels
-        _case("torchvision", _paste_by_torchvision, detections, goal=TORCHVISION_GOAL, differ=0.03),
-        _case("box by box", _paste_by_box, detections, goal=BOX_GOAL, differ=1e-5),
-    ]
-
-
-def _case(
-    name: str,
-    peer: Callable[[Detections], np.ndarray],
-    detections: Detections,
-    *,
-    goal: float,
-    differ: float,
-) -> Case:
-    return Case(
-        name=f"paste, {name}",
-        ours=partial(_paste, detections),
-        peer=partial(peer, detections),
-        check=partial(_check, peer, detections, differ),
-        items=1,
-        goal=goal,
-        rounds=5,
+    peers = (
+        ("torchvision", _paste_by_torchvision, 40.0, 0.03),  # rounds boxes to whole pixels
+        ("box by box", _paste_by_box, 8.0, 1e-5),
     )
+    return [
+        Case(
+            name=f"paste, {name}",
+            ours=partial(_paste, detections),
+            peer=partial(peer, detections),
+            check=partial(_check, peer, detections, allowed),
+            goal=goal,
+            rounds=5,
+        )
+        for name, peer, goal, allowed in peers
+    ]
 
 
 def _paste(detections: Detections) -> list[MaskCrop]:
@@ -80,9 +70,7 @@ def _paste_by_box(detections: Detections) -> np.ndarray:
 def _check(
     peer: Callable[[Detections], np.ndarray], detections: Detections, allowed: float
 ) -> None:
-    ours = np.zeros((len(detections.boxes), *SIZE), bool)
-    for canvas, crop in zip(ours, _paste(detections), strict=True):
-        canvas[crop.slices] = crop.mask
+    ours = to_canvases(_paste(detections), SIZE)
     share = np.count_nonzero(ours != peer(detections)) / np.count_nonzero(ours)
     # the rest: values within rounding of one half
     assert share <= allowed, f"{share:.2%} of the mask pixels differ"

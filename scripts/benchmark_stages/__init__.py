@@ -1,1 +1,0 @@
-"""The stages of ``scripts/benchmark.py``: one module each, named like the stage."""
