@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from make.predictions import (
     IDS,
@@ -37,28 +36,6 @@ def test_what_was_read_outlives_the_file(cache, raws):
     (cache / "images" / "3.safetensors").write_bytes(b"")
     assert_same(raw, raws[3], "semantic_logits", "mask_logits")
     raw.scores += 1  # not a window into the file
-
-
-class _Scores(Dataset):
-    def __init__(self, reader):
-        self.reader = reader
-
-    def __len__(self):
-        return len(self.reader)
-
-    def __getitem__(self, k):
-        return self.reader.read(int(self.reader.image_ids[k])).scores
-
-
-def test_forked_loader_processes_read(cache, raws):
-    loader = DataLoader(
-        _Scores(PredictionReader(cache)),
-        batch_size=None,
-        num_workers=2,
-        multiprocessing_context="fork",
-    )
-    for scores, image_id in zip(loader, IDS, strict=True):
-        assert torch.equal(scores, raws[image_id].scores)
 
 
 @pytest.mark.slow
