@@ -98,13 +98,7 @@ class BoxCascade(nn.Module):
     def detect(
         self, proposals: Sequence[Tensor], *, pool: Pool, image_sizes: Sequence[tuple[int, int]]
     ) -> list[RoIs]:
-        """Final boxes of each image, best first.
-
-        Args:
-            proposals: ``[N, 4]`` of each image.
-            pool: RoI features.
-            image_sizes: ``(height, width)`` of each image without padding.
-        """
+        """Final boxes of each image, best first; arguments as in :meth:`loss`."""
         boxes, scores, deltas = self._classify(proposals, pool, image_sizes)
         images = zip(boxes, scores, deltas, image_sizes, strict=True)
         return [self._stage(-1).detect(*image) for image in images]
@@ -117,16 +111,13 @@ class BoxCascade(nn.Module):
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
-        """The score that a detection in each of these boxes would have.
+        """``[N]`` float32 scores in [0, 1] that detections in each image's boxes would have.
 
         Args:
             boxes: ``[N, 4]`` of each image.
             labels: ``[N]`` thing category of each box.
-            pool: RoI features.
-            image_sizes: ``(height, width)`` of each image without padding.
-
-        Returns:
-            ``[N]`` float32 in [0, 1] of each image.
+            pool: See :meth:`loss`.
+            image_sizes: See :meth:`loss`.
         """
         _, scores, _ = self._classify(boxes, pool, image_sizes)
         images = zip(scores, labels, strict=True)

@@ -47,14 +47,11 @@ class BoxHead(nn.Module):
         nn.init.zeros_(self.regressor.bias)
 
     def forward(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Classify and regress.
-
-        Args:
-            roi_features: ``[N, in_channels, 7, 7]``.
+        """``[N, in_channels, 7, 7]`` to class logits and box deltas.
 
         Returns:
-            Logits ``[N, 1 + num_things]`` (0 is background) and box deltas
-            ``[N, num_things or 1, 4]`` in the code of the box coder.
+            ``[N, 1 + num_things]`` (0 is background), and ``[N, num_things or 1, 4]`` in the code
+            of the box coder.
         """
         hidden = F.relu(self.fc1(roi_features.flatten(1)))
         hidden = F.relu(self.fc2(hidden))
@@ -109,16 +106,13 @@ class BoxStage(nn.Module):
     def refine(
         self, boxes: Tensor, categories: Tensor, deltas: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Regress the boxes of one image.
+        """Regress the boxes ``[M, 4]`` of one image; some may have no area afterwards.
 
         Args:
             boxes: ``[M, 4]``.
             categories: ``[M]`` thing categories whose regression is taken.
             deltas: ``[M, num_things or 1, 4]``.
             size: ``(height, width)`` that the boxes are clipped to.
-
-        Returns:
-            ``[M, 4]``; some may have no area.
         """
         codes = _of_category(deltas.float(), categories)
         moved: Tensor = clip_boxes_to_image(self.box_coder.decode_single(codes, boxes), size)

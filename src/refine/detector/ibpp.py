@@ -140,12 +140,10 @@ class IBPP(nn.Module):
         """Eqs. 2 and 4, the part that no iteration changes: ``f_ins + f_sem``.
 
         Args:
-            roi_features: f_ins, ``[N, channels, 14, 14]``.
+            roi_features: f_ins, ``[N, channels, 14, 14]``; returned as it is if features do not
+                cross.
             feature: F_sem.
             boxes: ``[N_b, 4]`` of each image.
-
-        Returns:
-            ``[N, channels, 14, 14]``; ``f_ins`` itself if features do not cross.
         """
         if not (self.options.num_iterations and self.options.features_cross):
             return roi_features
@@ -158,11 +156,7 @@ class IBPP(nn.Module):
         semantic_logits: Tensor,
         boxes: Sequence[Tensor],
     ) -> Tensor:
-        """Eqs. 2 to 4 for the box heads (``project_to_box``): both features and p_sem.
-
-        Returns:
-            ``[N, channels + C, side, side]``.
-        """
+        """Eqs. 2 to 4 for the box heads (``project_to_box``), ``[N, channels + C, side, side]``."""
         side = roi_features.shape[-1]
         joined = roi_features + self._pool(self._cross(feature), boxes, side)
         return torch.cat([joined, self.pool_semantics(semantic_logits, boxes, side)], dim=1)
@@ -172,8 +166,7 @@ class IBPP(nn.Module):
     ) -> Tensor:
         """Eqs. 3 and 4, semantic to instance: ``concat(f_ins + f_sem, p_sem)``.
 
-        Returns:
-            ``[N, channels + C, 14, 14]``, or ``joined`` itself if semantics do not cross.
+        The result is ``[N, channels + C, 14, 14]``, or ``joined`` if semantics do not cross.
         """
         if not self.options.semantics_cross:
             return joined

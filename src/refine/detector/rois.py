@@ -94,9 +94,9 @@ def rematch_rois(
         boxes: ``[M, 4]`` of one image; boxes without area match nothing.
         scores: ``[M, num_things]`` class probabilities.
         target: True instances of the image.
-        iou_thresh: Least IoU of a positive box with an instance.
-        options: Size of the sample.
-        generator: Generator of the draw; of the CPU.
+        iou_thresh: See :func:`sample_rois`.
+        options: See :func:`sample_rois`.
+        generator: See :func:`sample_rois`.
     """
     matched = match_boxes(target.boxes, boxes, high=iou_thresh, low=iou_thresh, rescue=False)
     drawn = sample_labels(

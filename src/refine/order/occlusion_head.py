@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from refine.detector.blocks import init_he
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.options import OcclusionOptions
 
@@ -100,9 +101,7 @@ class OcclusionHead(nn.Module):
     def _init(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_he(module)
         nn.init.normal_(self.predictor.weight, std=0.01)
         if self.labels is not None:
             nn.init.normal_(self.labels, std=(2 / self.options.fc_channels) ** 0.5)

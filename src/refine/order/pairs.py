@@ -81,13 +81,10 @@ def choose_pairs(evidence: Evidence, merge: MergeOptions) -> Tensor:
 
 
 def find_predicted_pairs(observation: Observation, target: TrainingTarget) -> Tensor:
-    """Pairs of detections that stand for the instances of true pairs.
+    """``[K, 2]`` int64 ``(top, bottom)``: detections that stand for the instances of true pairs.
 
     A detection stands for the instance of its category that it overlaps most, at an IoU of 1/2 or
     more; several may stand for the same one.
-
-    Returns:
-        ``[K, 2]`` int64 ``(top, bottom)`` positions among the detections.
     """
     raw, pairs = observation.raw, true_pairs(target)
     if not len(raw.boxes) or not len(pairs):

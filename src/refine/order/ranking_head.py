@@ -68,15 +68,9 @@ class RankingHead(nn.Module):
 
 
 def paste_on_cells(masks: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Cells whose centre a mask covers with a probability of 1/2 or more.
+    """Cells whose centre a mask covers with a probability of 1/2 or more, ``[N, h, w]`` bool.
 
-    Args:
-        masks: ``[N, m, m]`` probabilities.
-        boxes: ``[N, 4]`` xyxy network pixels.
-        size: ``(h, w)`` cells.
-
-    Returns:
-        ``[N, h, w]`` bool.
+    Arguments are those of :meth:`RankingHead.rank`.
     """
     planes = torch.arange(len(masks), device=masks.device)
     drawn = flatten_rois(
@@ -86,15 +80,12 @@ def paste_on_cells(masks: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Te
 
 
 def category_maps(cells: Tensor, labels: Tensor, *, num_things: int) -> Tensor:
-    """Union of the masks of each category.
+    """``[num_things, h, w]`` bool union of the masks of each category.
 
     Args:
         cells: ``[N, h, w]`` bool.
         labels: ``[N]`` int64 thing categories.
         num_things: Number of thing categories.
-
-    Returns:
-        ``[num_things, h, w]`` bool.
     """
     counts = torch.zeros(
         (num_things, *cells.shape[1:]), dtype=torch.int32, device=cells.device
@@ -146,14 +137,9 @@ def ranking_loss(logits: Tensor, maps: Tensor, semantic: Tensor) -> Tensor:
 
 
 def compute_category_maps(targets: Sequence[TrainingTarget], *, num_things: int) -> Tensor:
-    """Category maps of a batch from the full true outlines.
+    """``[B, num_things, H / 4, W / 4]`` bool category maps of a batch, from the true outlines.
 
-    Args:
-        targets: Targets of the images, padded to one size that is a multiple of 4.
-        num_things: Number of thing categories.
-
-    Returns:
-        ``[B, num_things, H / 4, W / 4]`` bool, on the targets' device.
+    The images are padded to one size, a multiple of 4.
     """
     maps = []
     for target in targets:
@@ -173,10 +159,7 @@ def outlines_on_cells(masks: Sequence[CodedMask], size: tuple[int, int]) -> np.n
 
     Args:
         masks: N outlines in network pixels.
-        size: ``(h, w)`` cells; every outline lies inside.
-
-    Returns:
-        ``[N, h, w]`` bool.
+        size: ``(h, w)`` cells of the result ``[N, h, w]`` bool; every outline lies inside.
     """
     cells = np.zeros((len(masks), *size), bool)
     for target, coded in zip(cells, masks, strict=True):

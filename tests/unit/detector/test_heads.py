@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from refine.detector.blocks import group_norm
-from refine.detector.box_stage import BoxHead
 from refine.detector.mask_head import MaskHead
 from refine.detector.semantic_head import SemanticPredictor, SemanticTrunk
 
@@ -23,12 +22,6 @@ def test_mask_of_a_label_is_the_channel_a_full_predictor_would_give(norm):
 def test_mask_head_without_rois():
     head = MaskHead(32, 5, channels=32, num_convs=1, norm="gn")
     assert head(torch.zeros(0, 32, 14, 14), torch.zeros(0, dtype=torch.int64)).shape == (0, 28, 28)
-
-
-def test_box_head_shapes():
-    logits, deltas = BoxHead(16, 5, fc_channels=8)(torch.randn(3, 16, 7, 7))
-    assert logits.shape == (3, 6)
-    assert deltas.shape == (3, 5, 4)
 
 
 def test_semantic_head_sums_levels_at_stride_4():
