@@ -1,8 +1,8 @@
-"""Any number of fusion settings in one pass over cached predictions.
+"""Evaluates any number of fusion settings in one pass over cached predictions.
 
-What an image's settings share is derived once (:class:`~refine.fusion.evidence.Evidence`): reading
-and decoding, pasted masks, pair overlaps, the semantic map and the regions of Unknown Erasing. Only
-counts leave a worker, so memory does not grow with the number of images.
+What the settings share is derived once for each image (:class:`~refine.fusion.evidence.Evidence`):
+reading and decoding, pasted masks, pair overlaps, the semantic map and the regions of Unknown
+Erasing. Only counts leave a worker, so memory does not grow with the number of images.
 """
 
 from collections.abc import Sequence
@@ -40,13 +40,8 @@ class Setting:
     stuff_area_limit_px: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Counts:
-    """One image under one setting."""
-
-    records: np.ndarray
-    gap: ConsensusGap
-    erased: ErasedCount
+_Counts = tuple[np.ndarray, ConsensusGap, ErasedCount]
+"""Records, consensus gap and erased segments of one image under one setting."""
 
 
 def evaluate_cached(
@@ -104,12 +99,10 @@ class _CachedImages(Dataset[Any]):
     def __getitem__(self, index: int) -> list[_Counts] | RefineError:
         image_id, name, truth = self.dataset.read_truth(index)
         try:
-            evidence = Evidence(
-                self.reader.read(image_id), num_things=self.dataset.categories.num_things
-            )
-            number = len(self.dataset.categories)
+            categories = self.dataset.categories
+            evidence = Evidence(self.reader.read(image_id), num_things=categories.num_things)
             return [
-                _count(evidence, truth, setting, image_id=image_id, num_categories=number)
+                _count(evidence, truth, setting, image_id=image_id, num_categories=len(categories))
                 for setting in self.settings
             ]
         except RefineError as error:
@@ -136,17 +129,18 @@ def _count(
         ("gap", options.score_thresh, options.mask_thresh),
         lambda: consensus_gap(evidence, options),
     )
-    return _Counts(to_records(image_id, stats), gap, erased)
+    return to_records(image_id, stats), gap, erased
 
 
 def _summarize(
     counts: Sequence[_Counts], categories: CategoryTable, *, panoptic_only: bool
 ) -> EvaluationResult:
-    records = sort_records(np.concatenate([c.records for c in counts]))
-    erased, wrong = np.sum([c.erased for c in counts], axis=0).tolist()
+    parts, gaps, erasings = zip(*counts, strict=True)
+    records = sort_records(np.concatenate(parts))
+    erased, wrong = np.sum(erasings, axis=0).tolist()
     return EvaluationResult.of(
         (sum_records(records, len(categories)), records),
-        sum((c.gap for c in counts), start=ConsensusGap()),
+        sum(gaps, start=ConsensusGap()),
         categories,
         precision={},
         others={
