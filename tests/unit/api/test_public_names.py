@@ -16,7 +16,7 @@ README = Path(__file__).parents[3] / "README.md"
 def test_importing_refine_imports_nothing_heavy():
     code = (
         "import sys, refine; heavy = {'torch', 'numpy', 'hydra'} & set(sys.modules); "
-        "assert not heavy, heavy; assert dir(refine) == refine.__all__"
+        "assert not heavy, heavy; assert set(refine.__all__) <= set(dir(refine))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
