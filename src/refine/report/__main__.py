@@ -16,15 +16,10 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from refine.atomic import write_text
 from refine.errors import RefineError, run_script
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from refine.report.image_changes import ImageSource
 
 _FORMATS = ("markdown", "latex", "csv", "json")
 _NUMBERS = (1, 2, 3, 4, 5, 6)
@@ -94,7 +89,12 @@ def report(args: argparse.Namespace) -> None:
         if find_spec(package) is None:
             raise RefineError(f"{package} is missing: pip install 'refine-panoptic[report]'")
     if args.figures:
-        draw_figures(args)
+        from refine.report.figure_panels import draw_figures
+
+        number = 4 if args.images is None else args.images
+        places = (args.predictions, args.figures)
+        for line in draw_figures(*places, number, args.data_root, args.erase_below):
+            _print(line)
     if not args.runs and not args.wandb:
         return
     from refine.report.collect import from_wandb, read_runs
@@ -107,74 +107,33 @@ def report(args: argparse.Namespace) -> None:
     for line in problems:
         sys.stderr.write(f"left out: {line}\n")
     dataset = choose_dataset(runs, args.dataset)
-    (write_page if args.tables is None else write_tables)(args, runs, problems, dataset)
+    if args.tables is None:
+        from refine.report.page import ReportOptions, build_page
 
-
-def write_tables(
-    args: argparse.Namespace, runs: "pd.DataFrame", _problems: list[str], dataset: Any
-) -> None:
-    """Tables as text, to a file or to standard output."""
+        names = ("baseline", "compared", "predictions", "baseline_predictions", "data_root")
+        options = ReportOptions(
+            **{name: getattr(args, name) for name in names},
+            num_images=6 if args.images is None else args.images,
+            num_resamples=args.resamples,
+        )
+        text, out = build_page(runs, problems, dataset, options=options), Path("report.html")
+        write_text(args.out or out, text)
+        _print(f"{args.out or out}: {len(runs)} runs, {len(text.encode()) / 1e6:.1f} MB")
+        return
     from refine.report.formats import FORMATS
     from refine.report.tables import build_tables
 
-    tables = build_tables(
-        runs, dataset, numbers=args.tables or _NUMBERS, num_resamples=args.resamples
-    )
+    numbers = args.tables or _NUMBERS
+    tables = build_tables(runs, dataset, numbers=numbers, num_resamples=args.resamples)
     text = FORMATS[args.format](tables)
     if args.out is None:
-        sys.stdout.write(text)
+        _print(text.rstrip())
     else:
         write_text(args.out, text)
 
 
-def write_page(
-    args: argparse.Namespace, runs: "pd.DataFrame", problems: list[str], dataset: Any
-) -> None:
-    """Everything on one page."""
-    from refine.report.page import ReportOptions, build_page
-
-    decisions = {}
-    if args.predictions is not None:  # these import torch, which takes longer than a report
-        from refine.options import FusionOptions
-        from refine.report.cached_images import CachedImages
-        from refine.report.pair_decisions import count_decisions, list_rules
-
-        images = CachedImages(args.predictions, data_root=args.data_root)
-        rules = list_rules(images.reader.header)
-        decisions = count_decisions(images, rules, fusion=FusionOptions())
-
-    def open_both(baseline: "pd.Series[Any]", compared: "pd.Series[Any]") -> "ImageSource | None":
-        before = args.baseline_predictions or baseline["cache"]
-        after = args.predictions or compared["cache"]
-        if before is None or after is None:
-            return None
-        from refine.report.cached_images import open_pictures
-
-        configs = {"baseline": baseline["config"], "compared": compared["config"]}
-        folders = {"baseline": before, "compared": after}
-        return open_pictures(configs, folders, data_root=args.data_root)
-
-    options = ReportOptions(
-        baseline=args.baseline,
-        compared=args.compared,
-        num_images=6 if args.images is None else args.images,
-        num_resamples=args.resamples,
-        pair_decisions=decisions,
-        open_pictures=open_both,
-    )
-    page = build_page(runs, problems, dataset, options=options)
-    out = args.out or Path("report.html")
-    write_text(out, page)
-    sys.stdout.write(f"{out}: {len(runs)} runs, {len(page.encode()) / 1e6:.1f} MB\n")
-
-
-def draw_figures(args: argparse.Namespace) -> None:
-    """Figure 5, whole images, and figure 2, what changes, of those that change most."""
-    from refine.report.figure_panels import draw_figures as draw
-
-    number = 4 if args.images is None else args.images
-    for line in draw(args.predictions, args.figures, number, args.data_root, args.erase_below):
-        sys.stdout.write(f"{line}\n")
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -59,12 +59,12 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resampled:
-    """A run on many resamples of its images.
+    """A run on many resamples of its images, by ``pq``, ``pq_things`` and ``pq_stuff``.
 
     Attributes:
         run: The run.
-        values: ``pq``, ``pq_things`` and ``pq_stuff`` over the images as they are.
-        draws: ``[K]`` of each, over the resamples; entry k of any run on the same images is of the
+        values: Value over the images as they are.
+        draws: ``[K]`` values over the resamples; entry k of any run on the same images is of the
             same resample.
     """
 
@@ -107,17 +107,22 @@ def compute_intervals(
     Raises:
         RefineError: The runs have other images or categories.
     """
-    first = (minus or runs)[0].run
-    values, draws = _average(runs, first)
-    if minus:
-        values_before, draws_before = _average(minus, first)
-        values = {key: value - values_before[key] for key, value in values.items()}
-        draws = {key: draw - draws_before[key] for key, draw in draws.items()}
-    return {
-        key: Interval(value=value, low=float(low), high=float(high))
-        for key, value in values.items()
-        for low, high in [np.percentile(draws[key], _PERCENTILES)]
-    }
+    for other in (*runs, *minus):
+        check_comparable(runs[0].run, other.run)
+    intervals = {}
+    for key in runs[0].values:
+        value, draws = _average(runs, key)
+        if minus:
+            value_before, draws_before = _average(minus, key)
+            value, draws = value - value_before, draws - draws_before
+        low, high = np.percentile(draws, _PERCENTILES)
+        intervals[key] = Interval(value=value, low=float(low), high=float(high))
+    return intervals
+
+
+def _average(runs: Sequence[Resampled], key: str) -> tuple[float, np.ndarray]:
+    value = math.fsum(run.values[key] for run in runs) / len(runs)
+    return value, np.mean([run.draws[key] for run in runs], axis=0)
 
 
 def compare(
@@ -181,14 +186,3 @@ def draw_weights(num_images: int, *, num_resamples: int, seed: int) -> Iterator[
         drawn += num_images * np.arange(number)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=number * num_images)
         yield counts.reshape(number, num_images).astype(np.float64)
-
-
-def _average(
-    runs: Sequence[Resampled], other: FinishedRun
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Means over the runs, which must be comparable to the other one."""
-    for resampled in runs:
-        check_comparable(other, resampled.run)
-    keys = runs[0].values
-    values = {key: math.fsum(r.values[key] for r in runs) / len(runs) for key in keys}
-    return values, {key: np.mean([r.draws[key] for r in runs], axis=0) for key in keys}

@@ -2,8 +2,9 @@
 
 Columns of the table:
 
-- ``name`` (folder, or path on Weights & Biases), ``state`` (:data:`STATES`), ``reason`` (why there
-  is no result), ``folder`` (None if it is not on this disk), ``config`` (the whole configuration),
+- ``name`` (folder, or path on Weights & Biases), ``folder`` (None if it is not on this disk),
+  ``state`` (``finished``, ``unfinished``, ``failed``), ``reason`` (why there is no result),
+  ``config`` (the whole configuration),
 - ``kind`` (``training`` or ``evaluation``), ``seed`` (tells repetitions of one configuration apart:
   the seed of the network's training, else the file that an evaluation read), ``cache`` (prediction
   cache that an evaluation read, if it is still there),
@@ -29,9 +30,8 @@ from refine.config.flatten import flatten
 from refine.errors import RefineError
 from refine.options import ToyOptions
 from refine.report.finished_run import read_metrics
-from refine.report.paper import load_paper
+from refine.report.paper import read_content
 
-STATES = ("finished", "unfinished", "failed")
 DATASET = ["split", "num_images", "categories"]
 """What tells datasets apart, as far as a run's files tell: split and images as text, number of
 images, categories as text; None is not known."""
@@ -93,19 +93,21 @@ def from_wandb(runs: Iterable[Any], project: str) -> tuple[pd.DataFrame, list[st
         As :func:`read_runs`. Per-image counts stay on the machine that ran, so there are no
         intervals.
     """
+    states = {"finished": "finished", **dict.fromkeys(("failed", "crashed", "killed"), "failed")}
     records, problems = [], []
     for run in runs:
         name, config = f"{project}/{run.id} ({run.name})", dict(run.config)
         if not all(isinstance(config.get(key), Mapping) for key in ("model", "fusion")):
             problems.append(f"{name}: its configuration names no network and fusion; left out")
         elif config.get("stage") not in _HEAD_STAGES:
-            metrics = _wandb_metrics(dict(run.summary))
-            state, reason = str(run.state), f"{run.state} on Weights & Biases"
+            summary = {k: v for k, v in dict(run.summary).items() if isinstance(v, int | float)}
+            final = {
+                k: v for k, v in summary.items() if "/" not in k
+            }  # else of the last validation
+            metrics = {k[4:]: v for k, v in summary.items() if k.startswith("val/")} | final
+            state, reason = states.get(run.state, "unfinished"), f"{run.state} on Weights & Biases"
             if state == "finished":
-                state, reason = ("finished", "") if "pq" in metrics else ("", "it logged no pq")
-            elif state in ("crashed", "killed"):
-                state = "failed"
-            state = state if state in STATES else "unfinished"
+                state, reason = ("finished", "") if "pq" in metrics else ("unfinished", "no pq")
             found = metrics if state == "finished" else {}
             records.append(_to_record(name, config, found, state=state, reason=reason))
     return _to_frame(records), problems
@@ -133,18 +135,11 @@ def matches(runs: pd.DataFrame, settings: Mapping[str, Any]) -> "pd.Series[bool]
 
 
 def _to_frame(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    names = ["name", "state", "reason", "kind", "seed", "is_coco", "dataset", *DATASET]
+    names = ["name", "state", "reason", "kind", "seed", "backbone", "is_coco", "dataset", *DATASET]
     runs = pd.DataFrame(list(records), dtype=object)
     runs = runs.reindex(columns=list(dict.fromkeys([*names, *runs.columns])))
     by_settings = runs.groupby(settings_columns(runs), sort=False, dropna=False)
     return runs.assign(configuration=by_settings.ngroup())
-
-
-def _wandb_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of the summary, without the ``val/`` of those logged while training."""
-    numbers = {k: v for k, v in summary.items() if isinstance(v, int | float)}
-    validated = {k.removeprefix("val/"): v for k, v in numbers.items() if k.startswith("val/")}
-    return validated | {k: v for k, v in numbers.items() if "/" not in k}
 
 
 def _read_folder(folder: Path) -> dict[str, Any] | None:
@@ -208,7 +203,7 @@ def _read_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     backbone = str(flat.get("model.backbone.name")).partition("_")[0]
     backbone += "-dcn" if flat.get("model.backbone.dcn_stages") else ""
     head = str(flat.get("fusion.relations.head"))
-    inputs = load_paper().heads.get(head)
+    inputs = read_content()["heads"].get(head)
     trained = ((config.get("occlusion") or {}).get("heads") or {}).get(head)
     if trained is not None:
         used = ("feature", "label", "mask")

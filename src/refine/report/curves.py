@@ -76,17 +76,16 @@ def list_charts(
         dataset: Dataset of the runs that count; None: no runs do.
         folder: Folder of the run of which single iterations are shown, if they were evaluated.
     """
-    finished = runs[runs["state"] == "finished"]
-    here = finished[:0] if dataset is None else finished[on_dataset(finished, dataset)]
+    runs = runs[runs["state"] == "finished"]
+    runs = runs[:0] if dataset is None else runs[on_dataset(runs, dataset)]
     for title, name, key, common, metric in _SWEEPS:
-        series = gather_series(here[matches(here, common)], key, metric)
+        series = gather_series(runs[matches(runs, common)], key, metric)
         if series:
             yield Chart(title, name, _NAMES[metric], series)
     for metric in ("pq", "consensus_gap"):
         series = read_iterations(folder, metric)
         if series:
-            title = "One network, after each iteration"
-            yield Chart(title, "iteration", _NAMES[metric], series)
+            yield Chart("One network, after each iteration", "iteration", _NAMES[metric], series)
 
 
 def gather_series(runs: pd.DataFrame, key: str, metric: str) -> dict[str, pd.DataFrame]:

@@ -16,7 +16,8 @@ from refine.viz.overlay import crop_panoptic
 from refine.viz.panels import WHITE, add_caption, fit_size, join_panels, resize_image
 
 Panels = Mapping[str, FusionOptions | None]
-"""Settings by caption, from left to right; None where the cache lacks a head."""
+"""Settings by caption, from left to right; None where the cache lacks a head, and the caption says
+so."""
 
 _IS_CLOSE_UP = {"figure2": True, "figure5": False}
 _MARGIN_FRAC = 0.2
@@ -53,7 +54,7 @@ def draw_figures(
         fusion = replace(fusion, unknown_erasing=erasing)
     panels = list_panels(images, fusion)
     changes = find_changed_images(images, panels)[:number]
-    yield "panels: image, ground truth, " + ", ".join(caption_panels(panels))
+    yield "panels: image, ground truth, " + ", ".join(panels)
     if not changes:
         yield "no image changes from the first to the last of them"
     for image_id, before, after in changes:
@@ -79,8 +80,11 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
         "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
         "SOE + UE": replace(erased, relations=soft),
     }
-    header = images.reader.header
-    return {name: None if header.obstacle(panel) else panel for name, panel in panels.items()}
+    is_there = {name: not images.reader.header.obstacle(panel) for name, panel in panels.items()}
+    return {
+        name if is_there[name] else f"{name} (not available)": panel if is_there[name] else None
+        for name, panel in panels.items()
+    }
 
 
 def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:
@@ -140,23 +144,14 @@ def draw_figure(
     }
     there = [prediction for prediction in fused.values() if prediction is not None]
     window = _find_window(there) if is_close_up else (slice(None), slice(None))
-    captions = dict(zip(panels, caption_panels(panels), strict=True))
     plain = resize_image(image[window], fit_size(*image[window].shape[:2]))
     parts = [add_caption(plain, {"image": WHITE})]
-    for name, panoptic in {"ground truth": truth, **fused}.items():
-        drawn = (
-            np.full_like(plain, _GREY)
-            if panoptic is None
-            else images.draw(image[window], crop_panoptic(panoptic, window))
-        )
-        parts.append(add_caption(drawn, {captions.get(name, name): WHITE}))
+    for caption, panoptic in {"ground truth": truth, **fused}.items():
+        drawn = np.full_like(plain, _GREY)
+        if panoptic is not None:
+            drawn = images.draw(image[window], crop_panoptic(panoptic, window))
+        parts.append(add_caption(drawn, {caption: WHITE}))
     return join_panels(parts, axis=1)
-
-
-def caption_panels(panels: Panels) -> Iterator[str]:
-    """Names of the panels, with a word on those that cannot be had."""
-    for name, fusion in panels.items():
-        yield name if fusion is not None else f"{name} (not available)"
 
 
 def _find_window(predictions: list[PanopticPrediction]) -> tuple[slice, slice]:
@@ -176,10 +171,8 @@ def _find_window(predictions: list[PanopticPrediction]) -> tuple[slice, slice]:
 
 def _outline(prediction: PanopticPrediction) -> np.ndarray:
     """``[H, W]`` category and score of each pixel's segment: ids differ between predictions."""
-    table: dict[int, tuple[float, float]] = {
-        s.id: (float(s.category), s.score) for s in prediction.segments
-    }
-    ids, index = np.unique(prediction.segment_map, return_inverse=True)
-    values = np.array([1000 * c + s for c, s in (table.get(k, (-1.0, 0.0)) for k in ids.tolist())])
-    outline: np.ndarray = values[index.reshape(prediction.segment_map.shape)]
+    table = np.full(int(prediction.segment_map.max()) + 1, -1000.0)
+    for segment in prediction.segments:
+        table[segment.id] = 1000 * segment.category + segment.score
+    outline: np.ndarray = table[prediction.segment_map]
     return outline

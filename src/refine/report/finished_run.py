@@ -12,7 +12,7 @@ from refine.errors import RefineError
 from refine.metrics.records import NOTHING, records_from_csv, sum_records
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class FinishedRun:
     """A finished run with the counts of every image.
 
@@ -60,14 +60,7 @@ def read_run(folder: Path) -> FinishedRun:
     iou, halves = np.zeros((2, len(image_ids), len(categories)))
     iou[place] = records["iou"][counted]
     halves[place] = (records["tp"] + 0.5 * records["fp"] + 0.5 * records["fn"])[counted]
-    return FinishedRun(
-        folder=folder,
-        metrics=metrics,
-        categories=categories,
-        image_ids=image_ids,
-        iou=iou,
-        halves=halves,
-    )
+    return FinishedRun(folder, metrics, categories, image_ids, iou, halves)
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
@@ -111,10 +104,9 @@ def check_comparable(first: FinishedRun, second: FinishedRun) -> None:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RefineError(f"{path}: no such file; evaluate anew with this version") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RefineError(f"{path}: cannot be read ({error}); evaluate anew") from None
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"unreadable ({error})"
+        raise RefineError(f"{path}: {reason}; evaluate anew with this version") from None
 
 
 def _read_categories(path: Path) -> tuple[CategoryTable, np.ndarray]:

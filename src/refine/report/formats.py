@@ -1,14 +1,14 @@
 """Tables as Markdown, LaTeX (booktabs), CSV and JSON."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from refine.report.bootstrap import Interval
-from refine.report.paper import load_paper
+from refine.report.paper import read_content
 from refine.report.tables import Figure, Row, Table
 
 NOTHING = "—"
@@ -87,7 +87,7 @@ def to_cells(table: Table) -> pd.DataFrame:
     A printed and an own column for every metric, then the number of runs and, if a row has one,
     the differences of the first metric to the table's reference row and to the row before.
     """
-    names, rows = load_paper().columns, []
+    names, rows = read_content()["columns"], []
     first = names[table.paper.columns[0]]
     for row in table.rows:
         cells = {"": row.paper.label}
@@ -140,10 +140,10 @@ def _scale(key: str) -> float:
 
 
 def _to_value(table: Table, row: Row, key: str) -> dict[str, Any]:
-    figure = row.figures.get(key, Figure(mean=float("nan")))
+    figure = row.figures.get(key, Figure(math.nan, None, None))
     printed = row.paper.printed.get(key)
-    is_first = key == table.paper.columns[0]
-    return {
+    differences = (row.difference, row.added) if key == table.paper.columns[0] else (None, None)
+    value = {
         "table": table.title,
         "row": row.paper.label,
         "metric": key,
@@ -151,17 +151,12 @@ def _to_value(table: Table, row: Row, key: str) -> dict[str, Any]:
         "is_misprint": key in row.paper.misprints,
         "ours": figure.mean,
         "std": figure.std,
-        **_ends("", figure.interval),
-        "difference": row.difference.value if is_first and row.difference else None,
-        **_ends("difference_", row.difference if is_first else None),
-        "added": row.added.value if is_first and row.added else None,
-        **_ends("added_", row.added if is_first else None),
-        "num_runs": len(row.runs),
-        "runs": "; ".join(row.runs["name"]),
-        "notes": "; ".join([*_own_note(row), *row.notes]),
+        "low": figure.interval and figure.interval.low,
+        "high": figure.interval and figure.interval.high,
     }
-
-
-def _ends(prefix: str, interval: Interval | None) -> dict[str, float | None]:
-    low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {f"{prefix}low": low, f"{prefix}high": high}
+    for name, difference in zip(("difference", "added"), differences, strict=True):
+        value[name] = difference and difference.value
+        value[f"{name}_low"] = difference and difference.low
+        value[f"{name}_high"] = difference and difference.high
+    notes = "; ".join([*_own_note(row), *row.notes])
+    return {**value, "num_runs": len(row.runs), "runs": "; ".join(row.runs["name"]), "notes": notes}

@@ -1,10 +1,11 @@
 """The report: one HTML page that needs no network and no server."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 
 from refine import __version__
 from refine.errors import RefineError
+from refine.options import FusionOptions
 from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.curves import MAX_SERIES, draw_svg, list_charts
 from refine.report.finished_run import FinishedRun, read_run
@@ -24,9 +26,6 @@ from refine.report.image_changes import (
 )
 from refine.report.tables import Table, build_tables
 from refine.viz.image_files import encode_jpeg
-
-if TYPE_CHECKING:  # importing it imports torch, which only caches need
-    from refine.report.pair_decisions import PairDecisions
 
 MAX_PICTURE_BYTES = 12_000_000
 """Bytes of all pictures of a page, encoded."""
@@ -52,23 +51,24 @@ class ReportOptions:
         baseline: Folder of the run that others are compared with; None is table 3's first row.
         compared: Folder of the run that is looked at closely; None is table 3's last row that has
             one.
+        predictions: Prediction cache of the compared run, whose pair decisions are counted; None
+            draws from the one that its evaluation names, if it does.
+        baseline_predictions: Prediction cache of the baseline; None as above.
+        data_root: Where the dataset of the caches lies now; None is where it was.
         num_images: Number of worst and of best images to show.
         num_resamples: Number of resamples of the bootstrap.
-        pair_decisions: Counts by rule.
-        open_pictures: Draws images of the baseline and the compared run, both lines of the table of
-            runs, from prediction caches; returns None if there are none.
     """
 
     baseline: Path | None = None
     compared: Path | None = None
+    predictions: Path | None = None
+    baseline_predictions: Path | None = None
+    data_root: Path | None = None
     num_images: int = 6
     num_resamples: int = NUM_RESAMPLES
-    pair_decisions: Mapping[str, "PairDecisions"] = field(default_factory=dict)
-    open_pictures: Callable[["pd.Series[Any]", "pd.Series[Any]"], ImageSource | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(NamedTuple):
     """A run that is looked at closely."""
 
     run: "pd.Series[Any]"
@@ -115,7 +115,7 @@ def build_page(
         after=after,
         categories=None if after is None else _categories(before, after).to_dict("records"),
         images=None if before is None or after is None else _images(before, after, options),
-        decisions=options.pair_decisions,
+        decisions=_count_decisions(options),
         run_columns=_RUN_COLUMNS,
         runs=runs.to_dict("records"),
         problems=problems,
@@ -132,17 +132,14 @@ def choose_pair(
     """
     rows = next((table.rows for table in tables if table.paper.number == 3), ())[:_COMPONENTS]
     present = [row.runs.iloc[0] for row in rows if len(row.runs)]
-    defaults = [
-        present[0] if rows and len(rows[0].runs) else None,
-        present[-1] if present else None,
-    ]
-    pair = [
-        default if folder is None else _find(runs, folder)
-        for folder, default in zip((options.baseline, options.compared), defaults, strict=True)
-    ]
-    if pair[0] is not None and pair[1] is not None and pair[0]["name"] == pair[1]["name"]:
-        pair[0] = None
-    return _load(pair[0]), _load(pair[1])
+    baseline = present[0] if rows and len(rows[0].runs) else None
+    compared = present[-1] if present else None
+    if options.baseline is not None:
+        baseline = _find(runs, options.baseline)
+    if options.compared is not None:
+        compared = _find(runs, options.compared)
+    is_one = baseline is not None and compared is not None and baseline["name"] == compared["name"]
+    return None if is_one else _load(baseline), _load(compared)
 
 
 def _find(runs: pd.DataFrame, folder: Path) -> "pd.Series[Any]":
@@ -155,10 +152,9 @@ def _find(runs: pd.DataFrame, folder: Path) -> "pd.Series[Any]":
 def _load(run: "pd.Series[Any] | None") -> _Shown | None:
     if run is None or run["folder"] is None:
         return None
-    try:
+    with contextlib.suppress(RefineError):
         return _Shown(run, read_run(run["folder"]))
-    except RefineError:
-        return None
+    return None
 
 
 def _categories(before: _Shown | None, after: _Shown) -> pd.DataFrame:
@@ -184,8 +180,7 @@ def _images(before: _Shown, after: _Shown, options: ReportOptions) -> dict[str, 
     """Pictures of the images that lose and gain most."""
     try:
         changes = find_changes(before.counts, after.counts)
-        open_pictures = options.open_pictures or (lambda *_: None)
-        source, num_drawn = open_pictures(before.run, after.run), None
+        source, num_drawn = _open_caches(before, after, options), None
         if source is None:
             folders = {"baseline": before.counts.folder, "compared": after.counts.folder}
             source, drawn = read_from_folders({c: f / "pictures" for c, f in folders.items()})
@@ -202,6 +197,32 @@ def _images(before: _Shown, after: _Shown, options: ReportOptions) -> dict[str, 
     except RefineError as error:
         return {"error": str(error)}
     return {"parts": parts, "num_drawn": num_drawn}
+
+
+def _open_caches(before: _Shown, after: _Shown, options: ReportOptions) -> ImageSource | None:
+    """Draws from the prediction caches of both runs; None if there are none."""
+    folders = {
+        "baseline": options.baseline_predictions or before.run["cache"],
+        "compared": options.predictions or after.run["cache"],
+    }
+    if None in folders.values():
+        return None
+    from refine.report.cached_images import open_pictures  # imports torch, which takes its time
+
+    configs = {"baseline": before.run["config"], "compared": after.run["config"]}
+    return open_pictures(configs, folders, data_root=options.data_root)
+
+
+def _count_decisions(options: ReportOptions) -> Mapping[str, Any]:
+    """Pair decisions of every order that the cache of the compared run can give."""
+    if options.predictions is None:
+        return {}
+    from refine.report.cached_images import CachedImages
+    from refine.report.pair_decisions import count_decisions, list_rules
+
+    images = CachedImages(options.predictions, data_root=options.data_root)
+    rules = list_rules(images.reader.header)
+    return count_decisions(images, rules, fusion=FusionOptions())
 
 
 def embed_pictures(

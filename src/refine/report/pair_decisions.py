@@ -59,9 +59,9 @@ def count_decisions(
 
     Args:
         images: The cache and its dataset.
-        rules: By name; those that ask about the same pairs are comparable.
-        fusion: Its merge decides which instances there are.
-        image_ids: Of these images; None is all.
+        rules: Rules by name; those that ask about the same pairs are comparable.
+        fusion: Settings whose merge decides which instances there are.
+        image_ids: Images to count; None is all.
 
     Raises:
         RefineError: A rule needs a head that the cache does not hold.

@@ -1,7 +1,7 @@
-"""Tables 1 to 6 of the paper, read from ``paper_tables.yaml``."""
+"""Tables 1 to 6 of the paper, read from ``paper_tables.yaml``, which explains them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,11 +14,11 @@ class PaperRow:
     """One row.
 
     Attributes:
-        label: Name of the row, in tables and dashboards.
+        label: Name of the row.
         printed: Values by metric key, times 100 (images per second as they are).
-        backbone: Backbone of the row's runs, such as ``r101-dcn``; asked for on COCO only.
-        settings: Values of a run's columns (:mod:`refine.report.collect`) that make it belong to
-            the row; None if we have no means to run it.
+        settings: Columns of the runs that belong to the row (:mod:`refine.report.collect`); None if
+            there is no means to run it.
+        backbone: Backbone of these runs on COCO, such as ``r101-dcn``.
         misprints: Keys of ``printed`` that contradict others.
         note: Remark to be shown with the row.
         adds_to: Label of the row that this one is one part more than.
@@ -26,9 +26,9 @@ class PaperRow:
 
     label: str
     printed: Mapping[str, float]
+    settings: Mapping[str, Any] | None
     backbone: str | None = None
-    settings: Mapping[str, Any] | None = None
-    misprints: frozenset[str] = frozenset()
+    misprints: tuple[str, ...] = ()
     note: str = ""
     adds_to: str | None = None
 
@@ -57,53 +57,30 @@ class PaperTable:
     is_of_fusion: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Paper:
-    """Content of the file.
-
-    Attributes:
-        columns: Headings by metric key.
-        heads: What the usual occlusion heads read, such as ``feature+mask``, by name.
-        tables: All tables, by number.
-    """
-
-    columns: Mapping[str, str]
-    heads: Mapping[str, str]
-    tables: Mapping[int, PaperTable] = field(default_factory=dict)
+@cache
+def read_content() -> dict[str, Any]:
+    """The file: headings under ``columns``, what occlusion heads read under ``heads``, ..."""
+    text = files("refine.report").joinpath("paper_tables.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 @cache
-def load_paper() -> Paper:
-    """The paper's tables."""
-    text = files("refine.report").joinpath("paper_tables.yaml").read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
-    tables = {table["number"]: _to_table(content, table) for table in content["tables"]}
-    return Paper(content["columns"], content["heads"], tables)
+def load_tables() -> dict[int, PaperTable]:
+    """All tables by number."""
+    tables = {}
+    for table in read_content()["tables"]:
+        rows = tuple(_to_row(table, row) for row in table["rows"])
+        own = {key: value for key, value in table.items() if key not in ("network", "fusion")}
+        tables[table["number"]] = PaperTable(**{**own, "rows": rows})
+    return tables
 
 
-def _to_table(content: Mapping[str, Any], table: Mapping[str, Any]) -> PaperTable:
-    columns = tuple(table["columns"])
-    rows = tuple(_to_row(content, columns, {**table, **row}) for row in table["rows"])
-    own = {key: table[key] for key in ("number", "title", "reference")}
-    others = {key: table[key] for key in ("backbone", "is_of_fusion") if key in table}
-    return PaperTable(**own, **others, columns=columns, rows=rows)
-
-
-def _to_row(
-    content: Mapping[str, Any], columns: tuple[str, ...], row: Mapping[str, Any]
-) -> PaperRow:
-    has_runs = "network" in row and "fusion" in row
-    printed = dict(zip(columns, row.get("printed", ()), strict=False))
-    return PaperRow(
-        label=row["label"],
-        printed={key: value for key, value in printed.items() if value is not None},
-        backbone=row.get("backbone"),
-        settings=(
-            content["networks"][row["network"]] | content["fusions"][row["fusion"]]
-            if has_runs
-            else None
-        ),
-        misprints=frozenset(row.get("misprints", ())),
-        note=row.get("note", ""),
-        adds_to=row.get("adds_to"),
-    )
+def _to_row(table: Mapping[str, Any], row: Mapping[str, Any]) -> PaperRow:
+    content, row = read_content(), {"backbone": table.get("backbone"), **row}
+    network, fusion = (row.pop(key, table.get(key)) for key in ("network", "fusion"))
+    has_runs = network is not None and fusion is not None
+    settings = content["networks"][network] | content["fusions"][fusion] if has_runs else None
+    printed = zip(table["columns"], row.pop("printed", ()), strict=False)
+    known = {key: value for key, value in printed if value is not None}
+    return PaperRow(**row, printed=known, settings=settings)

@@ -1,9 +1,9 @@
 """The paper's tables with our own figures beside the printed ones."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from refine.options import FusionOptions
 from refine.report.bootstrap import NUM_RESAMPLES, Interval, Resampled, compute_intervals, resample
 from refine.report.collect import DATASET, matches, on_dataset, settings_columns
 from refine.report.finished_run import read_run
-from refine.report.paper import PaperRow, PaperTable, load_paper
+from refine.report.paper import PaperRow, PaperTable, load_tables
 
 COCO_IMAGES = 5000
 """Number of images of val2017, which the paper's values are of."""
@@ -28,44 +28,43 @@ _CACHE_TOLERANCE = 5e-4
 (docs/results.md)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One quantity of the runs of a row.
+class Figure(NamedTuple):
+    """One quantity of the runs of a row; fractions, or images per second.
 
     Attributes:
-        mean: Mean over the seeds; a fraction, or images per second.
+        mean: Mean over the seeds.
         std: Standard deviation over the seeds; None of one alone.
         interval: 95 % interval of the mean, bootstrapped over images; None if it cannot be had.
     """
 
     mean: float
-    std: float | None = None
-    interval: Interval | None = None
+    std: float | None
+    interval: Interval | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Row:
     """A row of the paper with our runs.
 
     Attributes:
         paper: What is printed.
         runs: The runs that count, one per seed, as :mod:`refine.report.collect` has them.
+        notes: What stands in the way of a row, run by run.
         figures: By metric key; empty if nothing was run.
         difference: Difference of the table's first column to its reference row, over the seeds that
             both have, paired by image; None where there is nothing to compare.
         added: The same to the row that this one is one part more than.
-        notes: What stands in the way of a row, run by run.
     """
 
     paper: PaperRow
     runs: pd.DataFrame
+    notes: list[str] = field(default_factory=list)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     difference: Interval | None = None
     added: Interval | None = None
-    notes: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of the paper with our runs.
 
@@ -81,7 +80,7 @@ class Table:
     title: str
     caption: str
     rows: Sequence[Row]
-    warnings: Sequence[str] = ()
+    warnings: Sequence[str]
 
 
 def choose_dataset(runs: pd.DataFrame, wanted: str | None = None) -> Mapping[str, Any] | None:
@@ -127,7 +126,7 @@ def build_tables(
         num_resamples: Number of resamples of the bootstrap; 0 makes no intervals.
     """
     builder = _Builder(runs, dataset, num_resamples)
-    papers = [load_paper().tables[number] for number in sorted(numbers)]
+    papers = [load_tables()[number] for number in sorted(numbers)]
     return [builder.build(p) for p in papers if builder.is_coco or p.backbone is not None]
 
 
@@ -142,154 +141,118 @@ class _Builder:
         self._resampled: dict[str, Resampled] = {}
 
     def build(self, paper: PaperTable) -> Table:
-        rows = [
-            self._build_row(paper, row)
+        rows = {
+            row.label: self._build_row(paper, row)
             for row in paper.rows
             if self.is_coco or (row.settings is not None and row.backbone == paper.backbone)
-        ]
+        }
+        for row in rows.values():
+            row.difference = self._compare(row, rows.get(paper.reference), paper.columns[0])
+            row.added = self._compare(row, rows.get(row.paper.adds_to or ""), paper.columns[0])
         title, caption = _describe(paper, self.dataset)
-        key, by_label = paper.columns[0], {row.paper.label: row for row in rows}
-        compared = []
-        for row in rows:
-            notes = list(row.notes)
-            difference, added = (
-                self._compare(row, by_label.get(other or ""), key, notes)
-                for other in (paper.reference, row.paper.adds_to)
-            )
-            compared.append(replace(row, difference=difference, added=added, notes=notes))
-        warnings = _find_differences(rows)
-        return Table(paper=paper, title=title, caption=caption, rows=compared, warnings=warnings)
+        return Table(paper, title, caption, [*rows.values()], _find_differences(rows))
 
     def _build_row(self, table: PaperTable, paper: PaperRow) -> Row:
         if paper.settings is None:
-            return Row(paper=paper, runs=self.runs[:0])
+            return Row(paper, self.runs[:0])
         belongs = matches(self.runs, paper.settings)
         is_other = ~self.runs["is_coco"].astype(bool)  # where any backbone will do
-        belongs &= is_other | matches(self.runs, {"backbone": paper.backbone})
-        here, notes = self._on_this_dataset(self.runs[belongs])
-        chosen, more = _choose(here, is_of_fusion=table.is_of_fusion)
-        notes += more
-        intervals: Mapping[str, Interval] = {}
-        if len(chosen) and self.num_resamples:
-            try:
-                intervals = compute_intervals(self._resample(chosen))
-            except RefineError as error:
-                notes.append(f"no interval: {error}")
-        keys = [k for k in table.columns if len(chosen) and k in chosen and chosen[k].notna().all()]
-        return Row(
-            paper=paper,
-            runs=chosen,
-            figures={
-                key: Figure(
-                    mean=float(chosen[key].astype(float).mean()),
-                    std=float(chosen[key].astype(float).std()) if len(chosen) > 1 else None,
-                    interval=intervals.get(key),
-                )
-                for key in keys
-            },
-            notes=notes,
-        )
+        candidates = self.runs[belongs & (is_other | (self.runs["backbone"] == paper.backbone))]
+        row = Row(paper, candidates)
+        if self.dataset is not None:
+            is_here = on_dataset(candidates, self.dataset)
+            row.runs = candidates[is_here]
+            for label, number in candidates[~is_here].groupby("dataset", sort=False).size().items():
+                row.notes.append(f"{_count(number)} on another dataset ({label}) left out")
+        _choose(row, is_of_fusion=table.is_of_fusion)
+        intervals = self._compute(row, "no interval", row.runs) or {}
+        for key in table.columns if len(row.runs) else ():
+            values = row.runs.get(key, pd.Series([math.nan])).astype(float)
+            if values.notna().all():
+                std = float(values.std()) if len(values) > 1 else None
+                row.figures = {**row.figures, key: Figure(values.mean(), std, intervals.get(key))}
+        return row
 
-    def _on_this_dataset(self, candidates: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-        if self.dataset is None:
-            return candidates, []
-        is_here = on_dataset(candidates, self.dataset)
-        counts = candidates[~is_here].groupby("dataset", sort=False).size()
-        return candidates[is_here], [
-            f"{_count(number)} on another dataset ({label}) left out"
-            for label, number in counts.items()
-        ]
-
-    def _compare(self, row: Row, other: Row | None, key: str, notes: list[str]) -> Interval | None:
-        """Adds to the notes if the runs are not comparable."""
-        if other is None or row.paper is other.paper or not self.num_resamples:
-            return None
-        if row.runs.empty or other.runs.empty:
+    def _compare(self, row: Row, other: Row | None, key: str) -> Interval | None:
+        if other is None or row is other or other.runs.empty:
             return None
         common = set(row.runs["seed"]) & set(other.runs["seed"])
         pair = [r[r["seed"].isin(common)] if common else r for r in (row.runs, other.runs)]
+        return (self._compute(row, "no difference", *pair) or {}).get(key)
+
+    def _compute(
+        self, row: Row, failure: str, runs: pd.DataFrame, minus: pd.DataFrame | None = None
+    ) -> dict[str, Interval] | None:
+        """None, and why in the row's notes, if the counts are not at hand or not comparable."""
+        if runs.empty or not self.num_resamples:
+            return None
         try:
-            return compute_intervals(self._resample(pair[0]), minus=self._resample(pair[1]))[key]
+            others = [] if minus is None else self._resample(minus)
+            return compute_intervals(self._resample(runs), minus=others)
         except RefineError as error:
-            if not any(str(error) in note for note in notes):
-                notes.append(f"no difference: {error}")
+            if not any(str(error) in note for note in row.notes):
+                row.notes.append(f"{failure}: {error}")
             return None
 
     def _resample(self, runs: pd.DataFrame) -> list[Resampled]:
         for name, folder in zip(runs["name"], runs["folder"], strict=True):
             if name not in self._resampled:
-                if not isinstance(folder, Path):
+                if folder is None:
                     raise RefineError(f"{name}: per_image.csv is not at hand")
                 drawn = resample(read_run(folder), num_resamples=self.num_resamples)
                 self._resampled[name] = drawn
         return [self._resampled[name] for name in runs["name"]]
 
 
-def _choose(runs: pd.DataFrame, *, is_of_fusion: bool) -> tuple[pd.DataFrame, list[str]]:
-    """The finished runs of one configuration, one per seed, and why the others do not count."""
-    states = {"failed": "failed", "unfinished": "has not finished"}
-    waiting = runs[runs["state"] != "finished"]
-    notes = [
-        f"{name} {states[state]}: {reason}"
-        for name, state, reason in zip(
-            waiting["name"], waiting["state"], waiting["reason"], strict=True
-        )
-    ]
-    finished = runs[runs["state"] == "finished"]
-    groups = [group for _, group in finished.groupby("configuration", sort=False)]
-    if not groups:
-        return finished, notes
+def _choose(row: Row, *, is_of_fusion: bool) -> None:
+    """Leave the finished runs of one configuration, one per seed; note why the others are none."""
+    waiting = row.runs[row.runs["state"] != "finished"]
+    for name, state, reason in waiting[["name", "state", "reason"]].itertuples(index=False):
+        what = "failed" if state == "failed" else "has not finished"
+        row.notes.append(f"{name} {what}: {reason}")
+    row.runs = row.runs.drop(waiting.index)
+    groups = [group for _, group in row.runs.groupby("configuration", sort=False)]
+    defaults = flatten({"fusion": asdict(FusionOptions())})
 
     def rank(group: pd.DataFrame) -> tuple[bool, int, bool, int]:
         """Most seeds first, then trainings before evaluations, then the nearest to the defaults."""
         is_evaluation = group["kind"].iloc[0] == "evaluation"
-        changed = sum(group[k].iloc[0] != v for k, v in _fusion_defaults().items() if k in group)
+        changed = sum(group[k].iloc[0] != v for k, v in defaults.items() if k in group)
         is_late = is_of_fusion and not is_evaluation
         return is_late, -group["seed"].nunique(), is_evaluation, changed
 
-    chosen, *others = sorted(groups, key=rank)
-    notes += _explain_others(_leave_repeated(others, chosen), chosen)
-    for seed, same in chosen.groupby("seed", sort=False):
-        if same["pq"].max() - same["pq"].min() > _CACHE_TOLERANCE:
-            notes.append(f"{len(same)} runs of {seed}: {same['name'].iloc[0]} counts")
-    return chosen.drop_duplicates("seed"), notes
-
-
-def _fusion_defaults() -> dict[str, Any]:
-    return flatten({"fusion": asdict(FusionOptions())})
-
-
-def _leave_repeated(groups: Sequence[pd.DataFrame], chosen: pd.DataFrame) -> list[pd.DataFrame]:
-    """Without evaluations that only repeat what a chosen training found itself, or the reverse."""
-    first = chosen.drop_duplicates("seed").set_index("seed")
-    left = []
-    for group in groups:
-        ours = first.reindex(group["seed"]).set_index(group.index)
-        shared = [c for c in settings_columns(group) if c.startswith(_SHARED)]
-        is_same = (
-            ours[shared].eq(group[shared]) | (ours[shared].isna() & group[shared].isna())
-        ).all(axis=1)
-        is_same &= (ours["kind"] != group["kind"]) & ours["kind"].notna()
-        is_same &= (ours["pq"].astype(float) - group["pq"].astype(float)).abs() <= _CACHE_TOLERANCE
-        left.append(group[~is_same])
-    return [group for group in left if len(group)]
+    if groups:
+        chosen, *others = sorted(groups, key=rank)
+        row.runs = chosen.drop_duplicates("seed")
+        row.notes += _explain_others(others, row.runs)
+        for seed, same in chosen.groupby("seed", sort=False):
+            if same["pq"].max() - same["pq"].min() > _CACHE_TOLERANCE:
+                row.notes.append(f"{len(same)} runs of {seed}: {same['name'].iloc[0]} counts")
 
 
 def _explain_others(groups: Sequence[pd.DataFrame], chosen: pd.DataFrame) -> list[str]:
-    """In what those that do not count differ: a line for each setting."""
+    """In what those that do not count differ: a line for each setting.
+
+    Evaluations that only repeat what a chosen training found itself, or the reverse, are not named.
+    """
     columns = settings_columns(chosen)
-    ours = chosen[columns].iloc[0].fillna("absent")
-    values: dict[str, list[str]] = {}
-    numbers: dict[str, int] = {}
+    ours, by_seed = chosen[columns].iloc[0].fillna("absent"), chosen.set_index("seed")["pq"]
+    found: dict[str, list[tuple[str, int]]] = {}
     for group in groups:
         theirs = group[columns].iloc[0].fillna("absent")
-        key = min(ours.index[theirs != ours], key=lambda k: (k != "kind", k))
-        values.setdefault(key, []).append(str(theirs[key]))
-        numbers[key] = numbers.get(key, 0) + len(group)
+        different = ours.index[theirs != ours]
+        number = len(group)
+        if "kind" in different and not any(c.startswith(_SHARED) for c in different):
+            gaps = (group["pq"] - group["seed"].map(by_seed)).astype(float).abs()
+            number -= int((gaps <= _CACHE_TOLERANCE).sum())
+        if number:
+            key = "kind" if "kind" in different else min(different)
+            found.setdefault(key, []).append((str(theirs[key]), number))
     return [
-        f"{_count(numbers[key])} left out: {'kind of run' if key == 'kind' else key} is "
-        f"{', '.join(theirs)}, not {ours[key]}"
-        for key, theirs in values.items()
+        f"{_count(sum(number for _, number in values))} left out: "
+        f"{'kind of run' if key == 'kind' else key} is "
+        f"{', '.join(value for value, _ in values)}, not {ours[key]}"
+        for key, values in found.items()
     ]
 
 
@@ -314,9 +277,9 @@ def _describe(table: PaperTable, dataset: Mapping[str, Any] | None) -> tuple[str
     )
 
 
-def _find_differences(rows: Sequence[Row]) -> list[str]:
+def _find_differences(rows: Mapping[str, Row]) -> list[str]:
     """Settings that a fair table holds equal, and that its rows do not."""
-    firsts = {row.paper.label: row.runs.iloc[0] for row in rows if len(row.runs)}
+    firsts = {label: row.runs.iloc[0] for label, row in rows.items() if len(row.runs)}
     held = pd.DataFrame(firsts).T.filter(regex=_HELD_EQUAL)
     warnings = []
     for key in sorted(held.columns[held.nunique() > 1]):

@@ -16,7 +16,7 @@ from refine.errors import RefineError
 from refine.report.bootstrap import compare, compute_intervals, resample
 from refine.report.collect import read_runs
 from refine.report.finished_run import read_run
-from refine.report.paper import load_paper
+from refine.report.paper import load_tables
 from refine.report.tables import build_tables, choose_dataset
 
 
@@ -195,7 +195,7 @@ def test_toy_tables_have_the_papers_rows_of_one_backbone(tmp_path):
 
 def test_without_runs_there_are_all_tables_and_no_figures():
     tables = build_tables(read_runs([])[0], None)
-    assert [t.paper for t in tables] == list(load_paper().tables.values())
+    assert [t.paper for t in tables] == list(load_tables().values())
     assert not any(row.figures for t in tables for row in t.rows)
 
 
