@@ -140,3 +140,5 @@ def test_logits_probabilities_and_torchvision_masks_are_read_alike():
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(refine.RefineError, match=message):
         fuse_two(**arguments)
+    with pytest.raises(refine.RefineError, match="instances: no 'scores'; give masks, scores"):
+        refine.fuse_predictions({"masks": [], "labels": []}, MAP, categories=RUG_AND_CAT)

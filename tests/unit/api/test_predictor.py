@@ -112,3 +112,12 @@ def test_results_in_one_folder_share_its_json(result, tmp_path):
     table = CategoryTable.of([{"id": 1, "name": "x", "isthing": 0}])
     with pytest.raises(refine.RefineError, match="of other categories; choose another folder"):
         replace(result, segments=(), categories=table).save(tmp_path)
+
+
+def test_a_result_is_measured_with_its_own_categories_only(model, result):
+    assert repr(result).startswith("<PanopticResult of photo.png, 48 x 60: category")
+    quality = refine.PanopticQuality(model.categories)
+    quality.update(result, result)
+    assert quality.compute()["pq"] == 1
+    with pytest.raises(refine.RefineError, match="made with other categories than the metric's"):
+        refine.PanopticQuality([{"id": 1, "name": "x", "isthing": 0}]).update(result, result)
