@@ -155,9 +155,11 @@ def test_without_outlines_there_are_no_pairs(start, toy_root, detector, tmp_path
         start(tmp_path / "run", f"data.root={root}", "data.toy=null", *_on(detector))
 
 
-def test_a_head_of_another_detector_is_refused(start, heads, tmp_path):
-    start(tmp_path / "other", "trainer.max_steps=1", "seed=1")
-    other = tmp_path / "other" / "checkpoints" / "last.ckpt"
+def test_a_head_of_another_detector_is_refused(detector, heads, tmp_path):
+    content = torch.load(detector, weights_only=True)
+    next(iter(content["state_dict"].values())).add_(1)
+    other = tmp_path / "other.ckpt"
+    torch.save(content, other)
     for name, message in (
         ("strong", "another detector"),
         ("nobody", "has no head 'nobody'; its heads: strong, "),

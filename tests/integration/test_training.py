@@ -36,33 +36,37 @@ def test_a_run_leaves_what_the_readme_says(run):
 FOUR_STEPS = [
     "data.batch_size=4", "trainer.max_steps=4", "trainer.val_check_interval=4", "compute_ap=false",
 ]  # fmt: skip
-LAST_STEP = ["callbacks.last.every_n_train_steps=4", "callbacks.last.filename=end"]
-
-
-def read_end(run_dir):
-    return torch.load(run_dir / "checkpoints" / "end.ckpt", weights_only=True)
+KEEP_EVERY_STEP = [
+    f"+callbacks.every.{setting}"
+    for setting in (
+        "_target_=pytorch_lightning.callbacks.ModelCheckpoint", "dirpath=${run_dir}/steps",
+        "filename='{step}'", "every_n_train_steps=1", "save_top_k=-1",
+    )
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def unbroken(start, tmp_path_factory):
+    """The checkpoints after each of four steps, two per epoch."""
     run_dir = tmp_path_factory.mktemp("unbroken")
-    start(run_dir, *FOUR_STEPS, *LAST_STEP)
-    return read_end(run_dir)
+    start(run_dir, *FOUR_STEPS, *KEEP_EVERY_STEP)
+    return [run_dir / "steps" / f"step={k}.ckpt" for k in range(5)]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3], ids=["mid-epoch", "epoch's end", "second epoch"])
-def test_interrupted_and_resumed_equals_uninterrupted(start, unbroken, tmp_path, step):
-    """Two batches per epoch. Weights, optimiser and all must be those of an unbroken run."""
-    with steps_of(DetectorModule, cut_at=step):
-        start(tmp_path / "cut", *FOUR_STEPS)
-    last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
-    start(tmp_path / "resumed", *FOUR_STEPS, *LAST_STEP, f"ckpt_path={last}")
-    resumed = read_end(tmp_path / "resumed")
-
-    assert resumed["global_step"] == unbroken["global_step"] == 4
-    for key, value in unbroken["state_dict"].items():
+def test_resumed_equals_uninterrupted(start, unbroken, tmp_path, step):
+    """Weights, optimiser and all must be those of an unbroken run."""
+    with steps_of(DetectorModule) as steps:
+        start(tmp_path, *FOUR_STEPS, f"ckpt_path='{unbroken[step]}'")
+    assert steps == [0, 1, 2, 3][step:]
+    whole, resumed = (
+        torch.load(path, weights_only=True)
+        for path in (unbroken[4], tmp_path / "checkpoints" / "last.ckpt")
+    )
+    assert resumed["global_step"] == whole["global_step"] == 4
+    for key, value in whole["state_dict"].items():
         assert torch.equal(value, resumed["state_dict"][key]), key
-    states = [c["optimizer_states"][0]["state"] for c in (unbroken, resumed)]
+    states = [c["optimizer_states"][0]["state"] for c in (whole, resumed)]
     assert all(torch.equal(v["exp_avg"], states[1][k]["exp_avg"]) for k, v in states[0].items())
 
 
