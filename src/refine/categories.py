@@ -33,7 +33,7 @@ class CategoryTable:
     """The ordered categories of a dataset: things first, then stuff.
 
     Args:
-        categories: In any order. Dataset ids must be distinct.
+        categories: Categories in any order. Dataset ids must be distinct.
 
     Raises:
         RefineError: No categories, or a dataset id used twice.

@@ -140,7 +140,7 @@ class GroundTruth:
 
     Attributes:
         segment_map: ``[H, W]`` int32 compact ids: 0 is void, else an id of ``segments``.
-        segments: In ascending order of id.
+        segments: Segments in ascending order of id.
         instances: Outlines of the instances JSON, if the dataset has one.
     """
 

@@ -38,7 +38,7 @@ def to_rgb(image: Image.Image, *, source: str) -> np.ndarray:
     """The pixels of a PIL image of any 8-bit kind.
 
     Args:
-        image: As it is stored; EXIF orientation is not applied.
+        image: Image as it is stored; EXIF orientation is not applied.
         source: File name shown in error messages.
 
     Returns:

@@ -91,7 +91,7 @@ class SemanticPredictor(nn.Module):
 
 
 class RefinedSemanticHead(nn.Module):
-    """From F_sem and the canvas to refined logits (``H~_sem``, eq. 6 of the paper).
+    """Refined logits from F_sem and the canvas (``H~_sem``, eq. 6 of the paper).
 
     Planes of the canvas without an instance are zero and add nothing to a convolution, so callers
     give the other planes only, and the first layer uses its weights for these.

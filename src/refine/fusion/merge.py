@@ -81,7 +81,7 @@ def merge_segments(
     """Merge the predictions of one image.
 
     Args:
-        instances: In any order; of equal scores the earlier one comes first.
+        instances: Instances in any order; of equal scores the earlier one comes first.
         semantic: ``[H, W]`` uint8 or wider integer: contiguous category or 255 (void).
         num_things: Number of thing categories; categories from here on are stuff.
         options: Limits of score and overlap.

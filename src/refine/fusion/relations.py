@@ -38,7 +38,7 @@ class _Query:
 
     Attributes:
         pairs: ``[K, 2]`` int64 positions in ``instances``.
-        instances: By descending score.
+        instances: Instances by descending score.
         scores: ``[K, 2]`` float64.
         labels: ``[K, 2]`` int64.
         areas: ``[K, 2]`` float64 mask pixels.
@@ -150,7 +150,7 @@ def _prefer_by_area(query: _Query) -> np.ndarray:
 def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
     """A box inside another one is on top; if both are, the one of the higher score.
 
-    Areas are those of continuous boxes, not of boxes a pixel wider and higher as in older code.
+    Areas are those of continuous boxes. Older code made boxes one pixel wider and higher.
     """
     boxes = query.raw.boxes.double().cpu().numpy()[query.detections]  # [K, 2, 4]
     sides = boxes[..., 2:] - boxes[..., :2]

@@ -1,4 +1,4 @@
-"""From semantic logits at stride 4 to the category of every original pixel."""
+"""The category of every original pixel, from semantic logits at stride 4."""
 
 import numpy as np
 import torch

@@ -238,7 +238,7 @@ def _place(
 def _span_weights(
     start: np.ndarray, stop: np.ndarray, *, side: int, length: int, dtype: type
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Of each span the pixels whose centres it holds, and their weights ``[pixels, side]``."""
+    """The pixels whose centres lie in each span, and their weights ``[pixels, side]``."""
     first, last = (np.clip(np.ceil(e - 0.5), 0, length).astype(np.int64) for e in (start, stop))
     last = np.maximum(last, first)
     counts = last - first

@@ -103,7 +103,7 @@ class PredictionReader(CacheFolder):
         if not self._is_complete(image_ids, stored):
             raise RefineError(
                 f"{folder}: cut short, {len(stored)} of {self.header.dataset.num_images} images "
-                "are there; run the command that wrote it again, it goes on where it stopped"
+                "are there; run the command that wrote it again, it continues where it stopped"
             )
         self.image_ids = np.array(image_ids, dtype=np.int64)
 
@@ -176,7 +176,7 @@ class PredictionReader(CacheFolder):
 class PredictionWriter(CacheFolder):
     """Writes predictions, one file per image, and at the end the index.
 
-    An interrupted write goes on where it stopped: open the folder again with the same header and
+    An interrupted write continues where it stopped: open the folder again with the same header and
     predict :meth:`missing` images only. Processes need not know of each other, until one of them
     calls :meth:`finish` when all are done.
 

@@ -19,7 +19,7 @@ TOY_CATEGORIES = (
     Category(dataset_id=107, name="beach", is_thing=False, color=(235, 215, 165)),
     Category(dataset_id=112, name="desert", is_thing=False, color=(150, 110, 70)),
 )
-"""In the order of their contiguous ids."""
+"""Category names in the order of their contiguous ids."""
 
 ID_OF = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
 """Name of a category to its contiguous id."""

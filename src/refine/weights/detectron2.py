@@ -134,7 +134,7 @@ def convert_state(
     """Convert to the state dict of our network, which is then the same function.
 
     Args:
-        state: By detectron2's names.
+        state: Tensors by detectron2's names.
         network: Network of ``model=panoptic_fpn_d2`` or ``model=cascade_panoptic_fpn_d2``, on any
             device, ``meta`` too; only read.
         cascade: Which of the two, see :class:`PanopticFPN`.

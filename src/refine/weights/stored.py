@@ -54,7 +54,7 @@ def apply_pixel_stats(network: nn.Module, stats: PixelStats) -> None:
 
     Args:
         network: Has buffers ``pixel_mean`` and ``pixel_std`` of three values; changed in place.
-        stats: In either order.
+        stats: Statistics in either channel order.
     """
     rgb = stats.to_rgb()
     for name, values in (("pixel_mean", rgb.mean), ("pixel_std", rgb.std)):
