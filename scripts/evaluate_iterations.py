@@ -10,24 +10,30 @@ import sys
 from pathlib import Path
 
 from refine.atomic import write_text
-from refine.errors import RefineError
+from refine.errors import run_script
 from refine.evaluate import open_checkpoint
 from refine.evaluation.per_iteration import evaluate_iterations
-from refine.report.curves import ITERATIONS_NAME
+from refine.report.finished_run import ITERATIONS_NAME
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
 _NOT_OF_AN_ITERATION = ("images_per_second", "num_images", "panoptic_only")
 
 
-def evaluate(args: argparse.Namespace) -> list[dict[str, float]]:
-    """Metrics of iterations 0 to T."""
+def evaluate(args: argparse.Namespace) -> None:
+    """Print metrics of iterations 0 to T, and save them if asked to."""
     pipeline, datamodule = open_checkpoint(args.checkpoint, data_root=args.data_root)
     batches = itertools.islice(datamodule.val_dataloader(), args.images)
-    evaluations = evaluate_iterations(pipeline, batches, datamodule.categories)
-    return [
+    rows = [
         {k: v for k, v in e.compute().metrics.items() if k not in _NOT_OF_AN_ITERATION}
-        for e in evaluations
+        for e in evaluate_iterations(pipeline, batches, datamodule.categories)
     ]
+    if args.save:
+        path = args.checkpoint.parent.parent / ITERATIONS_NAME
+        write_text(path, json.dumps(rows, indent=1) + "\n")
+    print("| iteration | PQ | PQ things | PQ stuff | consensus gap | void in the band |")
+    print("|---:|---:|---:|---:|---:|---:|")
+    for number, row in enumerate(rows):
+        print(f"| {number} | " + " | ".join(f"{100 * row[key]:.2f}" for key in _COLUMNS) + " |")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,24 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--images", type=int, help="the first N; default: all")
     parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
-    parser.add_argument(
-        "--save", action="store_true", help=f"write RUN/{ITERATIONS_NAME}, for refine.report"
-    )
-    args = parser.parse_args(argv)
-    try:
-        rows = evaluate(args)
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if args.save:
-        run_dir = args.checkpoint.parent.parent
-        write_text(run_dir / ITERATIONS_NAME, json.dumps(rows, indent=1) + "\n")
-    print("| iteration | PQ | PQ things | PQ stuff | consensus gap | void in the band |")
-    print("|---:|---:|---:|---:|---:|---:|")
-    for number, row in enumerate(rows):
-        cells = " | ".join(f"{100 * row[key]:.2f}" for key in _COLUMNS)
-        print(f"| {number} | {cells} |")
-    return 0
+    parser.add_argument("--save", action="store_true", help=f"write RUN/{ITERATIONS_NAME}")
+    return run_script(lambda: evaluate(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from refine.detector.ibpp import IBPP
-from refine.errors import RefineError
+from refine.errors import RefineError, run_script
 from refine.evaluate import open_checkpoint
 from refine.evaluation.evaluator import Evaluation
 from refine.types import STRIDE, Batch
@@ -81,22 +81,21 @@ def evaluate(args: argparse.Namespace) -> dict[str, dict[str, float | int]]:
     return results
 
 
+def describe(args: argparse.Namespace) -> None:
+    """Print the metrics of every row."""
+    print("| the heads read | PQ | PQ things | PQ stuff |\n|---|---:|---:|---:|")
+    for name, row in evaluate(args).items():
+        cells = " | ".join(f"{100 * row[k]:.2f}" for k in ("pq", "pq_things", "pq_stuff"))
+        print(f"| {name} | {cells} |")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--images", type=int, help="the first N; default: all")
     parser.add_argument("--data-root", type=Path, help="default: the checkpoint's")
-    try:
-        results = evaluate(parser.parse_args(argv))
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print("| the heads read | PQ | PQ things | PQ stuff |\n|---|---:|---:|---:|")
-    for name, row in results.items():
-        cells = " | ".join(f"{100 * row[k]:.2f}" for k in ("pq", "pq_things", "pq_stuff"))
-        print(f"| {name} | {cells} |")
-    return 0
+    return run_script(lambda: describe(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from refine.report.collect import matches, on_dataset, settings_columns
-
-ITERATIONS_NAME = "iterations.json"
-"""File that ``scripts/evaluate_iterations.py --save`` leaves beside a run's results: the metrics of
-iterations 0 to T of one network."""
+from refine.report.finished_run import ITERATIONS_NAME
 
 MAX_SERIES = 6
 """Number of series that a chart draws; the style sheet has as many colours."""

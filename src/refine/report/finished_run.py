@@ -11,6 +11,10 @@ from refine.categories import Category, CategoryTable
 from refine.errors import RefineError
 from refine.metrics.records import NOTHING, records_from_csv, sum_records
 
+ITERATIONS_NAME = "iterations.json"
+"""File that ``scripts/evaluate_iterations.py --save`` leaves beside a run's results: the metrics of
+iterations 0 to T of one network."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedRun:

@@ -8,13 +8,13 @@ import pytest
 from make.runs import SOE, make_config, write_entry, write_sweeps
 from refine.report.collect import read_runs
 from refine.report.curves import (
-    ITERATIONS_NAME,
     MAX_SERIES,
     Chart,
     draw_svg,
     list_charts,
     read_iterations,
 )
+from refine.report.finished_run import ITERATIONS_NAME
 from refine.report.tables import choose_dataset
 
 

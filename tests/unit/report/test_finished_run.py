@@ -3,7 +3,7 @@ import pytest
 from make.runs import make_categories, make_images, write_run
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
-from refine.report.finished_run import check_comparable, read_metrics, read_run
+from refine.report.finished_run import check_comparable, read_run
 
 CATEGORIES = make_categories(2, 3)
 
@@ -26,39 +26,30 @@ def test_a_missing_folder_is_named(tmp_path):
         read_run(tmp_path / "nowhere")
 
 
+MISSING = {
+    "DONE": "the run has not finished",
+    "metrics.json": r"metrics\.json: no such file",
+    "per_category.csv": r"per_category\.csv: no such file",
+    "per_image.csv": r"per_image\.csv: no such file; evaluate anew",
+}
+BROKEN = [("metrics.json", text, r"metrics\.json: no JSON object") for text in ("[1]", "{", "")]
+BROKEN += [
+    ("per_category.csv", text, r"per_category\.csv: malformed")
+    for text in ("", "category_id,name\n1,c0\n", "category_id,name,isthing\nx,a,1")
+]
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("DONE", "the run has not finished"),
-        ("metrics.json", r"metrics\.json: no such file"),
-        ("per_category.csv", r"per_category\.csv: no such file"),
-        ("per_image.csv", r"per_image\.csv: no such file; evaluate anew"),
-    ],
+    ("name", "text", "message"), [*((k, None, v) for k, v in MISSING.items()), *BROKEN]
 )
-def test_a_missing_file_is_named(tmp_path, name, message):
+def test_a_missing_or_broken_file_is_named(tmp_path, name, text, message):
     write_run(tmp_path, make_images(2, 5, seed=1), CATEGORIES)
     (tmp_path / name).unlink()
+    if text is not None:
+        (tmp_path / name).write_text(text)
     with pytest.raises(RefineError, match=message) as caught:
         read_run(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["[1]", "{", ""])
-def test_broken_metrics_are_named(tmp_path, text):
-    write_run(tmp_path, make_images(2, 5, seed=1), CATEGORIES)
-    (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(RefineError, match=r"metrics\.json: no JSON object"):
-        read_metrics(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "category_id,name\n1,c0\n", "category_id,name,isthing\nx,a,1"]
-)
-def test_broken_categories_are_named(tmp_path, text):
-    write_run(tmp_path, make_images(2, 5, seed=1), CATEGORIES)
-    (tmp_path / "per_category.csv").write_text(text)
-    with pytest.raises(RefineError, match=r"per_category\.csv: malformed"):
-        read_run(tmp_path)
 
 
 def test_files_of_different_evaluations_are_refused(tmp_path):
