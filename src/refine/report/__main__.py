@@ -120,7 +120,7 @@ def report(args: argparse.Namespace) -> None:
         write_text(args.out or out, text)
         _print(f"{args.out or out}: {len(runs)} runs, {len(text.encode()) / 1e6:.1f} MB")
         return
-    from refine.report.formats import FORMATS
+    from refine.report.table_text import FORMATS
     from refine.report.tables import build_tables
 
     numbers = args.tables or _NUMBERS

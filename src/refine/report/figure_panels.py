@@ -19,6 +19,7 @@ Panels = Mapping[str, FusionOptions | None]
 """Settings by caption, from left to right; None where the cache lacks a head, and the caption says
 so."""
 
+_NOT_AVAILABLE = " (not available)"
 _IS_CLOSE_UP = {"figure2": True, "figure5": False}
 _MARGIN_FRAC = 0.2
 _MIN_WINDOW_PX = 48
@@ -80,9 +81,9 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
         "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
         "SOE + UE": replace(erased, relations=soft),
     }
-    is_there = {name: not images.reader.header.obstacle(panel) for name, panel in panels.items()}
+    missing = {name for name, panel in panels.items() if images.reader.header.obstacle(panel)}
     return {
-        name if is_there[name] else f"{name} (not available)": panel if is_there[name] else None
+        name + _NOT_AVAILABLE if name in missing else name: None if name in missing else panel
         for name, panel in panels.items()
     }
 
@@ -103,7 +104,8 @@ def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int,
     """
     there = [fusion for fusion in panels.values() if fusion is not None]
     if len(there) < 2:
-        missing = ", ".join(name for name, fusion in panels.items() if fusion is None)
+        lacking = (name for name, fusion in panels.items() if fusion is None)
+        missing = ", ".join(name.removesuffix(_NOT_AVAILABLE) for name in lacking)
         raise RefineError(
             f"{images.reader.folder}: nothing to compare, {missing} lack their heads; write "
             "a cache with occlusion_ckpts= and ranking_ckpts="

@@ -17,13 +17,13 @@ from refine.options import FusionOptions
 from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.curves import MAX_SERIES, draw_svg, list_charts
 from refine.report.finished_run import FinishedRun, read_run
-from refine.report.formats import LEGEND, NOTHING, describe_notes, to_cells
 from refine.report.image_changes import (
     ImageSource,
     find_changes,
     read_from_folders,
     split_changes,
 )
+from refine.report.table_text import LEGEND, NOTHING, describe_notes, to_cells
 from refine.report.tables import Table, build_tables
 from refine.viz.image_files import encode_jpeg
 

@@ -173,5 +173,5 @@ def test_nothing_to_compare_is_one_line(root):
     images = CachedImages(write_toy_cache(root / "none", root=root / "data"))
     panels = dict(list_panels(images, FusionOptions()))
     del panels["heuristic"]
-    with refused("nothing to compare", "SOE + UE (not available)"):
+    with refused("nothing to compare", "SRM, OCFusion, SOE + UE lack"):
         find_changed_images(images, panels)

@@ -6,7 +6,7 @@ import pytest
 
 from make.runs import write_components
 from refine.report.collect import read_runs
-from refine.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
+from refine.report.table_text import FORMATS, to_csv, to_json, to_latex, to_markdown
 from refine.report.tables import build_tables, choose_dataset
 
 
