@@ -11,9 +11,9 @@ from pathlib import Path
 
 from refine.atomic import write_text
 from refine.errors import run_script
-from refine.evaluate import open_checkpoint
 from refine.evaluation.per_iteration import evaluate_iterations
 from refine.report.finished_run import ITERATIONS_NAME
+from refine.workflows.evaluate_checkpoint import open_checkpoint
 
 _COLUMNS = ("pq", "pq_things", "pq_stuff", "consensus_gap", "band_void")
 _NOT_OF_AN_ITERATION = ("images_per_second", "num_images", "panoptic_only")

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from refine.detector.ibpp import IBPP
 from refine.errors import RefineError, run_script
-from refine.evaluate import open_checkpoint
 from refine.evaluation.evaluator import Evaluation
 from refine.types import STRIDE, Batch
+from refine.workflows.evaluate_checkpoint import open_checkpoint
 
 ROWS = {"predicted": (False, False), "true canvas": (True, False)}
 ROWS |= {"true semantics": (False, True), "both true": (True, True)}

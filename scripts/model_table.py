@@ -15,11 +15,9 @@ import torch
 
 from model_costs import ModelCosts, count_costs
 from refine.config import compose
-from refine.config.instantiate import to_options
 from refine.config.locate import conf_dir
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.options import DataOptions, ModelOptions
 
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
@@ -52,8 +50,8 @@ def build_network(experiment: str) -> RefineNet:
     cfg = compose("train", [f"experiment={experiment}"])
     with torch.device("meta"):
         return RefineNet(
-            to_options(cfg.model, ModelOptions),
-            anchors=to_options(cfg.data, DataOptions).anchors,
+            cfg.model,
+            anchors=cfg.data.anchors,
             num_things=NUM_THINGS,
             num_categories=NUM_CATEGORIES,
         )

@@ -15,11 +15,9 @@ import torch
 from benchmark.case import Case, extra_mib
 from benchmark.scenes import NUM_CATEGORIES, NUM_THINGS
 from refine.config import compose
-from refine.config.instantiate import to_options
 from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
-from refine.options import DataOptions, ModelOptions
 from refine.types import Batch, MaskCrop, Sample, TrainingTarget
 
 BASE = "model.ibpp.num_iterations=0"
@@ -65,8 +63,8 @@ def prepare(
     cfg = compose("train", [*overrides, *limits])
     torch.manual_seed(0)
     network = RefineNet(
-        to_options(cfg.model, ModelOptions),
-        anchors=to_options(cfg.data, DataOptions).anchors,
+        cfg.model,
+        anchors=cfg.data.anchors,
         num_things=NUM_THINGS,
         num_categories=NUM_CATEGORIES,
     )

@@ -1,93 +1,13 @@
 """``python -m refine.predict``: overlays, panoptic PNGs and a COCO-panoptic JSON of any images."""
 
-import glob
-from collections.abc import Sequence
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-from rich.progress import track
-
-from refine.api.predictor import Predictor, choose_device
-from refine.coco_format.writer import PanopticWriter
 from refine.config.command import run_command
-from refine.config.overrides import from_checkpoint
-from refine.errors import RefineError
-from refine.runs.checkpoint import read_checkpoint
-from refine.runs.restore import restore_pipeline
-from refine.runs.results import say
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+from refine.config.job import Job
+from refine.config.settings import PredictSettings
+from refine.workflows.predict_images import predict
 
 
-def predict(cfg: DictConfig, overrides: Sequence[str]) -> Path:
-    """Predict the images of a configuration of ``conf/predict.yaml``.
-
-    Args:
-        cfg: Composed configuration.
-        overrides: What the command line named; the rest comes from the checkpoint.
-
-    Returns:
-        The folder with ``overlays/``, ``panoptic/`` and ``panoptic.json``.
-
-    Raises:
-        RefineError: No images, a damaged image, a bad checkpoint or device.
-    """
-    paths = find_images(str(cfg.source))
-    checkpoint = read_checkpoint(Path(cfg.ckpt_path))
-    options = from_checkpoint(cfg, checkpoint.config, overrides)
-    pipeline = restore_pipeline(checkpoint, options).to(choose_device(cfg.device))
-    predictor = Predictor(pipeline, categories=checkpoint.categories, image=options.data.image)
-    out = Path(cfg.out)
-    writer = PanopticWriter(out, checkpoint.categories)
-    image_ids = choose_image_ids(paths)
-    for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
-        result = predictor.predict(path)
-        result.write_to(writer, image_id, file_name=path.name, labels=cfg.labels)
-    writer.close()
-    say(f"{len(paths)} images; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")
-    return out
-
-
-def find_images(source: str) -> list[Path]:
-    """Image files of a path, a folder or a glob, sorted.
-
-    Raises:
-        RefineError: There are none, or two would write the same files.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in SUFFIXES]
-    elif path.is_file():
-        found = [path]
-    else:
-        found = [Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file()]  # noqa: PTH207 - absolute patterns too
-    if not found:
-        raise RefineError(
-            f"source={source}: no images there; give an image, a folder with "
-            f"{', '.join(SUFFIXES)}, or a quoted glob"
-        )
-    stems = [p.stem for p in found]
-    twice = sorted({s for s in stems if stems.count(s) > 1})
-    if twice:
-        raise RefineError(
-            f"source={source}: several images are called {twice[0]!r}, and so would be their "
-            "results; predict their folders one by one"
-        )
-    return sorted(found)
-
-
-def choose_image_ids(paths: Sequence[Path]) -> list[int]:
-    """COCO's own ids if every file is called by one (``000000000139.jpg``), else 1, 2, ..."""
-    if all(p.stem.isdecimal() for p in paths):
-        ids = [int(p.stem) for p in paths]
-        if len(set(ids)) == len(ids):
-            return ids
-    return list(range(1, len(paths) + 1))
-
-
-def _task(cfg: DictConfig) -> None:
-    predict(cfg, HydraConfig.get().overrides.task)
+def _task(settings: PredictSettings, job: Job) -> None:  # noqa: ARG001 - same for all commands
+    predict(settings)
 
 
 def main() -> None:

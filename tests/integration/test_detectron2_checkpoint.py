@@ -13,7 +13,6 @@ from make.commands import convert, predict
 from oracles import detectron2 as d2
 from oracles.detectron2_names import random_state
 from refine.config import compose
-from refine.config.overrides import from_checkpoint
 from refine.data.collate import collate
 from refine.errors import RefineError
 from refine.runs.checkpoint import read_checkpoint
@@ -59,7 +58,7 @@ def _proposals(state, levels):
 def test_converted_network_is_detectron2_s(checkpoint):
     path, state, cascade = checkpoint
     ours = read_checkpoint(path)
-    options = from_checkpoint(compose("evaluate", LIMITS), ours.config, LIMITS)
+    options = compose("evaluate", LIMITS).choose_sections(ours.config)
     pipeline = restore_pipeline(ours, options)
     sample = Sample(image=_image(), image_id=1, file_name="a.jpg", original_size=ORIGINAL)
     ((evidence, panoptic),) = pipeline.predict(collate([sample]))

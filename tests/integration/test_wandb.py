@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from refine.config import compose
-from refine.evaluate import evaluate
+from refine.workflows.evaluate_checkpoint import evaluate
 
 pytest.importorskip("wandb", reason="the wandb extra is not installed")
 
@@ -94,7 +94,7 @@ def test_evaluations_upload_their_results(run, tmp_path):
         f"save_predictions={tmp_path / 'cache'}", "trainer=cpu", "compute_ap=false",
         "trainer.enable_progress_bar=false", "data.num_workers=0",
     ]  # fmt: skip
-    evaluate(compose("evaluate", cache), cache)
+    evaluate(compose("evaluate", cache))
     rules = "fusion.relations.kind=score,area"
     overrides = [f"predictions={tmp_path / 'cache'}", rules, "data.num_workers=0", "upload=wandb"]
     done = _run("evaluate", tmp_path / "orders", overrides)

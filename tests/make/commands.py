@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from refine.config import compose
-from refine.convert import convert as _convert
-from refine.evaluate import evaluate as _evaluate
-from refine.predict import predict as _predict
-from refine.score import score as _score
-from refine.train import train as _train
-from refine.train import train_job as _train_job
+from refine.workflows.convert_weights import convert as _convert
+from refine.workflows.evaluate_checkpoint import evaluate as _evaluate
+from refine.workflows.predict_images import predict as _predict
+from refine.workflows.score_results import score as _score
+from refine.workflows.train_stages import train as _train
+from refine.workflows.train_stages import train_job as _train_job
 
 QUIET = ["trainer=cpu", "trainer.enable_progress_bar=false", "data.num_workers=0"]
 
@@ -34,13 +34,12 @@ def evaluate(run_dir, *overrides):
     """The metrics of a checkpoint, or of cached predictions."""
     from_cache = any(o.startswith("predictions=") for o in overrides)
     given = [f"run_dir={run_dir}", *(QUIET[2:] if from_cache else QUIET), *overrides]
-    return _evaluate(compose("evaluate", given), given)
+    return _evaluate(compose("evaluate", given))
 
 
 def predict(out, *overrides):
     """The folder of the predictions."""
-    given = [f"out={out}", "device=cpu", *overrides]
-    return _predict(compose("predict", given), given)
+    return _predict(compose("predict", [f"out={out}", "device=cpu", *overrides]))
 
 
 def score(out, *overrides):

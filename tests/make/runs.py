@@ -22,7 +22,7 @@ from refine.options import (
     UnknownErasingOptions,
 )
 from refine.options.model import BackboneOptions
-from refine.runs.results import write_config
+from refine.runs.run_folder import RunFolder
 from refine.viz.image_files import write_png
 
 NUM_IMAGES = 8
@@ -112,13 +112,13 @@ def write_entry(folder, config, *, quality=0.8, seed=1, metrics=None, num_images
     """A finished run; its IoU is scaled by ``quality``."""
     images = make_images(num_images, len(CATEGORIES), seed=seed)
     scaled = {k: PanopticStats(quality * s.iou, s.tp, s.fp, s.fn) for k, s in images.items()}
-    write_config(folder, config)
+    RunFolder(folder).write_config(config)
     return write_run(folder, scaled, metrics={"seed": config["seed"], **(metrics or {})})
 
 
 def write_unfinished(folder, config):
     """A run without DONE."""
-    write_config(folder, config)
+    RunFolder(folder).write_config(config)
     return folder
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from refine.score import score_results
+from refine.workflows.score_results import score_results
 
 pytestmark = pytest.mark.real
 

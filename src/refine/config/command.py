@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,52 +12,52 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from refine.config.composition import explain_error, explain_null_section
+from refine.config.composition import (
+    explain_error,
+    explain_null_section,
+    read_settings,
+    register_schemas,
+)
+from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError
-from refine.config.schema import register_schemas
 from refine.errors import RefineError
 
 _BAD_INPUT = (RefineError, *ConfigError)
-_INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
+_INTERRUPTED = 130  # exit code of a shell: 128 + SIGINT
 
 
-def run_command(
-    name: str,
-    task: Callable[[DictConfig], Any],
-    *,
-    prepare: Callable[[Sequence[DictConfig]], None] | None = None,
-) -> None:
-    """Compose the configuration from the command line and run the task.
+def run_command(name: str, task: Callable[..., Any]) -> None:
+    """Compose the settings from the command line and run the task.
 
     Bad input (:class:`RefineError`, an unknown key or choice, a value of the wrong type) ends
     with one line on standard error and exit code 1. Everything else is a bug and keeps its
     traceback; ``HYDRA_FULL_ERROR=1`` shows the traceback of bad input too.
 
     Args:
-        name: Of the primary configuration in ``conf/``.
-        task: Called with the composed configuration, once a job.
-        prepare: Called before the first job of a sweep with the configurations of all.
+        name: Name of the primary configuration in ``conf/``.
+        task: Called once for each job with its :class:`~refine.config.settings.Settings` and its
+            :class:`~refine.config.job.Job`.
     """
     register_schemas()
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on instead of printing them
 
-    def job(cfg: DictConfig) -> Any:
-        settings = HydraConfig.get()
+    def run_job(config: DictConfig, prepared: Any = None) -> Any:
+        hydra_config = HydraConfig.get()
         try:
-            return task(cfg)
+            settings = read_settings(config, name)
+            return task(settings, describe_job(config, hydra_config, prepared=prepared))
         except _BAD_INPUT as error:
-            _remove_if_empty(Path(settings.runtime.output_dir))
+            _remove_if_empty(Path(hydra_config.runtime.output_dir))
             # a sweep goes on with its other jobs; Hydra raises this one's error at the end
-            if full_error or settings.mode == RunMode.MULTIRUN:
+            if full_error or hydra_config.mode == RunMode.MULTIRUN:
                 raise
             _exit(error, name)
 
-    job.prepare = prepare  # type: ignore[attr-defined] # refine_launcher looks for it
-    main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)(job)
+    main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
     try:
-        main()
+        main(run_job)()
     except _BAD_INPUT as error:
         if full_error:
             raise
@@ -75,7 +75,7 @@ def run_command(
 
 
 def _remove_if_empty(run_dir: Path) -> None:
-    """Take back the directory that Hydra made, if nothing was written into it."""
+    """Remove the directory that Hydra made, if nothing was written into it."""
     if run_dir != Path.cwd():
         with contextlib.suppress(OSError):
             run_dir.rmdir()

@@ -1,38 +1,105 @@
-"""The configuration of a command from Python: what ``python -m refine.NAME ...`` would use."""
+"""From overrides to typed settings: what ``python -m refine.NAME ...`` would use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError, explain
-from refine.config.schema import register_schemas
+from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
 from refine.errors import RefineError
 
 
-def compose(command: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Compose the configuration of a command.
+def register_schemas() -> None:
+    """Make ``schema`` a choice of each typed group; its YAML files start from it."""
+    store = ConfigStore.instance()
+    for section in fields(TrainSettings):
+        if isinstance(section.type, type) and section.type.__name__.endswith("Options"):
+            store.store(name="schema", group=section.name, node=section.type, provider="refine")
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> Any:
+    """Compose the settings of a command.
 
     Args:
-        command: ``train``, ``evaluate``, ``predict`` or ``score``.
+        command: ``train``, ``evaluate``, ``predict``, ``score`` or ``convert``.
         overrides: As on the command line, for example ``["data=toy", "data.batch_size=2"]``.
 
     Returns:
-        The configuration; interpolations are resolved when read.
+        The settings: :class:`~refine.config.settings.TrainSettings` for ``train``, and so on.
 
     Raises:
-        RefineError: An unknown key or choice, or a value of the wrong type.
+        RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
     """
     register_schemas()
     try:
-        return _compose(command, overrides)
+        config = _compose(command, overrides)
+        with standing_in(config):
+            return read_settings(config, command)
     except ConfigError as error:
         raise RefineError(explain_error(error, command)) from None
     except AssertionError as error:
         raise explain_null_section(error) from None
+
+
+def read_settings(config: DictConfig, command: str) -> Settings:
+    """The settings of a composed configuration.
+
+    Args:
+        config: Composed configuration; ``${hydra:...}`` can be resolved.
+        command: Name of the command.
+
+    Raises:
+        RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
+    """
+    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    missing = sorted(OmegaConf.missing_keys(task))
+    if missing:
+        raise RefineError(f"{missing[0]}: a value is needed; give {missing[0]}=VALUE")
+    plain = OmegaConf.to_container(task, resolve=True)
+    try:
+        settings = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(COMMANDS[command]), plain)
+        )
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise RefineError(" ".join(str(error).splitlines()[0].split())) from None
+    if isinstance(settings, CheckpointSettings):
+        parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+        settings.named = [o.key_or_group for o in parsed]
+    assert isinstance(settings, Settings)
+    return settings
+
+
+@contextmanager
+def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[None]:
+    """Resolve ``${hydra:...}`` as in a job of this configuration, which Hydra has not started.
+
+    Args:
+        config: Composed configuration with its ``hydra`` section.
+        is_sweep: Whether the job is one of a multirun.
+    """
+    state = HydraConfig.instance()
+    before = state.cfg
+    state.set_config(config)
+    try:
+        job: Any = HydraConfig.get()
+        run_dir = Path(job.sweep.dir, job.sweep.subdir) if is_sweep else Path(job.run.dir)
+        with read_write(job):
+            job.runtime.output_dir = str(run_dir.absolute())
+        yield
+    finally:
+        state.cfg = before
 
 
 def explain_null_section(error: AssertionError) -> Exception:
@@ -47,11 +114,14 @@ def explain_null_section(error: AssertionError) -> Exception:
 
 def explain_error(error: Exception, command: str) -> str:
     """One line for what Hydra raised on a command's overrides."""
-    known: Any = OmegaConf.to_container(_compose(command, ()), resolve=False)
+    config = _compose(command, ())
+    known: Any = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=False
+    )
     return explain(error, conf_dir=conf_dir(), known=known)
 
 
 def _compose(command: str, overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(version_base=VERSION_BASE, config_dir=str(conf_dir())):
-        return hydra.compose(command, list(overrides))
+        return hydra.compose(command, list(overrides), return_hydra_config=True)

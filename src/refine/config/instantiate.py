@@ -5,10 +5,11 @@ from typing import Any, TypeVar
 
 import hydra
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refine.errors import RefineError
+from refine.options import TrainerOptions
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
     """The option dataclass of a configuration node.
 
     Args:
-        node: A node of the composed configuration, or plain containers out of a checkpoint.
+        node: Plain containers, out of a checkpoint for example.
         options: One of :mod:`refine.options`.
         changes: Other values for some of the node's keys; ``a.b`` is key ``b`` in section ``a``.
 
@@ -28,7 +29,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
         RefineError: An unknown key, a wrong type, or a value outside its range.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(options), to_plain(node))
+        merged = OmegaConf.merge(OmegaConf.structured(options), node)
         for key, value in (changes or {}).items():
             OmegaConf.update(merged, key, value)
         result = OmegaConf.to_object(merged)
@@ -38,12 +39,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
     return result
 
 
-def to_plain(node: Any) -> Any:
-    """Resolved plain containers of a node (fit for a checkpoint)."""
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def build(node: DictConfig, **extra: Any) -> Any:
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
     """Build the object that a node's ``_target_`` names.
 
     Args:
@@ -66,22 +62,35 @@ def build(node: DictConfig, **extra: Any) -> Any:
         raise
 
 
-def build_trainer(node: DictConfig, *, callbacks: list[Any], loggers: list[Any]) -> Any:
-    """Build the Lightning trainer of a configuration.
+def build_all(
+    group: Mapping[str, Any] | None, *, without: frozenset[str] = frozenset()
+) -> list[Any]:
+    """Build the objects of a group such as ``callbacks``.
 
     Args:
-        node: The ``trainer`` group.
+        group: Nodes by name; a node that is None is left out.
+        without: Names that are left out, too.
+    """
+    nodes = (group or {}).items()
+    return [build(node) for name, node in nodes if node is not None and name not in without]
+
+
+def build_trainer(options: TrainerOptions, *, callbacks: list[Any], loggers: list[Any]) -> Any:
+    """Build the Lightning trainer.
+
+    Args:
+        options: Settings of the trainer.
         callbacks: Built callbacks.
-        loggers: Built loggers; none switches logging off.
+        loggers: Built loggers; an empty list switches logging off.
 
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.
     """
     try:
-        return build(node, callbacks=callbacks, logger=loggers or False)
+        return build(options.to_plain(), callbacks=callbacks, logger=loggers or False)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[-1]
         raise RefineError(
-            f"trainer: {reason} (accelerator={node.get('accelerator')}, "
-            f"devices={node.get('devices')}; trainer=cpu needs no GPU)"
+            f"trainer: {reason} (accelerator={options.accelerator}, devices={options.devices}; "
+            "trainer=cpu needs no GPU)"
         ) from None

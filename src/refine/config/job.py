@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -24,6 +25,7 @@ class Job:
         swept: Keys and groups whose values differ between the jobs of the multirun.
         choices: Choice of every configuration group; None where nothing is chosen.
         config: Resolved configuration, plain containers.
+        prepared: What the launcher computed for this job together with others; None if nothing.
     """
 
     command: str
@@ -33,6 +35,7 @@ class Job:
     swept: frozenset[str] = frozenset()
     choices: Mapping[str, str | None] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    prepared: Any = None
 
     @property
     def is_multirun(self) -> bool:
@@ -66,22 +69,29 @@ class JobCallback(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook of :meth:`start`."""
-        self.start(describe_job(config, self._swept))
+        self.start(describe_job(config, config.hydra, swept=self._swept))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Hydra's hook of :meth:`end`."""
         failed = job_return.status != JobStatus.COMPLETED
-        self.end(describe_job(config, self._swept), failed=failed)
+        self.end(describe_job(config, config.hydra, swept=self._swept), failed=failed)
 
 
-def describe_job(config: DictConfig, swept: frozenset[str] = frozenset()) -> Job:
+def describe_job(
+    config: DictConfig,
+    settings: HydraConf,
+    *,
+    swept: frozenset[str] = frozenset(),
+    prepared: Any = None,
+) -> Job:
     """The job of a composed configuration.
 
     Args:
-        config: Configuration of the job with its ``hydra`` section; Hydra has started the job.
+        config: Configuration of the job; Hydra has started it.
+        settings: Hydra's own settings.
         swept: Keys whose values differ between the jobs of the multirun.
+        prepared: What the launcher computed for the job.
     """
-    settings = config.hydra
     task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain: Any = OmegaConf.to_container(task, resolve=True)
     is_multirun = settings.mode == RunMode.MULTIRUN
@@ -93,4 +103,5 @@ def describe_job(config: DictConfig, swept: frozenset[str] = frozenset()) -> Job
         swept=swept,
         choices=dict(settings.runtime.choices),
         config=plain,
+        prepared=prepared,
     )

@@ -12,11 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 ConfigError = (HydraException, OmegaConfBaseException)
 
 _FULL_KEY = re.compile(r"full_key: (\S+)")
+_BAD_VALUE = re.compile(
+    "could not be converted|incompatible with type hint|is not a valid|Invalid value assigned"
+)
 _OVERRIDE = re.compile(r"(?:Could not override|Error merging override) '?([^'\s]+)'?")
 
 
 def explain(error: Exception, *, conf_dir: Path, known: Mapping[str, Any]) -> str:
-    """One line that says what is wrong with a configuration and how to mend it.
+    """One line that says what is wrong with a configuration and how to fix it.
 
     Args:
         error: Raised by Hydra or OmegaConf.
@@ -31,9 +34,10 @@ def explain(error: Exception, *, conf_dir: Path, known: Mapping[str, Any]) -> st
     if key and ("Could not override" in text or "not in struct" in text or "not in '" in text):
         groups = (p.name for p in conf_dir.iterdir() if p.is_dir())
         return f"{key}: no such setting{_suggest(key, [*_keys(known), *groups])}"
-    if "could not be converted" in text:
-        reason = text.split("\n")[0].rstrip(".")
-        return f"{key}: {reason[:1].lower()}{reason[1:]}"
+    # the innermost message may still be OmegaConf's template, with $VALUE in it
+    for line in text.split("\n"):
+        if _BAD_VALUE.search(line) and "$" not in line:
+            return f"{key}: {line[:1].lower()}{line[1:].rstrip('.')}"
     if "mandatory" in text.lower() or "missing" in text.lower():
         return f"{key or text.splitlines()[0]}: a value is needed; give {key or 'KEY'}=VALUE"
     return " ".join(text.split())

@@ -32,3 +32,4 @@ from refine.options.order import OcclusionOptions as OcclusionOptions
 from refine.options.order import OcclusionStageOptions as OcclusionStageOptions
 from refine.options.order import RankingOptions as RankingOptions
 from refine.options.order import RankingStageOptions as RankingStageOptions
+from refine.options.trainer import TrainerOptions as TrainerOptions

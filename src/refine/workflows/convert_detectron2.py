@@ -1,19 +1,16 @@
 """A Panoptic-FPN checkpoint of detectron2 becomes one that evaluates and predicts here."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
+from refine.atomic import write_atomically
 from refine.coco_format.coco_categories import coco_categories
 from refine.config import compose
-from refine.config.instantiate import to_plain
-from refine.config.settings import Sections
+from refine.config.settings import TrainSettings
 from refine.errors import RefineError
-from refine.pipeline import Pipeline
 from refine.runs.checkpoint import make_record
 from refine.runs.restore import build_pipeline
 from refine.weights.detectron2 import PanopticFPN, convert_state, read_state, recognise
@@ -26,9 +23,9 @@ def convert_detectron2(content: Mapping[str, Any], out: Path, *, source: str) ->
     of ``fusion=detectron2``, and COCO's categories and image sizes.
 
     Args:
-        content: Of the file: arrays or tensors by name, on their own or under ``model``.
+        content: Arrays or tensors by name, on their own or under ``model``.
         out: The new checkpoint; written whole or not at all.
-        source: What messages call the file.
+        source: File name shown in error messages.
 
     Returns:
         Which network it is.
@@ -38,36 +35,31 @@ def convert_detectron2(content: Mapping[str, Any], out: Path, *, source: str) ->
     """
     state = read_state(content, source=source)
     kind = recognise(state, source=source)
-    cfg = compose_config(kind)
+    settings = compose_settings(kind)
     with torch.device("meta"):  # names and shapes are enough
-        network = _build_pipeline(cfg).network
+        network = build_pipeline(settings, categories=coco_categories()).network
     converted = convert_state(state, network, cascade=kind.cascade, source=source)
     record = {
         "state_dict": {f"pipeline.network.{key}": value for key, value in converted.items()},
-        "refine": make_record(to_plain(cfg), coco_categories()),
+        "refine": make_record(settings.to_plain(), coco_categories()),
     }
     _write(record, out)
     return kind
 
 
-def compose_config(kind: PanopticFPN) -> DictConfig:
+def compose_settings(kind: PanopticFPN) -> TrainSettings:
     """What ``refine.train`` would use to train the same network."""
     model = "cascade_panoptic_fpn_d2" if kind.cascade else "panoptic_fpn_d2"
     overrides = ["data=coco_panoptic", f"model={model}", "fusion=detectron2"]
-    return compose("train", [*overrides, f"model.backbone.name={kind.backbone}", "run_dir=."])
-
-
-def _build_pipeline(cfg: DictConfig) -> Pipeline:
-    return build_pipeline(Sections.read(to_plain(cfg)), categories=coco_categories())
+    settings: TrainSettings = compose(
+        "train", [*overrides, f"model.backbone.name={kind.backbone}", "run_dir=."]
+    )
+    return settings
 
 
 def _write(record: dict[str, Any], out: Path) -> None:
-    part = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(record, part)
-        part.replace(out)
+        with write_atomically(out) as part:
+            torch.save(record, part)
     except (OSError, RuntimeError) as error:
         raise RefineError(f"{out}: cannot be written ({error}); choose another out=") from None
-    finally:
-        part.unlink(missing_ok=True)

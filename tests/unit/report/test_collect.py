@@ -6,7 +6,7 @@ import pytest
 from make.runs import make_config, make_evaluation, write_entry, write_unfinished
 from refine.atomic import write_text
 from refine.report.collect import find_run_folders, from_wandb, on_dataset, read_runs
-from refine.runs.results import write_config
+from refine.runs.run_folder import RunFolder
 
 
 def read_one(path):
@@ -56,7 +56,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
 @pytest.mark.parametrize("stage", ["occlusion", "ranking"])
 def test_stages_that_train_heads_are_no_rows(tmp_path, stage):
     write_entry(tmp_path / "run", make_config())
-    write_config(tmp_path / "run" / stage, {**make_config(), "stage": stage})
+    RunFolder(tmp_path / "run" / stage).write_config({**make_config(), "stage": stage})
     write_text(tmp_path / "run" / stage / "DONE", "hash\n")
     assert read_one(tmp_path)["folder"] == tmp_path / "run"
 
@@ -76,7 +76,7 @@ def test_an_evaluation_has_the_network_of_its_cache(tmp_path):
 
 
 def test_an_evaluation_of_a_checkpoint_has_its_run_s_network(tmp_path):
-    write_config(tmp_path / "net", make_config(iterations=2, seed=3))
+    RunFolder(tmp_path / "net").write_config(make_config(iterations=2, seed=3))
     config = make_evaluation(None) | {"predictions": None}
     config["ckpt_path"] = str(tmp_path / "net" / "checkpoints" / "last.ckpt")
     run = read_one(write_entry(tmp_path / "run", config))

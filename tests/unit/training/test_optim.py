@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from refine.config import compose
-from refine.config.instantiate import to_options
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.training.optim import build_optimizer, build_schedule, schedule_factor
 
@@ -75,4 +74,4 @@ def test_the_learning_rate_follows_the_batch_in_proportion(reference, batch_size
 @pytest.mark.parametrize(("optimizer", "reference"), [("sgd", 16), ("adamw", None)])
 def test_the_recipe_for_photographs_scales_and_that_for_short_runs_does_not(optimizer, reference):
     cfg = compose("train", [f"optimizer={optimizer}"])
-    assert to_options(cfg.optimizer, OptimizerOptions).lr_reference_batch_size == reference
+    assert cfg.optimizer.lr_reference_batch_size == reference

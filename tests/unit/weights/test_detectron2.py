@@ -11,10 +11,8 @@ import torch
 from oracles.detectron2_names import cell_anchors, shapes
 from refine.categories import CategoryTable
 from refine.coco_format.coco_categories import coco_categories
-from refine.config.instantiate import to_options
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.options import DataOptions, ModelOptions
 from refine.weights.detectron2 import (
     PanopticFPN,
     convert_state,
@@ -22,7 +20,7 @@ from refine.weights.detectron2 import (
     read_state,
     recognise,
 )
-from refine.workflows.convert_detectron2 import compose_config, convert_detectron2
+from refine.workflows.convert_detectron2 import compose_settings, convert_detectron2
 
 KINDS = [PanopticFPN("r50", False), PanopticFPN("r101", False), PanopticFPN("r101", True)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=["r50", "r101", "cascade"])
@@ -31,11 +29,11 @@ ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
 
 @cache
 def _network(kind):
-    cfg = compose_config(kind)
+    cfg = compose_settings(kind)
     with torch.device("meta"):
         return RefineNet(
-            to_options(cfg.model, ModelOptions),
-            anchors=to_options(cfg.data, DataOptions).anchors,
+            cfg.model,
+            anchors=cfg.data.anchors,
             num_things=80,
             num_categories=133,
         )

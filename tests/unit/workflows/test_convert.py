@@ -7,12 +7,12 @@ from torchvision.models import resnet18
 
 from make.weights import randomise, to_caffe2
 from refine.config import compose
-from refine.convert import convert
 from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
 from refine.options import BackboneOptions
 from refine.weights import load_backbone_weights, read_weights
 from refine.weights.stored import CAFFE2, IMAGENET
+from refine.workflows.convert_weights import convert
 
 
 def _resnet(kind):

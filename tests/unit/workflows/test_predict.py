@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from refine.errors import RefineError
-from refine.predict import choose_image_ids, find_images
+from refine.workflows.predict_images import choose_image_ids, find_images
 
 
 def _touch(folder, *names):

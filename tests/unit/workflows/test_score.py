@@ -9,7 +9,7 @@ import pytest
 
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
-from refine.score import score_results
+from refine.workflows.score_results import score_results
 
 CATEGORIES = [
     {"id": 7, "name": "cat", "isthing": 1, "color": [1, 2, 3]},
@@ -228,7 +228,7 @@ def test_malformed_segments(files, bad):
 def test_bad_input_is_answered_without_the_heavy_libraries(tmp_path):
     heavy = ("torch", "torchvision", "torchmetrics", "pytorch_lightning", "scipy", "pycocotools")
     code = (
-        "import sys; from pathlib import Path; import refine.score as s\n"
+        "import sys; from pathlib import Path; import refine.workflows.score_results as s\n"
         "try: s.score_results(Path('no.json'), Path('no.json'))\n"
         f"except s.RefineError: print([m for m in {heavy} if m in sys.modules])"
     )

@@ -1,0 +1,59 @@
+"""Settings of Lightning's trainer."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refine.options.checks import POSITIVE, Options, knob
+
+_RARE = ("fast_dev_run", "overfit_batches", "gradient_clip_algorithm")
+
+
+@dataclass(kw_only=True)
+class TrainerOptions(Options, section="trainer"):
+    """Arguments of ``pytorch_lightning.Trainer``, whose documentation explains each.
+
+    Attributes:
+        devices: Number of devices, -1 for all, a list of indices, or ``auto``.
+        max_steps: Optimiser steps; -1 trains nothing.
+        max_time: ``DD:HH:MM:SS``, or a dictionary as ``datetime.timedelta`` takes it.
+        val_check_interval: Training batches between validations.
+        check_val_every_n_epoch: None counts those batches across epochs.
+        limit_train_batches: Number or fraction of the batches; None for all.
+        limit_val_batches: Number or fraction of the batches; None for all.
+        use_distributed_sampler: Off, because the samplers of this package know the processes.
+        fast_dev_run: Number of batches of a trial run, or true for one; None for a real run.
+        overfit_batches: Number or fraction of the training batches to overfit; None for none.
+        gradient_clip_algorithm: ``norm`` or ``value``; None for Lightning's choice.
+    """
+
+    _target_: str = "pytorch_lightning.Trainer"
+    accelerator: str = "auto"
+    devices: Any = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: int | str = "32-true"
+    max_steps: int = -1
+    max_epochs: int | None = -1
+    max_time: Any = None
+    val_check_interval: int | float | None = 5000
+    check_val_every_n_epoch: int | None = None
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    num_sanity_val_steps: int = 0
+    accumulate_grad_batches: int = knob(1, POSITIVE)
+    gradient_clip_val: int | float | None = None
+    log_every_n_steps: int = knob(20, POSITIVE)
+    deterministic: bool | str = False
+    benchmark: bool | None = False
+    detect_anomaly: bool = False
+    profiler: str | None = None
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = False
+    use_distributed_sampler: bool = False
+    fast_dev_run: bool | int | None = None
+    overfit_batches: int | float | None = None
+    gradient_clip_algorithm: str | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """The arguments; rare ones only where they are set, so that older records stay equal."""
+        return {k: v for k, v in asdict(self).items() if k not in _RARE or v is not None}

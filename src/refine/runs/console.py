@@ -1,0 +1,44 @@
+"""Lines and tables on the console."""
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from refine.metrics.quality_table import QualityTable
+
+_CONSOLE = Console()
+
+
+def say(text: str) -> None:
+    """Print a line, unwrapped."""
+    _CONSOLE.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_table(quality: QualityTable, metrics: Mapping[str, float | int]) -> None:
+    """PQ, SQ and RQ x all, things and stuff, times 100; then the other figures at hand.
+
+    Args:
+        quality: The table.
+        metrics: With ``num_images`` and, if known, ``ap_box``, ``ap_mask``, ``images_per_second``.
+    """
+    table = Table(title="panoptic quality x 100")
+    table.add_column("")
+    for name in ("PQ", "SQ", "RQ", "categories"):
+        table.add_column(name, justify="right")
+    for row in quality.cells():
+        table.add_row(*row)
+    _CONSOLE.print(table)
+    others = [f"{metrics['num_images']} images"]
+    others += [
+        f"{name} {100 * metrics[key]:.1f}"
+        for key, name in (("ap_box", "AP^b"), ("ap_mask", "AP^m"))
+        if key in metrics
+    ]
+    if "consensus_gap" in metrics:
+        others.append(f"consensus gap {100 * metrics['consensus_gap']:.2f} %")
+    if metrics.get("panoptic_only"):
+        others.append("panoptic only: weak detections left out, no AP")
+    if "images_per_second" in metrics:
+        others.append(f"{metrics['images_per_second']:.2f} images/s")
+    say(", ".join(others))

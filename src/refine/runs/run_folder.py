@@ -1,0 +1,145 @@
+"""The folder of a run: what it holds, and whether a run may go on in it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from refine.atomic import write_text
+from refine.config.settings import Settings
+from refine.runs.console import say
+
+Status = Literal["new", "resumable", "finished", "foreign"]
+
+_MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
+"""Sections that a run may be resumed with other values of, but for these keys of the trainer."""
+_TRAINER_LEARNS = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
+
+
+class RunFolder:
+    """The folder of a run.
+
+    Args:
+        path: The folder; it need not exist.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Checkpoint of the last step."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Checkpoint of the best validation."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def final_checkpoint(self) -> Path:
+        """What a finished training hands on: its best checkpoint, or else its last one."""
+        best = self.best_checkpoint
+        return best if best.is_file() else self.last_checkpoint
+
+    def status(self, settings: Settings) -> Status:
+        """What a command with these settings finds in the folder.
+
+        Returns:
+            ``finished``: a run of these very settings has ended here. ``foreign``: a run that
+            learned, or was to learn, under other settings has started here. ``resumable``: there
+            is a checkpoint to go on from. ``new``: none of these.
+
+        Raises:
+            RefineError: The last checkpoint cannot be read.
+        """
+        if self.is_finished(settings):
+            return "finished"
+        if self.find_changes(settings):
+            return "foreign"
+        return "resumable" if self.last_checkpoint.is_file() else "new"
+
+    def is_finished(self, settings: Settings) -> bool:
+        """Whether a run of these very settings has ended here."""
+        done = self.path / "DONE"
+        return done.is_file() and done.read_text().strip() == hash_config(settings.to_plain())
+
+    def read_finished(self, settings: Settings) -> dict[str, float | int] | None:
+        """Metrics of a finished run of these settings, said on the console; None without one."""
+        if not self.is_finished(settings):
+            return None
+        say(f"finished before: {self.path}")
+        return self.read_metrics()
+
+    def find_changes(self, settings: Settings) -> list[str]:
+        """Keys in which the settings are those of another run than the one that started here."""
+        recorded = self._read_recorded()
+        return [] if recorded is None else changed_settings(recorded, settings.to_plain())
+
+    def read_metrics(self) -> dict[str, float | int]:
+        """The content of ``metrics.json``."""
+        content: dict[str, float | int] = json.loads((self.path / "metrics.json").read_text())
+        return content
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.yaml``, the resolved configuration."""
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        write_text(self.path / "config.yaml", text)
+
+    def write_results(
+        self,
+        metrics: Mapping[str, float | int],
+        *,
+        config: Mapping[str, Any],
+        tables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write tables, ``metrics.json`` and, last of all, ``DONE``.
+
+        Args:
+            metrics: One flat object; fractions in [0, 1].
+            config: Settings of the run; ``DONE`` holds their hash, so that a sweep skips jobs
+                that are finished.
+            tables: Texts by file name, such as ``per_category.csv``.
+        """
+        for name, text in (tables or {}).items():
+            write_text(self.path / name, text)
+        write_text(self.path / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
+        write_text(self.path / "DONE", hash_config(config) + "\n")
+
+    def _read_recorded(self) -> dict[str, Any] | None:
+        """Configuration of the run; config.yaml may be newer than the checkpoint."""
+        if self.last_checkpoint.is_file():
+            from refine.runs.checkpoint import read_checkpoint  # torch is slow to import
+
+            return read_checkpoint(self.last_checkpoint).config
+        path = self.path / "config.yaml"
+        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def changed_settings(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Sections and trainer keys in which two configurations are those of different runs.
+
+    What does not change what is learned may differ: devices, logger, pictures.
+
+    Args:
+        before: Resolved configuration of a run, plain containers.
+        config: Configuration of the run that is to go on from it.
+    """
+    sections = [
+        str(key)
+        for key in sorted(before.keys() | config.keys())
+        if key not in _MAY_CHANGE and before.get(key) != config.get(key)
+    ]
+    trainers = [content.get("trainer") or {} for content in (before, config)]
+    return sections + [
+        f"trainer.{key}" for key in _TRAINER_LEARNS if trainers[0].get(key) != trainers[1].get(key)
+    ]
+
+
+def hash_config(config: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration, whatever its folder and the order of its keys."""
+    content = {key: value for key, value in config.items() if key != "run_dir"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

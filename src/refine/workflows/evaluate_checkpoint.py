@@ -1,0 +1,112 @@
+"""Evaluates a checkpoint, and keeps its raw predictions if asked to."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from refine.callbacks.save_predictions import SavePredictions
+from refine.config.instantiate import build_trainer
+from refine.config.settings import EvaluateSettings, Sections
+from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.pipeline import Pipeline
+from refine.runs.checkpoint import Checkpoint, check_categories, read_checkpoint
+from refine.runs.console import say
+from refine.runs.restore import add_heads, restore_pipeline
+from refine.runs.run_folder import RunFolder
+from refine.workflows.evaluate_cache import CacheResult, evaluate_predictions, open_cache
+from refine.workflows.final_evaluation import (
+    build_module,
+    build_pictures,
+    evaluate_pipeline,
+    finish,
+    open_data,
+)
+
+
+def evaluate(
+    settings: EvaluateSettings, *, prepared: CacheResult | None = None
+) -> dict[str, float | int]:
+    """Evaluate a checkpoint, or cached predictions.
+
+    Args:
+        settings: ``run_dir`` receives the results.
+        prepared: Result for these settings of a pass over cached predictions, if there was one.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RefineError: Bad data, settings, checkpoint or cache.
+    """
+    if (settings.ckpt_path is None) == (settings.predictions is None):
+        raise RefineError("give either ckpt_path=FILE or predictions=FOLDER")
+    if settings.ckpt_path is None:
+        return evaluate_predictions(settings, prepared=prepared)
+    checkpoint = read_checkpoint(Path(settings.ckpt_path))
+    sections = settings.choose_sections(checkpoint.config)
+    datamodule = open_data(sections.data, seed=settings.seed)
+    check_categories(checkpoint, datamodule.categories, root=sections.data.root)
+    pipeline = restore_pipeline(checkpoint, sections)
+    heads = {**(settings.occlusion_ckpts or {}), **(settings.ranking_ckpts or {})}
+    add_heads(pipeline, checkpoint, heads)
+    if settings.save_predictions is not None:
+        return _evaluate_and_save(settings, checkpoint, sections, pipeline, datamodule)
+    config = settings.to_plain() | asdict(sections)
+    return evaluate_pipeline(settings, pipeline, datamodule, config=config)
+
+
+def open_checkpoint(
+    path: Path, *, data_root: Path | None = None
+) -> tuple[Pipeline, PanopticDataModule]:
+    """A checkpoint's pipeline in eval mode, and the evaluation split of its own data.
+
+    Args:
+        path: Checkpoint of ``refine.train``.
+        data_root: Folder of the data; None for the folder recorded in the checkpoint.
+
+    Raises:
+        RefineError: A bad checkpoint, or other data than it was trained on.
+    """
+    checkpoint = read_checkpoint(path)
+    data = checkpoint.sections.data
+    if data_root is not None:
+        data = replace(data, root=str(data_root))
+    datamodule = open_data(data, seed=0)
+    check_categories(checkpoint, datamodule.categories, root=data.root)
+    return restore_pipeline(checkpoint), datamodule
+
+
+def _evaluate_and_save(
+    settings: EvaluateSettings,
+    checkpoint: Checkpoint,
+    sections: Sections,
+    pipeline: Pipeline,
+    datamodule: PanopticDataModule,
+) -> dict[str, float | int]:
+    """Predict the images that the cache lacks, then evaluate: what is there is not done again."""
+    if settings.trainer.limit_val_batches is not None:
+        raise RefineError(
+            "save_predictions needs all images: leave trainer.limit_val_batches alone, and choose "
+            "images with data.val_image_ids"
+        )
+    module = build_module(settings, pipeline, datamodule)
+    pipeline.asks_all_heads = True
+    image_ids = datamodule.val_dataset.image_ids
+    writer = open_cache(settings, checkpoint, sections, datamodule.val_dataset, pipeline)
+    missing = writer.missing(image_ids)
+    callbacks = [SavePredictions(writer), build_pictures(settings, datamodule)]
+    trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=[])
+    if missing:
+        rest = open_data(replace(sections.data, val_image_ids=missing), seed=settings.seed)
+        trainer.validate(module, datamodule=rest, verbose=False)
+        trainer.strategy.barrier()
+    if trainer.is_global_zero:
+        writer.finish(image_ids)
+        RunFolder(settings.run_dir).write_config(settings.to_plain() | asdict(sections))
+        say(f"predictions: {settings.save_predictions}")
+    if len(missing) == len(image_ids):
+        return finish(trainer, module, datamodule, settings)
+    say(f"{len(image_ids) - len(missing)} predictions were there; results are those of the cache")
+    return evaluate_predictions(
+        replace(settings, predictions=settings.save_predictions, ckpt_path=None)
+    )

@@ -1,0 +1,127 @@
+"""The evaluation that ends a run, and the results that it leaves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from refine.callbacks.pictures import Pictures
+from refine.categories import CategoryTable
+from refine.config.instantiate import build_trainer
+from refine.config.settings import RunSettings
+from refine.data.datamodule import PanopticDataModule
+from refine.evaluation.result import EvaluationResult
+from refine.metrics.quality_table import QualityTable, to_csv
+from refine.metrics.records import records_to_csv
+from refine.options import DataOptions, OptimizerOptions, ScheduleOptions
+from refine.pipeline import Pipeline
+from refine.runs.console import print_table, say
+from refine.runs.run_folder import RunFolder
+from refine.training.detector_module import DetectorModule
+
+
+def evaluate_pipeline(
+    settings: RunSettings,
+    pipeline: Pipeline,
+    datamodule: PanopticDataModule,
+    *,
+    config: Mapping[str, Any],
+) -> dict[str, float | int]:
+    """Evaluate a pipeline on the evaluation split, and write the results.
+
+    Args:
+        settings: Settings of the run.
+        pipeline: In eval mode.
+        datamodule: Set up.
+        config: Configuration for ``config.yaml``.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    module = build_module(settings, pipeline, datamodule)
+    pictures = build_pictures(settings, datamodule)
+    trainer = build_trainer(settings.trainer, callbacks=[pictures], loggers=[])
+    if trainer.is_global_zero:
+        RunFolder(settings.run_dir).write_config(config)
+    trainer.validate(module, datamodule=datamodule, verbose=False)
+    return finish(trainer, module, datamodule, settings)
+
+
+def finish(
+    trainer: pl.Trainer,
+    module: DetectorModule,
+    datamodule: PanopticDataModule,
+    settings: RunSettings,
+) -> dict[str, float | int]:
+    """End a run: results of the final evaluation on disk, the table on the console.
+
+    Args:
+        trainer: Has run the evaluation.
+        module: Holds its result.
+        datamodule: With the evaluation split.
+        settings: Settings of the run.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    result = module.result
+    assert result is not None
+    if trainer.is_global_zero:
+        write_evaluation(settings, result, datamodule.categories)
+        pictures = f"; pictures: {Path(settings.run_dir) / 'pictures'}" if settings.draw else ""
+        say(f"results: {settings.run_dir}{pictures}")
+    return result.metrics | {"seed": settings.seed}
+
+
+def write_evaluation(
+    settings: RunSettings, result: EvaluationResult, categories: CategoryTable
+) -> dict[str, float | int]:
+    """Write the results of an evaluation and print its table.
+
+    Args:
+        settings: Settings of the run.
+        result: What the evaluation found out.
+        categories: Categories of the dataset.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    metrics = result.metrics | {"seed": settings.seed}
+    tables = {
+        "per_category.csv": to_csv(result.rows),
+        "per_image.csv": records_to_csv(result.records, categories),
+    }
+    folder = RunFolder(settings.run_dir)
+    folder.write_results(metrics, config=settings.to_plain(), tables=tables)
+    print_table(QualityTable(result.groups), metrics)
+    return metrics
+
+
+def open_data(options: DataOptions, *, seed: int) -> PanopticDataModule:
+    """The evaluation split of a dataset."""
+    datamodule = PanopticDataModule(options, seed=seed)
+    datamodule.prepare_data()
+    datamodule.setup("validate")
+    return datamodule
+
+
+def build_module(
+    settings: RunSettings, pipeline: Pipeline, datamodule: PanopticDataModule
+) -> DetectorModule:
+    """The Lightning module that evaluates a pipeline and trains nothing."""
+    return DetectorModule(
+        pipeline,
+        datamodule.categories,
+        optimizer=OptimizerOptions(),
+        schedule=ScheduleOptions(),
+        seed=settings.seed,
+        record={},
+        compute_ap=settings.compute_ap,
+    )
+
+
+def build_pictures(settings: RunSettings, datamodule: PanopticDataModule) -> Pictures:
+    """The callback that draws ``settings.draw`` images of the final evaluation."""
+    folder = Path(settings.run_dir) / "pictures"
+    return Pictures(folder, datamodule.categories, count=settings.draw)

@@ -1,0 +1,190 @@
+"""Score COCO-panoptic result files against ground truth, without a model.
+
+A drop-in for panopticapi's ``pq_compute``: same rules, same default folders, same refusals. It
+imports neither torch nor Lightning, so bad input is answered at once.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from refine.categories import CategoryTable
+from refine.coco_format.annotations import (
+    PanopticAnnotations,
+    PanopticResults,
+    load_panoptic_json,
+    load_panoptic_results,
+)
+from refine.coco_format.png import decode_segment_png
+from refine.coco_format.storage import Storage, open_storage
+from refine.config.settings import ScoreSettings
+from refine.errors import RefineError
+from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
+from refine.metrics.quality_table import CategoryRow, QualityTable, category_rows, to_csv
+from refine.metrics.records import records_to_csv, sum_records, to_records
+from refine.runs.console import print_table
+from refine.runs.run_folder import RunFolder
+from refine.types import GroundTruth, PanopticPrediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoreResult:
+    """Panoptic quality of a result file.
+
+    Attributes:
+        stats: Sums over all images, by contiguous category.
+        records: What each image added (:mod:`refine.metrics.records`).
+        categories: Categories of the ground truth.
+        table: Averages over all, things and stuff.
+        rows: One row for each category, with dataset ids.
+        num_images: Number of images in the ground truth.
+    """
+
+    stats: PanopticStats
+    records: np.ndarray
+    categories: CategoryTable
+    table: QualityTable
+    rows: list[CategoryRow]
+    num_images: int
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The nine keys ``pq`` to ``rq_stuff``, as fractions."""
+        return to_metric_keys(self.table.groups)
+
+
+def score_results(
+    gt_json: Path,
+    pred_json: Path,
+    *,
+    gt_dir: Path | None = None,
+    pred_dir: Path | None = None,
+    num_workers: int = 2,
+) -> ScoreResult:
+    """Panoptic quality of a result file.
+
+    Predictions for images that the ground truth does not have are ignored.
+
+    Args:
+        gt_json: Panoptic annotations with ``images``, ``annotations`` and ``categories``.
+        pred_json: Result file; only ``annotations`` is read.
+        gt_dir: Folder or zip of the ground-truth PNGs; by default ``gt_json`` without ``.json``.
+        pred_dir: Folder or zip of the predicted PNGs; by default ``pred_json`` without ``.json``.
+        num_workers: Number of threads that decode and match.
+
+    Raises:
+        RefineError: A file or folder is missing, malformed or contradicts another.
+    """
+    truth = load_panoptic_json(gt_json)
+    results = load_panoptic_results(pred_json, truth.categories)
+    _check_coverage(truth, results)
+    scorer = _Scorer(
+        truth=truth,
+        results=results,
+        truth_files=_open_pngs(gt_json, gt_dir, "gt_dir"),
+        result_files=_open_pngs(pred_json, pred_dir, "pred_dir"),
+    )
+    records = _score_images(scorer, num_workers)
+    stats = sum_records(records, len(truth.categories))
+    return ScoreResult(
+        stats=stats,
+        records=records,
+        categories=truth.categories,
+        table=QualityTable(average_quality(stats, truth.categories.num_things)),
+        rows=category_rows(stats, truth.categories),
+        num_images=len(truth),
+    )
+
+
+def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
+    missing = [i for i in truth.image_ids.tolist() if i not in results.segments]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise RefineError(
+            f"{results.source}: no prediction for image {missing[0]}{more}; "
+            f"every image of {truth.source} needs one, without segments if nothing was found"
+        )
+
+
+def _open_pngs(json_path: Path, folder: Path | None, argument: str) -> Storage:
+    folder = folder or Path(str(json_path).removesuffix(".json"))
+    if not folder.exists():
+        raise RefineError(f"{folder}: no such folder; name the folder of PNGs with {argument}=")
+    return open_storage(folder, prefix=f"{folder.stem}/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scorer:
+    truth: PanopticAnnotations
+    results: PanopticResults
+    truth_files: Storage
+    result_files: Storage
+
+    def score_image(self, k: int) -> PanopticStats:
+        """Match image ``k`` of the ground truth."""
+        image_id = int(self.truth.image_ids[k])
+        true_name, pred_name = str(self.truth.file_names[k]), self.results.file_names[image_id]
+        true_map = _read_map(self.truth_files, true_name)
+        pred_map = _read_map(self.result_files, pred_name)
+        try:
+            return match_segments(
+                PanopticPrediction(segment_map=pred_map, segments=self.results.segments[image_id]),
+                GroundTruth(segment_map=true_map, segments=self.truth.segments(k)),
+                num_categories=len(self.truth.categories),
+            )
+        except ValueError as error:
+            raise RefineError(
+                f"image {image_id} ({self.result_files.label}/{pred_name} against "
+                f"{self.truth_files.label}/{true_name}): {error}; make JSON and PNGs agree"
+            ) from None
+
+
+def _score_images(scorer: _Scorer, num_workers: int) -> np.ndarray:
+    """Records in the order of the images, so that their sum does not depend on the threads.
+
+    Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
+    neither a start nor copies. A failing image stops the rest.
+    """
+    image_ids = scorer.truth.image_ids.tolist()
+    pool = ThreadPoolExecutor(max(num_workers, 1))
+    try:
+        stats = pool.map(scorer.score_image, range(len(image_ids)))
+        return np.concatenate([to_records(i, s) for i, s in zip(image_ids, stats, strict=True)])
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_map(files: Storage, name: str) -> np.ndarray:
+    return decode_segment_png(files.read(name), source=f"{files.label}/{name}")
+
+
+def score(settings: ScoreSettings) -> dict[str, float | int]:
+    """Score result files and print the table.
+
+    Args:
+        settings: With ``out`` the results are also written there.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RefineError: Files that cannot be scored.
+    """
+    result = score_results(
+        Path(settings.gt_json),
+        Path(settings.pred_json),
+        gt_dir=None if settings.gt_dir is None else Path(settings.gt_dir),
+        pred_dir=None if settings.pred_dir is None else Path(settings.pred_dir),
+        num_workers=settings.num_workers,
+    )
+    metrics = result.metrics | {"num_images": result.num_images}
+    if settings.out is not None:
+        tables = {
+            "per_category.csv": to_csv(result.rows),
+            "per_image.csv": records_to_csv(result.records, result.categories),
+        }
+        RunFolder(settings.out).write_results(metrics, config=settings.to_plain(), tables=tables)
+    print_table(result.table, metrics)
+    return metrics

@@ -1,0 +1,111 @@
+"""``stage=panoptic``: trains the detector, with IBPP or without, and evaluates it."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from refine.config.instantiate import build_all, build_trainer
+from refine.config.settings import TrainSettings
+from refine.data.datamodule import PanopticDataModule
+from refine.errors import RefineError
+from refine.order.heads import needed_head
+from refine.runs.checkpoint import check_categories, check_model, make_record, read_checkpoint
+from refine.runs.console import say
+from refine.runs.restore import build_pipeline
+from refine.runs.run_folder import RunFolder
+from refine.training.detector_module import DetectorModule
+from refine.weights import apply_pixel_stats, load_backbone_weights
+from refine.workflows.final_evaluation import build_pictures, finish
+
+
+def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
+    """Train the detector.
+
+    Args:
+        settings: ``run_dir`` receives config, checkpoints and results.
+        resume: Checkpoint of this training to go on from.
+
+    Returns:
+        The content of ``metrics.json``, of the best checkpoint.
+
+    Raises:
+        RefineError: Bad data, settings, weights or checkpoint.
+    """
+    _require_no_head(settings)
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    datamodule = PanopticDataModule(settings.data, seed=settings.seed)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    module = _build_module(settings, datamodule)
+    if resume is not None:
+        checkpoint = read_checkpoint(resume)
+        check_categories(checkpoint, datamodule.categories, root=settings.data.root)
+        check_model(checkpoint, asdict(settings.model))
+    # Lightning refuses a progress bar that is switched off
+    left_out = frozenset() if settings.trainer.enable_progress_bar else frozenset({"progress"})
+    callbacks = build_all(settings.callbacks, without=left_out)
+    trainer = build_trainer(
+        settings.trainer,
+        callbacks=[*callbacks, build_pictures(settings, datamodule)],
+        loggers=build_all(settings.logger),
+    )
+    if trainer.is_global_zero:
+        RunFolder(settings.run_dir).write_config(settings.to_plain())
+    trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    if not _is_evaluated(trainer, module):
+        trainer.validate(
+            module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True
+        )
+    return finish(trainer, module, datamodule, settings)
+
+
+def choose_weights(settings: TrainSettings) -> str:
+    """What ``weights=auto`` stands for: the experiment's own, but none on generated scenes."""
+    if settings.weights != "auto":
+        return settings.weights
+    return "none" if settings.data.toy is not None else settings.pretrained
+
+
+def _require_no_head(settings: TrainSettings) -> None:
+    """Refuse a training whose validation would need a head that is not there."""
+    relations = settings.fusion.relations
+    if needed_head(relations) is not None:
+        raise RefineError(
+            f"fusion.relations.kind={relations.kind} needs a head, which stage=panoptic does not "
+            "train: add stage=all, or fusion.relations.kind=score"
+        )
+
+
+def _is_evaluated(trainer: pl.Trainer, module: DetectorModule) -> bool:
+    """Whether the validation after the last step was the best: it need not be repeated."""
+    best_score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if module.result is None or best_score is None or not module.is_final_evaluation:
+        return False
+    return module.result_step == trainer.global_step and math.isclose(
+        float(best_score), module.result.metrics["pq"], rel_tol=1e-6
+    )
+
+
+def _build_module(settings: TrainSettings, datamodule: PanopticDataModule) -> DetectorModule:
+    categories = datamodule.categories
+    pipeline = build_pipeline(settings, categories=categories)
+    weights = choose_weights(settings)
+    if weights == "none" and settings.data.toy is None:
+        say("random weights: training on photographs usually starts from published ones (weights=)")
+    stats = load_backbone_weights(
+        pipeline.network.backbone, weights, options=settings.model.backbone
+    )
+    apply_pixel_stats(pipeline.network, stats)
+    batch_size = settings.data.batch_size * settings.trainer.accumulate_grad_batches
+    return DetectorModule(
+        pipeline,
+        categories,
+        optimizer=settings.optimizer.scaled_to(batch_size),
+        schedule=settings.schedule,
+        seed=settings.seed,
+        record=make_record(settings.to_plain(), categories),
+        compute_ap=settings.compute_ap,
+    )

@@ -1,0 +1,130 @@
+"""Trains the stage that is asked for, or the whole recipe (``stage=all``)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from refine.config.settings import TrainSettings
+from refine.errors import RefineError
+from refine.options import RelationsOptions
+from refine.runs.checkpoint import read_checkpoint
+from refine.runs.console import say
+from refine.runs.restore import restore_pipeline
+from refine.runs.run_folder import RunFolder
+from refine.workflows.final_evaluation import evaluate_pipeline, open_data
+from refine.workflows.train_detector import train_detector
+from refine.workflows.train_heads import HEAD_STAGES, train_heads
+
+
+def train(settings: TrainSettings) -> dict[str, float | int]:
+    """Train the stage of ``settings.stage``.
+
+    Args:
+        settings: ``run_dir`` receives config, checkpoints and results.
+
+    Returns:
+        The content of ``metrics.json``; of the best checkpoint, where a detector is trained.
+
+    Raises:
+        RefineError: Bad data, settings, weights or checkpoint.
+    """
+    settings = limit_validation(settings)
+    if settings.stage == "all":
+        return _train_all(settings)
+    return _train_stage(settings, None if settings.ckpt_path is None else Path(settings.ckpt_path))
+
+
+def train_job(settings: TrainSettings) -> dict[str, float | int]:
+    """Train a job of a multirun: kept if it was finished before, resumed if it was interrupted.
+
+    A folder that holds a run of other settings is trained anew.
+    """
+    settings = limit_validation(settings)  # before the comparison with what a run has recorded
+    folder = RunFolder(settings.run_dir)
+    finished = folder.read_finished(settings)
+    if finished is not None:
+        return finished
+    if settings.stage == "all" or folder.status(settings) != "resumable":
+        return train(settings)  # the recipe resumes its stages by itself
+    say(f"goes on: {folder.path}")
+    return _train_stage(settings, folder.last_checkpoint)
+
+
+def limit_validation(settings: TrainSettings) -> TrainSettings:
+    """Keep a trial of fewer steps than its schedule from validating longer than it trains."""
+    steps = settings.trainer.max_steps
+    if (
+        settings.trainer.limit_val_batches is not None
+        or not 0 < steps < settings.schedule.max_steps
+    ):
+        return settings
+    say(
+        f"trial of {steps} of {settings.schedule.max_steps} steps: validation is limited to "
+        f"{steps} batches (trainer.limit_val_batches=1.0 validates all)"
+    )
+    return replace(settings, trainer=replace(settings.trainer, limit_val_batches=steps))
+
+
+def _train_stage(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
+    if settings.stage in HEAD_STAGES:
+        return train_heads(settings, resume)
+    if settings.stage != "panoptic":
+        raise RefineError(
+            f"stage={settings.stage}: expected panoptic, {', '.join(HEAD_STAGES)} or all"
+        )
+    return train_detector(settings, resume)
+
+
+def _train_all(settings: TrainSettings) -> dict[str, float | int]:
+    """Train every stage of ``settings.all_stages``, then evaluate with all heads.
+
+    Each stage has a folder of its own in the run's. After an interruption the same command goes
+    on: finished stages are kept, the interrupted one is resumed from its last checkpoint.
+    """
+    if settings.ckpt_path is not None:
+        raise RefineError("stage=all resumes by itself: give hydra.run.dir=FOLDER, not ckpt_path=")
+    if not settings.all_stages or settings.all_stages[0] != "panoptic":
+        raise RefineError(
+            f"all_stages={list(settings.all_stages)}: the detector comes first; the paper's recipe "
+            "is [panoptic, occlusion]"
+        )
+    folder = RunFolder(settings.run_dir)
+    finished = folder.read_finished(settings)
+    if finished is not None:
+        return finished
+    last: Path | None = None
+    for stage in settings.all_stages:
+        stage_folder = RunFolder(folder.path / stage)
+        _run_stage(_choose_stage(settings, stage, detector=last), stage_folder)
+        last = stage_folder.final_checkpoint
+    assert last is not None
+    pipeline = restore_pipeline(read_checkpoint(last), settings)
+    datamodule = open_data(settings.data, seed=settings.seed)
+    return evaluate_pipeline(settings, pipeline, datamodule, config=settings.to_plain())
+
+
+def _choose_stage(settings: TrainSettings, stage: str, *, detector: Path | None) -> TrainSettings:
+    chosen = replace(
+        settings.in_folder(Path(settings.run_dir) / stage),
+        stage=stage,
+        draw=0,
+        detector_ckpt_path=None if detector is None else str(detector),
+    )
+    if stage != "panoptic":
+        return chosen
+    # there is no head yet; AP is that of the final evaluation
+    fusion = replace(settings.fusion, relations=RelationsOptions())
+    return replace(chosen, fusion=fusion, compute_ap=False)
+
+
+def _run_stage(settings: TrainSettings, folder: RunFolder) -> None:
+    status = folder.status(settings)
+    if status == "finished":
+        say(f"stage {settings.stage}: finished before")
+        return
+    if status == "foreign":
+        raise RefineError(
+            f"{folder.path} holds a run with another {', '.join(folder.find_changes(settings))}; "
+            "choose another folder with hydra.run.dir=FOLDER"
+        )
+    say(f"stage {settings.stage}: {'goes on' if status == 'resumable' else 'starts'}")
+    _train_stage(settings, folder.last_checkpoint if status == "resumable" else None)

@@ -1,0 +1,161 @@
+"""Every configuration in conf/ composes, keeps to its own keys, and builds."""
+
+import functools
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from refine.categories import Category, CategoryTable
+from refine.config import compose
+from refine.config.flatten import flatten
+from refine.config.instantiate import build_all, build_trainer, to_options
+from refine.config.locate import conf_dir
+from refine.config.settings import TrainSettings
+from refine.options import FusionOptions, UnknownErasingOptions
+from refine.runs.restore import build_pipeline
+from refine.workflows.train_detector import choose_weights
+from refine.workflows.train_stages import limit_validation
+
+GROUPS = {
+    f.name: f.type for f in fields(TrainSettings) if (conf_dir() / f.name).is_dir()
+    and isinstance(f.type, type)
+}  # fmt: skip
+CATEGORIES = CategoryTable(
+    [Category(dataset_id=k, name=f"c{k}", is_thing=k < 4, color=(k, k, k)) for k in range(1, 7)]
+)
+
+
+def _choices(group):
+    return sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+
+
+def _load(group, name):
+    return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
+
+
+@functools.cache
+def _data_alone(name):
+    return compose("train", [f"data={name}"]).data
+
+
+@pytest.mark.parametrize("experiment", _choices("experiment"))
+def test_experiment(experiment):
+    """It opens with its command, sets no key of the data group, and its network can be built."""
+    lines = (conf_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert lines[1].startswith(f"# python -m refine.train experiment={experiment}")
+    data = _choices("data")[_choices("experiment").index(experiment) % len(_choices("data"))]
+    settings = compose("train", [f"experiment={experiment}", f"data={data}"])
+    assert settings.data == _data_alone(data)
+    if settings.data.toy is not None:  # generated scenes need no published weights
+        assert choose_weights(settings) == "none"
+    with torch.device("meta"):
+        pipeline = build_pipeline(settings, categories=CATEGORIES)
+    assert sum(p.numel() for p in pipeline.parameters()) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chosen"),
+    [
+        (["experiment=r50_panoptic_fpn"], "torchvision:IMAGENET1K_V1"),
+        (["experiment=r50_panoptic_fpn", "data=toy", "weights=some.pth"], "some.pth"),
+    ],
+)
+def test_weights(overrides, chosen):
+    assert choose_weights(compose("train", overrides)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("overrides", "limit"),
+    [
+        ([], None),
+        (["trainer.max_steps=2"], 2),
+        (["trainer.max_steps=2", "trainer.limit_val_batches=1.0"], 1.0),
+    ],
+    ids=str,
+)
+def test_a_trial_of_few_steps_validates_few_batches(overrides, limit):
+    settings = limit_validation(compose("train", overrides))
+    assert settings.trainer.limit_val_batches == limit
+
+
+@pytest.mark.parametrize("sweep", _choices("sweep"))
+def test_values_of_a_sweep_are_valid(sweep):
+    command = (conf_dir() / "sweep" / f"{sweep}.yaml").read_text().splitlines()[1]
+    assert f"-m sweep={sweep}" in command
+    params = _load("sweep", sweep)["hydra"]["sweeper"]["params"]
+    values = {key: str(value).split(",") for key, value in params.items()}
+    for key, names in values.items():
+        if (conf_dir() / key).is_dir():
+            assert set(names) <= set(_choices(key))
+    own = [f"{key}={names[-1]}" for key, names in values.items()]
+    compose("train" if "refine.train" in command else "evaluate", ["model=refine", *own])
+
+
+def test_no_value_repeats_a_default():
+    for group, options in GROUPS.items():
+        defaults = flatten(asdict(options()))
+        for name in _choices(group):
+            content = _load(group, name)
+            if content.pop("defaults") == ["schema", "_self_"]:
+                same = {k for k, v in flatten(content).items() if defaults.get(k, ...) == v}
+                assert not same, f"{group}/{name}.yaml repeats the default of {same}"
+
+
+def test_a_choice_of_fusion_sets_the_order_and_nothing_else():
+    """Tables 5 and 6 compare orders of overlapping instances, all else being equal."""
+    for name in set(_choices("fusion")) - {"refine", "detectron2"}:
+        content = _load("fusion", name)
+        content.pop("defaults")
+        fusion = to_options(content, FusionOptions)
+        assert fusion == FusionOptions(relations=fusion.relations)
+    refine, soe = (compose("evaluate", [f"fusion={name}"]).fusion for name in ("refine", "soe"))
+    assert refine == soe | {"unknown_erasing": asdict(UnknownErasingOptions(mode="score"))}
+
+
+def test_what_the_command_line_names_overrides_the_checkpoint():
+    recorded = compose("train", ["experiment=toy", "fusion.merge.overlap_thresh=0.3"]).to_plain()
+    dotted = ["fusion.merge.score_thresh=0.6", "data.image.eval_short_side_px=96"]
+    sections = compose("evaluate", dotted).choose_sections(recorded)
+    merge = sections.fusion.merge
+    assert (merge.score_thresh, merge.overlap_thresh) == (0.6, 0.3)
+    assert (sections.data.image.eval_short_side_px, sections.data.root) == (96, "data/toy")
+    assert asdict(sections.model) == recorded["model"]
+    named = compose("evaluate", ["fusion=area", "component=ibpp_ue", *dotted])
+    fusion = named.choose_sections(recorded).fusion
+    assert (fusion.relations.kind, fusion.unknown_erasing.mode) == ("area", "score")
+    assert fusion.merge.overlap_thresh == 0.5  # whoever names a choice gets the choice
+    assert "named" not in named.to_plain()
+
+
+def test_another_folder_moves_callbacks_and_loggers():
+    settings = compose("train", ["run_dir=a/b"]).in_folder(Path("c"))
+    assert settings.run_dir == settings.logger["csv"]["save_dir"] == "c"
+    assert settings.callbacks["best"]["dirpath"] == "c/checkpoints"
+    assert settings.callbacks["best"]["filename"] == "best"
+
+
+@pytest.mark.parametrize("debug", _choices("debug"))
+def test_trainer_callbacks_and_loggers_are_built(debug, tmp_path):
+    settings = compose("train", [f"debug={debug}", f"run_dir={tmp_path}", "trainer=cpu"])
+    trainer = build_trainer(settings.trainer, callbacks=[], loggers=[])
+    assert 0 < trainer.max_steps <= 100
+    built = [*build_all(settings.callbacks), *build_all(settings.logger)]
+    assert [type(b).__name__ for b in built] == [
+        "ModelCheckpoint", "LastCheckpoint", "LearningRateMonitor", "Progress", "CSVLogger",
+    ]  # fmt: skip
+
+
+def test_a_rare_trainer_setting_is_recorded_only_where_it_is_set():
+    plain, rare = (compose("evaluate", o) for o in ([], ["trainer.overfit_batches=2"]))
+    assert "overfit_batches" not in plain.to_plain()["trainer"]
+    assert rare.to_plain()["trainer"]["overfit_batches"] == 2
+
+
+def test_conf_is_found_outside_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert conf_dir().is_absolute()
+    assert (conf_dir() / "train.yaml").is_file()

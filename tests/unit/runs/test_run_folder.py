@@ -1,0 +1,104 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+
+from refine.categories import Category, CategoryTable
+from refine.config import compose
+from refine.metrics.functional import GroupQuality
+from refine.metrics.quality_table import QualityTable
+from refine.runs.checkpoint import make_record
+from refine.runs.console import print_table
+from refine.runs.run_folder import RunFolder, hash_config
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return compose("train", ["experiment=toy", "run_dir=x"])
+
+
+def _save_last(folder, settings):
+    table = CategoryTable([Category(dataset_id=1, name="ball", is_thing=True, color=(1, 1, 1))])
+    folder.last_checkpoint.parent.mkdir(exist_ok=True, parents=True)
+    record = make_record(settings.to_plain(), table)
+    torch.save({"state_dict": {}, "refine": record}, folder.last_checkpoint)
+
+
+def test_status(settings, tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.status(settings) == "new"
+    folder.write_config(settings.to_plain())
+    assert folder.status(settings) == "new"  # it started, but there is nothing to go on from
+    assert folder.status(replace(settings, seed=1)) == "foreign"
+    _save_last(folder, replace(settings, seed=1))
+    assert folder.status(settings) == "foreign"  # the checkpoint is older than config.yaml
+    assert folder.find_changes(settings) == ["seed"]
+    _save_last(folder, settings)
+    assert folder.status(settings) == "resumable"
+    folder.write_results({"pq": 0.5}, config=settings.to_plain())
+    assert folder.status(settings) == "finished"
+    assert folder.read_finished(settings) == {"pq": 0.5}
+    assert folder.read_finished(replace(settings, draw=1)) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "changed"),
+    [
+        ("devices", 2, []),
+        ("limit_val_batches", 3, []),
+        ("max_steps", 7, ["trainer.max_steps"]),
+        ("precision", "bf16-mixed", ["trainer.precision"]),
+    ],
+)
+def test_where_a_run_goes_on_may_differ_but_not_what_it_learns(
+    settings, tmp_path, key, value, changed
+):
+    folder = RunFolder(tmp_path)
+    folder.write_config(settings.to_plain())
+    other = replace(settings, trainer=replace(settings.trainer, **{key: value}))
+    assert folder.find_changes(replace(other, run_dir="y", draw=3)) == changed
+
+
+def test_a_finished_stage_hands_on_its_best_checkpoint(settings, tmp_path):
+    folder = RunFolder(tmp_path)
+    _save_last(folder, settings)
+    assert folder.final_checkpoint == folder.last_checkpoint
+    folder.best_checkpoint.write_bytes(b"")
+    assert folder.final_checkpoint == folder.best_checkpoint
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    tables = {"per_category.csv": "a,b\n"}
+    folder.write_results({"pq": 0.5, "num_images": 3}, config={"x": 1}, tables=tables)
+    with pytest.raises(TypeError):
+        folder.write_results({"pq": object()}, config={"x": 2})
+    assert json.loads((folder.path / "metrics.json").read_text()) == folder.read_metrics()
+    assert folder.read_metrics() == {"pq": 0.5, "num_images": 3}
+    assert (folder.path / "per_category.csv").read_text() == "a,b\n"
+    assert (folder.path / "DONE").read_text().strip() == hash_config({"x": 1})
+
+
+def test_config_round_trip(tmp_path):
+    config = {"lr": 1e-05, "mode": "off", "sizes": [1, 2], "crop": None, "name": "größer"}
+    RunFolder(tmp_path).write_config(config)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8")) == config
+
+
+def test_hash_knows_the_settings_but_not_the_place_or_the_order():
+    base = hash_config({"a": 1, "b": {"c": 2}, "run_dir": "x"})
+    assert base == hash_config({"b": {"c": 2}, "a": 1, "run_dir": "y"})
+    assert base != hash_config({"a": 1, "b": {"c": 3}, "run_dir": "x"})
+
+
+def test_table_on_the_console(capsys):
+    group = GroupQuality(pq=0.5, sq=0.75, rq=0.6, num_categories=4)
+    nothing = GroupQuality(pq=0.0, sq=0.0, rq=0.0, num_categories=0)
+    table = QualityTable({"all": group, "things": group, "stuff": nothing})
+    print_table(table, {"num_images": 7, "ap_box": 0.123})
+    out = capsys.readouterr().out
+    assert "50.0" in out
+    assert "75.0" in out
+    assert "7 images, AP^b 12.3" in out
