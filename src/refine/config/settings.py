@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from omegaconf import OmegaConf
 
@@ -22,13 +22,7 @@ from refine.options import (
 
 @dataclass(kw_only=True)
 class Sections:
-    """The three sections that a checkpoint brings along.
-
-    Attributes:
-        data: Dataset, image sizes and categories.
-        model: Network.
-        fusion: From the network's output to the panoptic map.
-    """
+    """The three sections that a checkpoint brings along."""
 
     data: DataOptions
     model: ModelOptions
@@ -44,11 +38,8 @@ class Sections:
         Raises:
             RefineError: An unknown key, a wrong type, or a value outside its range.
         """
-        return Sections(
-            data=to_options(recorded["data"], DataOptions),
-            model=to_options(recorded["model"], ModelOptions),
-            fusion=to_options(recorded["fusion"], FusionOptions),
-        )
+        hints = get_type_hints(Sections).items()
+        return Sections(**{name: to_options(recorded[name], options) for name, options in hints})
 
 
 @dataclass(kw_only=True)
@@ -68,15 +59,7 @@ class Settings:
 
 @dataclass(kw_only=True)
 class RunSettings(Settings):
-    """What training and evaluation have in common.
-
-    Attributes:
-        trainer: Settings of Lightning's trainer.
-        seed: Seed of all random numbers.
-        compute_ap: Whether the final evaluation computes box and mask AP, given outlines.
-        draw: Number of images of the final evaluation that are drawn.
-        run_dir: Folder that receives everything the run leaves.
-    """
+    """Settings that training and evaluation have in common; ``conf/train.yaml`` explains each."""
 
     trainer: TrainerOptions
     seed: int
@@ -87,23 +70,7 @@ class RunSettings(Settings):
 
 @dataclass(kw_only=True)
 class TrainSettings(RunSettings, Sections):
-    """Settings of ``refine.train``; the comments in ``conf/train.yaml`` explain each.
-
-    Attributes:
-        optimizer: Optimiser of the detector.
-        schedule: Learning rate of the detector.
-        occlusion: Settings of ``stage=occlusion``.
-        ranking: Settings of ``stage=ranking``.
-        callbacks: Nodes with ``_target_`` by name; None leaves one out.
-        logger: Nodes with ``_target_`` by name; None leaves one out.
-        stage: ``panoptic``, ``occlusion``, ``ranking`` or ``all``.
-        all_stages: Stages of ``stage=all``, in order.
-        detector_ckpt_path: Checkpoint of the detector that heads are trained on.
-        weights: Published weights of the backbone; ``auto`` is ``pretrained``, or none on
-            generated scenes.
-        pretrained: The experiment's own choice of weights.
-        ckpt_path: Checkpoint to resume.
-    """
+    """Settings of ``refine.train``; ``conf/train.yaml`` explains each."""
 
     optimizer: OptimizerOptions
     schedule: ScheduleOptions
@@ -137,9 +104,7 @@ class CheckpointSettings(Settings):
     """Settings of a command that runs a checkpoint.
 
     Attributes:
-        data: Composed section, plain containers.
-        model: Composed section, plain containers.
-        fusion: Composed section, plain containers.
+        data, model, fusion: Composed sections, plain containers; see :meth:`choose_sections`.
         named: Keys and groups that the command line names; not recorded.
     """
 
@@ -161,37 +126,22 @@ class CheckpointSettings(Settings):
         Raises:
             RefineError: The checkpoint's configuration no longer fits the options.
         """
-        chosen = {}
-        for section in fields(Sections):
-            name, composed = (
-                section.name,
-                OmegaConf.create({section.name: getattr(self, section.name)}),
-            )
+        chosen: dict[str, Any] = {}
+        for name, options in get_type_hints(Sections).items():
+            composed = getattr(self, name)
             if name in self.named or (name == "fusion" and "component" in self.named):
-                chosen[name] = getattr(self, name)
+                chosen[name] = to_options(composed, options)
                 continue
-            node = OmegaConf.create({name: dict(recorded[name])})
-            for key in self.named:
-                if key.startswith(f"{name}."):
-                    OmegaConf.update(node, key, OmegaConf.select(composed, key))
-            chosen[name] = OmegaConf.to_container(node[name])
-        return Sections.read(chosen)
+            node = OmegaConf.create(composed)
+            keys = [k.removeprefix(f"{name}.") for k in self.named if k.startswith(f"{name}.")]
+            changes = {key: OmegaConf.select(node, key) for key in keys}
+            chosen[name] = to_options(recorded[name], options, changes=changes)
+        return Sections(**chosen)
 
 
 @dataclass(kw_only=True)
 class EvaluateSettings(RunSettings, CheckpointSettings):
-    """Settings of ``refine.evaluate``; the comments in ``conf/evaluate.yaml`` explain each.
-
-    Attributes:
-        ckpt_path: Checkpoint to evaluate.
-        occlusion_ckpts: Checkpoints of further occlusion heads by name.
-        ranking_ckpts: Checkpoints of further ranking heads by name.
-        predictions: Folder of cached predictions to evaluate instead.
-        baseline_predictions: Folder of another network's cached predictions.
-        from_baseline: Whether ``baseline_predictions`` are read instead of ``predictions``.
-        save_predictions: Folder that receives the raw predictions.
-        predictions_form: ``compact``, ``half`` or ``full``.
-    """
+    """Settings of ``refine.evaluate``; ``conf/evaluate.yaml`` explains each."""
 
     ckpt_path: str | None
     occlusion_ckpts: dict[str, str] | None
@@ -205,15 +155,7 @@ class EvaluateSettings(RunSettings, CheckpointSettings):
 
 @dataclass(kw_only=True)
 class PredictSettings(CheckpointSettings):
-    """Settings of ``refine.predict``.
-
-    Attributes:
-        ckpt_path: Checkpoint that predicts.
-        source: An image, a folder, or a glob.
-        out: Folder of the results.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        labels: Whether overlays show the names of categories.
-    """
+    """Settings of ``refine.predict``; ``conf/predict.yaml`` explains each."""
 
     ckpt_path: str
     source: str
@@ -224,16 +166,7 @@ class PredictSettings(CheckpointSettings):
 
 @dataclass(kw_only=True)
 class ScoreSettings(Settings):
-    """Settings of ``refine.score``.
-
-    Attributes:
-        gt_json: Panoptic annotations.
-        pred_json: Panoptic results.
-        gt_dir: Folder or zip of the annotations' PNGs; None is ``gt_json`` without ``.json``.
-        pred_dir: Folder or zip of the results' PNGs; None is ``pred_json`` without ``.json``.
-        num_workers: Number of threads.
-        out: Folder of the results; None writes nothing.
-    """
+    """Settings of ``refine.score``; ``conf/score.yaml`` explains each."""
 
     gt_json: str
     pred_json: str
@@ -245,13 +178,7 @@ class ScoreSettings(Settings):
 
 @dataclass(kw_only=True)
 class ConvertSettings(Settings):
-    """Settings of ``refine.convert``.
-
-    Attributes:
-        source: Path, address, ``timm:NAME``, ``c2:NAME`` or ``torchvision:NAME``.
-        out: File to write, ``.safetensors`` or ``.ckpt``.
-        format: ``auto``, ``torchvision``, ``timm``, ``c2`` or ``detectron2``.
-    """
+    """Settings of ``refine.convert``; ``conf/convert.yaml`` explains each."""
 
     source: str
     out: str
