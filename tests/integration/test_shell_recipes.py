@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -45,13 +44,6 @@ def test_the_ablation_ends_with_tables_figures_and_a_report(tmp_path):
         assert (tmp_path / name).is_file()
     table = (tmp_path / "tables.md").read_text()
     assert all(f"Toy Table {number}" in table for number in (3, 4, 5, 6))
-    missing = [line for line in table.splitlines() if line.count("—") > 9]
-    assert {line.split("|")[1].strip() for line in missing} <= {
-        "T = 3, only features cross",
-        "T = 3, only predictions cross",
-        "category-pair statistics",
-    }
-    done = {path.parent for path in Path(tmp_path).rglob("DONE")}
-    again, _ = start("ablation.sh", tmp_path).communicate()
-    assert "report: " in again
-    assert {path.parent for path in Path(tmp_path).rglob("DONE")} == done
+    missing = [line.split("|")[1].strip() for line in table.splitlines() if line.count("—") > 9]
+    assert missing == ["T = 3, only features cross", "T = 3, only predictions cross"]
+    assert "panels: image, ground truth, heuristic, SRM, OCFusion, SOE + UE" in out
