@@ -36,21 +36,11 @@ class Case:
     rounds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Medians over the rounds, in milliseconds per item."""
+def measure(case: Case, rounds: int) -> tuple[float, float]:
+    """Medians of ours and of the peer over the rounds, in milliseconds per item.
 
-    ours_ms: float
-    peer_ms: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times faster ours is."""
-        return self.peer_ms / self.ours_ms
-
-
-def measure(case: Case, rounds: int) -> Timing:
-    """Time both sides in turn, so that a busy machine slows both alike."""
+    Both sides take turns, so that a busy machine slows both alike.
+    """
     if case.rounds is None:
         case.ours(), case.peer()  # caches and lazy imports
     times: tuple[list[float], list[float]] = ([], [])
@@ -59,7 +49,7 @@ def measure(case: Case, rounds: int) -> Timing:
             start = time.perf_counter()
             program()
             side.append((time.perf_counter() - start) * 1000 / case.items)
-    return Timing(*map(statistics.median, times))
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def peak_mib(program: Callable[[], object]) -> float:

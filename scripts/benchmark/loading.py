@@ -64,21 +64,13 @@ def _case(name: str, dataset: CocoPanopticDataset, folder: Any, *, goal: float) 
     print(f"loading, {name}: {ours_weight:.2f} bytes per pixel, peer {peer_weight:.2f}")
     return Case(
         name=f"loading, {name}",
-        ours=partial(_load_all, dataset, folder),
-        peer=partial(_load_all_stacked, dataset),
+        # the folder lives as long as somebody may read from it
+        ours=lambda: (folder, [dataset[k] for k in range(len(dataset))]),
+        peer=lambda: [_load_stacked(dataset, k) for k in range(len(dataset))],
         check=partial(_check, pairs),
         items=len(dataset),
         goal=goal,
     )
-
-
-def _load_all(dataset: CocoPanopticDataset, _folder: Any) -> list[Sample]:
-    # the folder lives as long as somebody may read from it
-    return [dataset[k] for k in range(len(dataset))]
-
-
-def _load_all_stacked(dataset: CocoPanopticDataset) -> list[dict[str, Tensor]]:
-    return [_load_stacked(dataset, k) for k in range(len(dataset))]
 
 
 def _load_stacked(dataset: CocoPanopticDataset, k: int) -> dict[str, Tensor]:

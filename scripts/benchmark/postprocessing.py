@@ -70,11 +70,8 @@ def build() -> list[Case]:
 
 
 def _fuse(scene: Scene, erasing_thresh: float) -> np.ndarray:
-    options = FusionOptions(
-        unknown_erasing=replace(ERASING, score_thresh=erasing_thresh),
-        relations=RELATIONS,
-        merge=MERGE,
-    )
+    erasing = replace(ERASING, score_thresh=erasing_thresh)
+    options = FusionOptions(unknown_erasing=erasing, relations=RELATIONS, merge=MERGE)
     evidence = Evidence(scene.raw, num_things=NUM_THINGS)
     return fuse(evidence, options, stuff_area_limit_px=AREA_LIMIT_PX).segment_map
 

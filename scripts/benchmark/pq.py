@@ -59,18 +59,13 @@ def _score_all(pairs: Sequence[Pair]) -> PanopticStats:
 def _score_all_by_unique(pairs: Sequence[Pair]) -> np.ndarray:
     sums = np.zeros((4, NUM_CATEGORIES))
     for pair in pairs:
-        _add_by_unique(sums, *pair)
+        _add_by_unique(sums, pair)
     return sums
 
 
-def _add_by_unique(
-    sums: np.ndarray,
-    pred_map: np.ndarray,
-    pred: Sequence[Segment],
-    true_map: np.ndarray,
-    true: Sequence[Segment],
-) -> None:
+def _add_by_unique(sums: np.ndarray, pair: Pair) -> None:
     """The official evaluator's procedure in our words: sort all pixels, then dictionaries."""
+    pred_map, pred, true_map, true = pair
     ids, counts = np.unique(pred_map, return_counts=True)
     areas = dict(zip(ids.tolist(), counts.tolist(), strict=True))
     keys = true_map.astype(np.uint64) * np.uint64(2**24) + pred_map.astype(np.uint64)

@@ -32,7 +32,11 @@ def build() -> list[Case]:
 def _plain_case(size: tuple[int, int], radius: int) -> Case:
     categories, probabilities = _make_map(size)
     score_thresh = 0.6
-    ours = partial(_erase, categories, probabilities, radius, score_thresh)
+
+    def ours() -> np.ndarray:
+        regions = score_regions(categories, probabilities, radius=radius)
+        return erase(categories, regions, score_thresh)
+
     peer = partial(erase_plainly, categories, probabilities, radius, score_thresh)
     name = f"unknown_erasing, radius {radius}"
     print(f"{name}: peak {peak_mib(ours):.1f} MiB, peer {peak_mib(peer):.1f} MiB")
@@ -44,12 +48,6 @@ def _plain_case(size: tuple[int, int], radius: int) -> Case:
         assert 0.05 < share < 0.95, f"{share:.0%} of the map is erased: too easy"
 
     return Case(name=name, ours=ours, peer=peer, check=check, goal=GOAL)
-
-
-def _erase(
-    categories: np.ndarray, probabilities: np.ndarray, radius: int, score_thresh: float
-) -> np.ndarray:
-    return erase(categories, score_regions(categories, probabilities, radius=radius), score_thresh)
 
 
 def erase_plainly(
