@@ -8,7 +8,7 @@ import torch
 from make.commands import start_process, steps_of, train_job
 from refine.training.detector_module import DetectorModule
 
-STEPS = ["schedule.max_steps=4", "compute_ap=false"]
+STEPS = ["schedule.max_steps=4", "compute_ap=false", "callbacks.best=null"]
 
 
 @pytest.fixture
