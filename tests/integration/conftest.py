@@ -9,9 +9,10 @@ from refine.toy.dataset import write_toy_dataset
 NUM_TRAIN, NUM_VAL = 8, 5
 HEIGHT, WIDTH = 64, 96
 TINY = [
-    "experiment=toy", "model.backbone.frozen_stages=5", "model.backbone.fpn_channels=32", "model.semantic.channels=32",
-    "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32", "model.roi.mask_channels=32",
-    "model.roi.mask_convs=1", "data.num_workers=0", "data.batch_size=2",
+    "experiment=toy", "model.backbone.frozen_stages=5", "model.backbone.fpn_channels=32",
+    "model.semantic.channels=32", "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32",
+    "model.roi.mask_channels=32", "model.roi.mask_convs=1",
+    "data.num_workers=0", "data.batch_size=2",
     f"data.toy.num_train={NUM_TRAIN}", f"data.toy.num_val={NUM_VAL}",
     f"data.toy.height_px={HEIGHT}", f"data.toy.width_px={WIDTH}",
     f"data.image.train_short_sides_px=[{HEIGHT}]", f"data.image.eval_short_side_px={HEIGHT}",
