@@ -4,7 +4,7 @@
 # SEEDS trainings of every network, with seeds from 0, JOBS of them at a time. STEPS is the length of
 # every training (default: 800 of the networks, 400 and 300 of the heads); SCENES makes a dataset of N
 # scenes for training and N for validation, in OUT/toy. KEY=VALUE are settings of every training.
-# Interrupted, the same command goes on: finished jobs are kept, an interrupted training resumes.
+# After an interruption run it again: finished jobs are kept, an interrupted training resumes.
 source "$(dirname "$0")/steps.sh"
 out=${OUT:-runs/ablation}
 scenes=(data=toy_ablation)

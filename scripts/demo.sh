@@ -4,7 +4,7 @@
 # Trains Panoptic-FPN and REFINE side by side on the same scenes for as many steps, caches what both
 # predict, evaluates each part from the cache, draws. SCENES makes a dataset of N scenes for training
 # and N for validation, in OUT/toy. KEY=VALUE are settings of both trainings. Interrupted, the same
-# command goes on: finished jobs are kept, an interrupted training resumes.
+# command continues: finished jobs are kept, an interrupted training resumes.
 source "$(dirname "$0")/steps.sh"
 out=${OUT:-runs/demo}
 scenes=(data=toy)

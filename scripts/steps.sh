@@ -13,7 +13,7 @@ step() { # TITLE COMMAND...
   "$@" &
   child=$!
   wait "$child" || {
-    echo "error: $title: did not finish; once its cause is fixed, the same command goes on" >&2
+    echo "error: $title: did not finish; fix the cause and run the same command again to continue" >&2
     exit 1
   }
 }
@@ -22,7 +22,7 @@ interrupt() {
   trap '' INT TERM
   kill -INT -- "-$child" 2>/dev/null || true
   wait || true
-  echo "interrupted; the same command goes on" >&2
+  echo "interrupted; run the same command again to continue" >&2
   exit 130
 }
 trap interrupt INT TERM

@@ -4,6 +4,7 @@ import ast
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -125,6 +126,11 @@ def test_files_and_functions_are_short(path):
 def test_median_function_is_short():
     lengths = [_length(f) for path in _files() for f in _functions(_parse(path))]
     assert statistics.median(lengths) <= MAX_MEDIAN_FUNCTION_LINES
+
+
+def test_no_two_modules_have_the_same_name():
+    names = Counter(path.name for path in _files() if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_scripts_are_short():

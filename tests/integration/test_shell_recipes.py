@@ -28,7 +28,7 @@ def test_the_demo_is_interrupted_goes_on_and_ends_with_a_table(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted; the same command goes on"
+    assert err.splitlines()[-1] == "interrupted; run the same command again to continue"
     out, err = start("demo.sh", tmp_path).communicate()
     for row in ("Panoptic-FPN", "+ IBPP ", "+ IBPP + SOE ", "+ IBPP + SOE + UE "):
         line = next(line for line in out.splitlines() if line.startswith(f"| {row}"))

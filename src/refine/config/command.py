@@ -50,7 +50,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
             return task(settings, describe_job(config, hydra_config, prepared=prepared))
         except _BAD_INPUT as error:
             _remove_if_empty(Path(hydra_config.runtime.output_dir))
-            # a sweep goes on with its other jobs; Hydra raises this one's error at the end
+            # the other jobs of a sweep still run; Hydra raises this one's error at the end
             if full_error or hydra_config.mode == RunMode.MULTIRUN:
                 raise
             _exit(error, name)

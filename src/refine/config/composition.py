@@ -32,7 +32,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
 
     Args:
         command: ``train``, ``evaluate``, ``predict``, ``score`` or ``convert``.
-        overrides: As on the command line, for example ``["data=toy", "data.batch_size=2"]``.
+        overrides: Overrides as on the command line, for example ``["data=toy", "seed=1"]``.
 
     Returns:
         The settings: :class:`~refine.config.settings.TrainSettings` for ``train``, and so on.
@@ -107,7 +107,7 @@ def explain_null_section(error: AssertionError) -> Exception:
     if "Unexpected type for root" not in str(error):
         return error
     return RefineError(
-        "a setting lies below one that is null (data.toy.* without data=toy, say): choose the "
+        "a setting lies below one that is null (like data.toy.* without data=toy): choose the "
         "group that has it first"
     )
 

@@ -1,4 +1,4 @@
-"""From configuration nodes to options and objects; the only place that instantiates."""
+"""Options and objects from configuration nodes; the only place that instantiates."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

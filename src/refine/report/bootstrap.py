@@ -41,7 +41,7 @@ class Interval:
 
     @property
     def includes_zero(self) -> bool:
-        """Of a difference: the two runs cannot be told apart by these images."""
+        """Whether the interval of a difference holds 0: these images cannot tell the runs apart."""
         return self.low <= _ROUNDING and self.high >= -_ROUNDING
 
     def format(self, *, sign: str = "+", decimals: int = 1) -> str:

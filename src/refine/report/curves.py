@@ -30,7 +30,7 @@ class Chart(NamedTuple):
         title: Heading.
         x_name: Name of the setting.
         y_name: Name of the quantity.
-        series: By label, each with columns ``x``, ``mean`` and ``std`` (NaN of one run alone),
+        series: Data by label, each with columns ``x``, ``mean`` and ``std`` (NaN of one run alone),
             ascending in x, at least two points; fractions.
     """
 

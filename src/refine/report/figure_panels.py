@@ -89,11 +89,11 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
 
 
 def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:
-    """The images that change from the first to the last panel, to the better or the worse.
+    """The images that change from the first to the last panel, for the better or the worse.
 
     Args:
         images: The cache and its dataset.
-        panels: Of :func:`list_panels`.
+        panels: Panels made by :func:`list_panels`.
 
     Returns:
         Image id and its score (:mod:`refine.report.image_changes`) before and after, the largest
@@ -132,7 +132,7 @@ def draw_figure(
     Args:
         images: The cache and its dataset.
         image_id: Id of the image.
-        panels: Of :func:`list_panels`.
+        panels: Panels made by :func:`list_panels`.
         is_close_up: Whether to show only the region in which the panels differ.
 
     Returns:

@@ -11,7 +11,7 @@ from refine.report.finished_run import FinishedRun, check_comparable
 from refine.viz.image_files import read_image
 
 ImageSource = Callable[[int], dict[str, np.ndarray]]
-"""From an image id to ``[H, W, 3]`` uint8 pictures by caption."""
+"""Gives the ``[H, W, 3]`` uint8 pictures of an image id, by caption."""
 
 
 def compute_image_scores(run: FinishedRun) -> np.ndarray:

@@ -13,7 +13,7 @@ from refine.report.cached_images import CachedImages
 from refine.types import GroundTruth
 
 FIRST, SECOND = 0, 1
-"""Of a pair, the instance of the higher score and the other one."""
+"""Of the two instances of a pair, the one with the higher score comes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ class Row:
         paper: What is printed.
         runs: The runs that count, one per seed, as :mod:`refine.report.collect` has them.
         notes: What stands in the way of a row, run by run.
-        figures: By metric key; empty if nothing was run.
+        figures: Figures by metric key; empty if nothing was run.
         difference: Difference of the table's first column to its reference row, over the seeds that
             both have, paired by image; None where there is nothing to compare.
         added: The same to the row that this one is one part more than.
@@ -72,8 +72,8 @@ class Table:
         paper: What is printed.
         title: Title, with the dataset's name if it is not the paper's.
         caption: What is to be known before reading it.
-        rows: As printed, without rows that this dataset cannot have.
-        warnings: In what the rows differ beyond what the table compares.
+        rows: Rows as printed, without rows that this dataset cannot have.
+        warnings: Settings in which the rows differ beyond what the table compares.
     """
 
     paper: PaperTable
@@ -121,7 +121,7 @@ def build_tables(
     Args:
         runs: All runs; those of other datasets, unfinished and failed ones are named in the notes
             of the row they would belong to, and count nowhere.
-        dataset: Of :func:`choose_dataset`; None makes tables without figures of ours.
+        dataset: Dataset, see :func:`choose_dataset`; None makes tables without figures of ours.
         numbers: Numbers of the tables. COCO has all six, other datasets have 3 to 6.
         num_resamples: Number of resamples of the bootstrap; 0 makes no intervals.
     """

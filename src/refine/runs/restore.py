@@ -41,7 +41,7 @@ def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -
     """The pipeline of a checkpoint with its heads, in eval mode on the CPU.
 
     Args:
-        checkpoint: From :func:`~refine.runs.checkpoint.read_checkpoint`.
+        checkpoint: Result of :func:`~refine.runs.checkpoint.read_checkpoint`.
         sections: Settings to use instead of the checkpoint's own.
 
     Raises:

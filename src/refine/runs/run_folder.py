@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, and whether a run may go on in it."""
+"""The folder of a run: what it holds, and whether a run may continue in it."""
 
 import hashlib
 import json
@@ -51,7 +51,7 @@ class RunFolder:
         Returns:
             ``finished``: a run of these very settings has ended here. ``foreign``: a run that
             learned, or was to learn, under other settings has started here. ``resumable``: there
-            is a checkpoint to go on from. ``new``: none of these.
+            is a checkpoint to resume from. ``new``: none of these.
 
         Raises:
             RefineError: The last checkpoint cannot be read.
@@ -126,7 +126,7 @@ def changed_settings(before: Mapping[str, Any], config: Mapping[str, Any]) -> li
 
     Args:
         before: Resolved configuration of a run, plain containers.
-        config: Configuration of the run that is to go on from it.
+        config: Configuration of the run that is to resume from it.
     """
     sections = [
         str(key)

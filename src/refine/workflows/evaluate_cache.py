@@ -71,7 +71,7 @@ def open_cache(
     dataset: CocoPanopticDataset,
     pipeline: Pipeline,
 ) -> PredictionWriter:
-    """A new cache for the predictions of a checkpoint, or an unfinished one to go on with.
+    """A new cache for the predictions of a checkpoint, or an unfinished one to continue.
 
     Args:
         settings: ``save_predictions`` and ``predictions_form`` describe the cache.
@@ -85,7 +85,7 @@ def open_cache(
     """
     fusion = sections.fusion
     config = asdict(sections)
-    config["data"]["num_workers"] = DataOptions().num_workers  # may change when it goes on
+    config["data"]["num_workers"] = DataOptions().num_workers  # may change when it is continued
     with checkpoint.path.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
     header = CacheHeader(

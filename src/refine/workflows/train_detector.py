@@ -25,7 +25,7 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
 
     Args:
         settings: ``run_dir`` receives config, checkpoints and results.
-        resume: Checkpoint of this training to go on from.
+        resume: Checkpoint of this training to resume from.
 
     Returns:
         The content of ``metrics.json``, of the best checkpoint.

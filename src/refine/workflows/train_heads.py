@@ -30,7 +30,7 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
     Args:
         settings: ``detector_ckpt_path`` names the detector, ``run_dir`` receives config, checkpoint
             and ``metrics.json``.
-        resume: Checkpoint of this training to go on from.
+        resume: Checkpoint of this training to resume from.
 
     Returns:
         The content of ``metrics.json``: ``pair_accuracy_NAME`` of the heads and of the baselines.

@@ -45,7 +45,7 @@ def train_job(settings: TrainSettings) -> dict[str, float | int]:
         return finished
     if settings.stage == "all" or folder.status(settings) != "resumable":
         return train(settings)  # the recipe resumes its stages by itself
-    say(f"goes on: {folder.path}")
+    say(f"resumes: {folder.path}")
     return _train_stage(settings, folder.last_checkpoint)
 
 
@@ -126,5 +126,5 @@ def _run_stage(settings: TrainSettings, folder: RunFolder) -> None:
             f"{folder.path} holds a run with another {', '.join(folder.find_changes(settings))}; "
             "choose another folder with hydra.run.dir=FOLDER"
         )
-    say(f"stage {settings.stage}: {'goes on' if status == 'resumable' else 'starts'}")
+    say(f"stage {settings.stage}: {'resumes' if status == 'resumable' else 'starts'}")
     _train_stage(settings, folder.last_checkpoint if status == "resumable" else None)
