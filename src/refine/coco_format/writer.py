@@ -12,7 +12,7 @@ from refine.categories import CategoryTable
 from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
-from refine.ops.label_runs import find_label_runs, find_run_boxes
+from refine.ops.arrays import find_label_runs, find_run_boxes
 from refine.types import PanopticPrediction
 
 

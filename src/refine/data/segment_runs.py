@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from refine.errors import RefineError
-from refine.ops.label_runs import find_label_runs, find_run_boxes
+from refine.ops.arrays import find_label_runs, find_run_boxes
 from refine.types import MaskCrop, Segment
 
 

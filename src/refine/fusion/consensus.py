@@ -1,9 +1,8 @@
 """How far the semantic map and the instances of one image disagree.
 
 A pixel is in dispute if the semantic map calls it a thing and no instance covers it, or calls it
-stuff and an instance does. Which thing and which stuff does not matter: IBPP's claim is that the
-two branches agree on what is foreground. The branches are compared before the merge, so instances
-that the merge would reject count, and stuff that would be too small counts as stuff.
+stuff and an instance does. The branches are compared before the merge, so instances that the merge
+would reject count, and stuff that would be too small counts as stuff.
 """
 
 from collections.abc import Sequence
@@ -17,9 +16,6 @@ from refine.fusion.merge import Instance
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, IterationTrace
 
-_BAND_FRAC = 1 / 32
-_MIN_BAND_PX = 2
-
 
 @dataclass(frozen=True, slots=True)
 class ConsensusGap:
@@ -30,8 +26,7 @@ class ConsensusGap:
         num_bare_things: Pixels that are semantically a thing and covered by no instance.
         num_covered_stuff: Pixels that are semantically stuff and covered by an instance.
         num_band: Pixels outside every instance, but near one.
-        num_band_void: Pixels of the band that are not stuff: nothing paints them, so they become
-            void in the merge.
+        num_band_void: Pixels of the band that are not stuff: nothing will paint them.
     """
 
     num_pixels: int = 0
@@ -55,12 +50,7 @@ class ConsensusGap:
 
 
 def consensus_gap(evidence: Evidence, options: MergeOptions) -> ConsensusGap:
-    """The gap of one image at original size.
-
-    Args:
-        evidence: Evidence of the image.
-        options: ``score_thresh`` and ``mask_thresh`` say what an instance covers.
-    """
+    """The gap of one image; ``score_thresh`` and ``mask_thresh`` say what an instance covers."""
     return count_disputed(
         evidence.semantic_map(), evidence.instances(options), num_things=evidence.num_things
     )
@@ -78,7 +68,7 @@ def consensus_gaps(
     Args:
         traces: Iterations 0 to T of the image, in order.
         num_things: Number of thing categories; categories from here on are stuff.
-        options: ``score_thresh`` and ``mask_thresh`` say what an instance covers.
+        options: As of :func:`consensus_gap`.
     """
     iterations = [Evidence(trace.raw, num_things=num_things) for trace in traces]
     with_masks = iterations[1:2] + iterations[1:] if len(iterations) > 1 else iterations
@@ -98,15 +88,14 @@ def count_disputed(
     """The gap between a semantic map and instances that are already at original size.
 
     Args:
-        semantic: ``[H, W]`` integer, contiguous category or 255 (void). Void is in no dispute, but
-            it stays void in the band.
+        semantic: ``[H, W]`` integer, contiguous category or 255 (void, which is in no dispute).
         instances: Those of sufficient score.
         num_things: Number of thing categories; categories from here on are stuff.
-        band_px: How far the band reaches from the nearest instance, diagonal steps counting as one
-            (at least 0); None: 1/32 of the image's short side, at least 2.
+        band_px: Reach of the band from the nearest instance (Chebyshev distance), at least 0;
+            None: 1/32 of the image's short side, at least 2.
     """
     if band_px is None:
-        band_px = max(_MIN_BAND_PX, int(min(semantic.shape) * _BAND_FRAC))
+        band_px = max(2, min(semantic.shape) // 32)
     covered = np.zeros(semantic.shape, bool)
     for instance in instances:
         covered[instance.crop.slices] |= instance.crop.mask

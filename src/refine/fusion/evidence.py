@@ -38,11 +38,7 @@ class Evidence:
         self._derived: dict[Hashable, object] = {}
 
     def semantic_map(self, resize: str = "direct") -> np.ndarray:
-        """``[H, W]`` uint8 contiguous category at original size, nothing erased.
-
-        Args:
-            resize: ``semantic_resize`` of :class:`~refine.options.FusionOptions`.
-        """
+        """:func:`~refine.fusion.semantic.semantic_map` of the logits, nothing erased."""
         logits, sizes = self.raw.semantic_logits, (self.raw.image_size, self.raw.original_size)
         return self.once(("semantic", resize), lambda: semantic_map(logits, *sizes, resize=resize))
 
@@ -57,12 +53,7 @@ class Evidence:
         return self.once(key, lambda: pair_overlaps([i.crop for i in self.instances(options)]))
 
     def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
-        """Regions of :meth:`semantic_map` that may be erased, with their scores.
-
-        Args:
-            options: All but ``mode`` and ``score_thresh`` are read.
-            resize: Which semantic map.
-        """
+        """Erasable regions of :meth:`semantic_map`; ``mode`` and ``score_thresh`` are not read."""
         key = ("regions", options.at, options.dilation_frac, options.categories, resize)
         return self.once(
             key,
@@ -83,12 +74,7 @@ class Evidence:
 
 
 def paste_instances(raw: RawPrediction, options: MergeOptions) -> list[Instance]:
-    """Instances of sufficient score by descending score, pasted at original size.
-
-    Args:
-        raw: The network's output for one image, on any device.
-        options: ``score_thresh`` and ``mask_thresh`` are read.
-    """
+    """Instances of sufficient score by descending score, pasted at original size."""
     order = torch.argsort(raw.scores, descending=True, stable=True)
     kept = order[raw.scores[order] >= options.score_thresh]
     crops = paste_masks(
@@ -108,11 +94,7 @@ def to_original_boxes(raw: RawPrediction) -> Tensor:
 
 
 def require_finite(raw: RawPrediction) -> None:
-    """Refuse NaN and infinity.
-
-    Raises:
-        RefineError: The output of the network or of one of its heads is not finite.
-    """
+    """Raise a :class:`RefineError` if an output of the network or its heads is not finite."""
     outputs = {k: getattr(raw, k) for k in ("boxes", "scores", "mask_logits", "semantic_logits")}
     outputs |= {f"occlusion/{name}": o.probabilities for name, o in raw.occlusions.items()}
     outputs |= {f"ranking/{name}": scores for name, scores in raw.rankings.items()}

@@ -27,8 +27,7 @@ def fuse(
         truth: Ground truth of the image; only the oracles read it.
 
     Raises:
-        RefineError: A setting asks for an oracle without ``truth``, or for a head that the
-            network does not have.
+        RefineError: A setting needs ``truth`` or a head of the network that is not there.
     """
     instances = evidence.instances(options.merge)
     relations = None

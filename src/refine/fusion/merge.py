@@ -14,8 +14,7 @@ counts as free, and if it is accepted it reclaims those pixels. An instance that
 nothing. One that others reclaim from is not tested again, and disappears if nothing is left of it.
 Each pair decides on its own pixels, so relations in a circle need no breaking.
 
-With ``order: topological`` those accepted are painted once more, from bottom to top, in one order
-for all of them (:func:`paint_order`).
+With ``order: topological`` those accepted are painted once more, as :func:`paint_order` says.
 """
 
 import math
@@ -99,14 +98,10 @@ def merge_segments(
     edges = [] if relations is None else relations.edges
     areas = _paint_things(segment_map, instances, order=order, edges=edges, options=options)
     if edges and options.order == "topological":
-        areas = _repaint(segment_map, instances, accepted=list(areas), edges=edges)
+        _repaint(segment_map, instances, areas, paint_order(list(areas), edges))
     things = _describe(segment_map, instances, areas)
     stuff = _paint_stuff(
-        segment_map,
-        semantic,
-        first_id=len(things) + 1,
-        num_things=num_things,
-        area_limit_px=stuff_area_limit_px,
+        segment_map, semantic, len(things) + 1, num_things=num_things, limit_px=stuff_area_limit_px
     )
     return PanopticPrediction(segment_map=segment_map, segments=(*things, *stuff))
 
@@ -114,8 +109,8 @@ def merge_segments(
 def paint_order(by_score: Sequence[int], edges: Sequence[tuple[int, int]]) -> list[int]:
     """Order instances from bottom to top so that no relation is broken without need.
 
-    Relations may run in circles: the weakest one that lies on a circle is dropped until there is
-    no circle. Among the instances that may come next, the one of the lowest score does.
+    The weakest relation that lies on a circle is dropped until there is no circle. Among the
+    instances that may come next, the one of the lowest score does.
 
     Args:
         by_score: The instances to order, by descending score.
@@ -205,59 +200,42 @@ def _is_left_out(area: int, mask_area: int, options: MergeOptions) -> bool:
 
 
 def _repaint(
-    segment_map: np.ndarray,
-    instances: Sequence[Instance],
-    *,
-    accepted: Sequence[int],
-    edges: Sequence[tuple[int, int]],
-) -> dict[int, int]:
-    """Distribute the accepted instances' pixels again, in one order; the new areas."""
+    segment_map: np.ndarray, instances: Sequence[Instance], areas: dict[int, int], order: list[int]
+) -> None:
+    """Distribute the accepted instances' pixels again, in one order, and correct their areas."""
     segment_map.fill(0)
-    areas = dict.fromkeys(accepted, 0)
-    ids = {k: number for number, k in enumerate(accepted, start=1)}
+    ids = {k: number for number, k in enumerate(areas, start=1)}
     # from the top down, each gets what is free: painting bottom up, but no area needs correcting
-    for k in reversed(paint_order(accepted, edges)):
+    for k in reversed(order):
         crop = instances[k].crop
         view = segment_map[crop.slices]
         free = crop.mask & (view == 0)
         areas[k] = int(np.count_nonzero(free))
         np.copyto(view, ids[k], where=free)
-    return areas
 
 
 def _describe(
     segment_map: np.ndarray, instances: Sequence[Instance], areas: Mapping[int, int]
 ) -> list[Segment]:
     """The segments that have pixels, numbered without gaps in map and list."""
-    left = [k for k, area in areas.items() if area]
+    left = [(instances[k], area) for k, area in areas.items() if area]
     if len(left) < len(areas):
         has_pixels = np.array([False, *areas.values()], bool)
         numbers = np.where(has_pixels, np.cumsum(has_pixels), 0).astype(np.int32)
         segment_map[:] = numbers[segment_map]
     return [
-        Segment(
-            id=number,
-            category=instances[k].label,
-            is_thing=True,
-            area=areas[k],
-            score=instances[k].score,
-        )
-        for number, k in enumerate(left, start=1)
+        Segment(id=number, category=i.label, is_thing=True, area=area, score=i.score)
+        for number, (i, area) in enumerate(left, start=1)
     ]
 
 
 def _paint_stuff(
-    segment_map: np.ndarray,
-    semantic: np.ndarray,
-    *,
-    first_id: int,
-    num_things: int,
-    area_limit_px: int,
+    segment_map: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
 ) -> list[Segment]:
     free = np.where(segment_map == 0, semantic, semantic.dtype.type(IGNORE_INDEX))
     areas = np.bincount(free.ravel(), minlength=IGNORE_INDEX + 1)
     areas[:num_things] = areas[IGNORE_INDEX] = 0
-    categories = np.flatnonzero(areas >= max(area_limit_px, 1))
+    categories = np.flatnonzero(areas >= max(limit_px, 1))
     ids = np.zeros(len(areas), np.int32)
     ids[categories] = np.arange(first_id, first_id + len(categories))
     segment_map += ids[free]

@@ -31,32 +31,25 @@ class Overlaps:
 
 def pair_overlaps(crops: Sequence[MaskCrop]) -> Overlaps:
     """Compare every mask of an image with every other one."""
-    places = _places(crops)
-    counts = _count_shared(crops, crops, np.triu(_touches(places, places), 1))
+    counts = _count_shared(crops, crops, np.triu(_touches(crops, crops), 1))
     pairs = np.argwhere(counts)
-    return Overlaps(mask_areas(crops), pairs, counts[pairs[:, 0], pairs[:, 1]])
+    return Overlaps(_areas(crops), pairs, counts[pairs[:, 0], pairs[:, 1]])
 
 
 def cross_ious(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:
     """``[N, M]`` float64 IoU of N masks with M masks of the same image; 0 if both are empty."""
-    common = _count_shared(first, second, _touches(_places(first), _places(second)))
-    union = np.add.outer(mask_areas(first), mask_areas(second)) - common
+    common = _count_shared(first, second, _touches(first, second))
+    union = np.add.outer(_areas(first), _areas(second)) - common
     ious: np.ndarray = common / np.maximum(union, 1)
     return ious
 
 
-def mask_areas(crops: Sequence[MaskCrop]) -> np.ndarray:
-    """``[N]`` int64 pixels of each mask."""
+def _areas(crops: Sequence[MaskCrop]) -> np.ndarray:
     return np.array([np.count_nonzero(crop.mask) for crop in crops], np.int64)
 
 
 def shared_window(a: MaskCrop, b: MaskCrop) -> tuple[slice, slice, np.ndarray]:
-    """Find where two crops meet.
-
-    Returns:
-        Rows and columns in the full image, and there the ``[h, w]`` bool pixels that both masks
-        cover; empty if the crops lie apart.
-    """
+    """Rows, columns and ``[h, w]`` bool common pixels of the window where two crops meet."""
     top, left = max(a.y, b.y), max(a.x, b.x)
     bottom = max(top, min(a.y + a.mask.shape[0], b.y + b.mask.shape[0]))
     right = max(left, min(a.x + a.mask.shape[1], b.x + b.mask.shape[1]))
@@ -67,17 +60,16 @@ def shared_window(a: MaskCrop, b: MaskCrop) -> tuple[slice, slice, np.ndarray]:
     return slice(top, bottom), slice(left, right), both
 
 
-def _places(crops: Sequence[MaskCrop]) -> np.ndarray:
-    """``[N, 4]`` int64: first row and column, last row and column + 1."""
-    places = [(c.y, c.x, c.y + c.mask.shape[0], c.x + c.mask.shape[1]) for c in crops]
-    return np.array(places, np.int64).reshape(-1, 4)
-
-
-def _touches(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """``[N, M]`` bool: the crops at these places have pixels in common."""
-    low = np.maximum(first[:, None, :2], second[:, :2])
-    high = np.minimum(first[:, None, 2:], second[:, 2:])
-    touches: np.ndarray = (low < high).all(axis=-1)
+def _touches(first: Sequence[MaskCrop], second: Sequence[MaskCrop]) -> np.ndarray:
+    """``[N, M]`` bool: the crops have pixels in common."""
+    (low, high), (other_low, other_high) = (
+        np.array([(c.y, c.x, c.y + c.mask.shape[0], c.x + c.mask.shape[1]) for c in crops], int)
+        .reshape(-1, 2, 2)
+        .transpose(1, 0, 2)
+        for crops in (first, second)
+    )
+    starts, stops = np.maximum(low[:, None], other_low), np.minimum(high[:, None], other_high)
+    touches: np.ndarray = (starts < stops).all(axis=-1)
     return touches
 
 

@@ -34,24 +34,13 @@ _Answers = TypeVar("_Answers")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Query:
-    """The pairs that are asked about, and what the rules may look at.
+    """The pairs that are asked about, and what the rules may look at."""
 
-    Attributes:
-        pairs: ``[K, 2]`` int64 positions in ``instances``.
-        instances: Instances by descending score.
-        scores: ``[K, 2]`` float64.
-        labels: ``[K, 2]`` int64.
-        areas: ``[K, 2]`` float64 mask pixels.
-        raw: The network's output.
-        truth: The ground truth, or None.
-        options: Settings of the rules.
-    """
-
-    pairs: np.ndarray
-    instances: Sequence[Instance]
-    scores: np.ndarray
-    labels: np.ndarray
-    areas: np.ndarray
+    pairs: np.ndarray  # [K, 2] int64 positions in the list of instances
+    instances: Sequence[Instance]  # by descending score
+    scores: np.ndarray  # [K, 2] float64
+    labels: np.ndarray  # [K, 2] int64
+    areas: np.ndarray  # [K, 2] float64 pixels of the masks
     raw: RawPrediction
     truth: GroundTruth | None
     options: RelationsOptions
@@ -76,17 +65,15 @@ def relate(
 ) -> Relations:
     """Ask about every pair of instances that overlap enough.
 
+    These are the pairs of which ``overlap_thresh`` of either mask lies in the other, without
+    ``intra_category`` only those of different categories.
+
     Args:
-        instances: N instances of one image at original size, by descending score, those below the
-            merge's score limit already left out; with ``index``.
+        instances: Instances of the merge, by descending score and with ``index``.
         overlaps: Overlaps of their masks.
         options: The rule and its settings.
         raw: The network's output that the instances come from.
         truth: The ground truth; only ``oracle`` reads it.
-
-    Returns:
-        One answer per queried pair. Pairs are queried if ``overlap_thresh`` of either mask lies in
-        the other, and, without ``intra_category``, the categories differ.
 
     Raises:
         RefineError: The rule needs a head, an answer or a ground truth that is not there, or has
@@ -122,7 +109,7 @@ def prefer_by_soft_occlusion(
         sigma: Above 0.
 
     Returns:
-        ``[K]`` float64 ``O~(i, j) - O~(j, i)``. The sign is that of the difference of logarithms,
+        ``[K]`` float64 ``O~(i, j) - O~(j, i)``, with the sign of the difference of logarithms,
         because the exponentials of a small sigma are zero.
 
     Raises:
@@ -142,16 +129,8 @@ def prefer_by_soft_occlusion(
     return np.where(differences == 0, 0.0, np.copysign(np.maximum(sizes, smallest), differences))
 
 
-def _prefer_by_area(query: _Query) -> np.ndarray:
-    preferences: np.ndarray = -_lead(query.areas) / query.areas.max(axis=1)
-    return preferences
-
-
 def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
-    """A box inside another one is on top; if both are, the one of the higher score.
-
-    Areas are those of continuous boxes. Older code made boxes one pixel wider and higher.
-    """
+    """A (continuous) box inside another is on top; if both are, the one of the higher score."""
     boxes = query.raw.boxes.double().cpu().numpy()[query.detections]  # [K, 2, 4]
     sides = boxes[..., 2:] - boxes[..., :2]
     common = boxes[..., 2:].min(axis=1) - boxes[..., :2].max(axis=1)
@@ -161,10 +140,7 @@ def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
 
 
 def _prefer_by_ranking(query: _Query) -> np.ndarray:
-    """A ranking says nothing within one category: its score is that of the category's mask.
-
-    OANet pastes all instances by their ranking score; here it orders the queried pairs only.
-    """
+    """A ranking says nothing within one category: its score is that of the category's mask."""
     name = query.options.head
     ranking = _head(query.raw.rankings, name, "ranking").double().cpu().numpy()
     if not np.isfinite(ranking).all():
@@ -207,9 +183,8 @@ def _occlusions(query: _Query) -> np.ndarray:
 def _head(heads: Mapping[str, _Answers], name: str, kind: str) -> _Answers:
     if name in heads:
         return heads[name]
-    offer = (
-        f"set fusion.relations.head to one of: {', '.join(heads)}" if heads else "they have none"
-    )
+    known = f"set fusion.relations.head to one of: {', '.join(heads)}"
+    offer = known if heads else "they have none"
     raise RefineError(f"these predictions have no {kind} head {name!r}: {offer}")
 
 
@@ -221,7 +196,7 @@ def _lead(values: np.ndarray) -> np.ndarray:
 
 _RULES: dict[str, Callable[[_Query], np.ndarray]] = {
     "score": lambda query: _lead(query.scores),
-    "area": _prefer_by_area,
+    "area": lambda query: -_lead(query.areas) / query.areas.max(axis=1),
     "shr": _prefer_by_hierarchy,
     "srm": _prefer_by_ranking,
     "occlusion": lambda query: _lead(_occlusions(query)),

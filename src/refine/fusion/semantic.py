@@ -27,12 +27,10 @@ def semantic_map(
     without the padding, to the original size; both steps are linear and become one.
 
     Interpolated values are convex combinations of a few cells, so where these agree on the best
-    category nothing is computed. Only the remaining pixels are interpolated, some at a time; there
-    is never a tensor of all categories at original size.
+    category nothing is computed. Only the remaining pixels are interpolated, some at a time.
 
     Args:
-        semantic_logits: ``[C, h, w]`` float at stride 4 of the padded image, at most 255
-            categories, on any device.
+        semantic_logits: ``[C, h, w]`` float at stride 4 of the padded image, on any device.
         image_size: ``(height, width)`` in network pixels, without padding.
         original_size: ``(height, width)`` in original pixels.
         resize: ``direct`` or ``two_steps`` (:class:`~refine.options.FusionOptions`).
@@ -69,12 +67,7 @@ def semantic_map(
 def _find_cells(
     cells: int, *, pixels: int, network: int, stride: float = STRIDE
 ) -> tuple[Tensor, Tensor]:
-    """Bilinear interpolation along one axis, half-pixel centres.
-
-    Returns:
-        ``[pixels, 2]`` int64, the neighbouring cells that every pixel is a mixture of (beyond the
-        last cell the last again), and ``[pixels, 2]`` float32, the share of each.
-    """
+    """``[pixels, 2]`` int64 neighbouring cells of every pixel, and the float32 share of each."""
     scale = network / pixels / stride
     position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * scale - 0.5
     position = position.clamp(0, cells - 1)

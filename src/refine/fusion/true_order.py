@@ -20,14 +20,13 @@ def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTr
     owner of most of the overlap of the two predicted masks is.
 
     Args:
-        instances: N predicted instances at original size.
+        instances: Predicted instances at original size.
         pairs: ``[K, 2]`` int64 positions ``(i, j)``.
         truth: The ground truth of the image.
 
     Returns:
-        ``[K]`` float64 in [-1, 1]: the share of the overlap that i's instance owns less that of
-        j's; NaN where the truth does not tell (one has no true instance, both have the same one,
-        nothing overlaps, a third segment owns most).
+        ``[K]`` float64 in [-1, 1]: the :func:`lead` of i's instance in the overlap; NaN where the
+        truth does not tell (one has no true instance, both have the same one, nothing overlaps).
     """
     segments, outlines = _true_things(truth)
     crops = [i.crop for i in instances]
@@ -53,12 +52,11 @@ def lead(owners: np.ndarray, first: int, second: int) -> float:
 
     Args:
         owners: ``[n]`` segment ids of the pixels; void (0) is not counted.
-        first: Segment id.
-        second: Segment id.
+        first: Id of the one segment.
+        second: Id of the other.
 
     Returns:
-        The difference as a share of the pixels that are not void, in [-1, 1]; NaN if both own
-        equally many or a third segment owns more.
+        Share of the pixels in [-1, 1]; NaN if both own equally many or a third segment owns more.
     """
     ids, counts = np.unique(owners[owners > 0], return_counts=True)
     pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
@@ -75,13 +73,10 @@ def match_outlines(
     outlines: Sequence[MaskCrop],
     outline_categories: Sequence[int],
 ) -> dict[int, int]:
-    """Find the full outline of each part that a segment map shows.
+    """Positions of parts that a segment map shows, to those of their full outlines, if they fit.
 
     An outline fits a part of its category with which it shares pixels; of all that fit, those with
     the highest mask IoU are matched first, and every part and outline is used once.
-
-    Returns:
-        Positions in ``parts`` to positions in ``outlines``; parts without an outline are not there.
     """
     iou = cross_ious(parts, outlines)
     iou *= np.equal.outer(part_categories, outline_categories)
@@ -96,9 +91,9 @@ def match_outlines(
 def _true_things(truth: GroundTruth) -> tuple[list[Segment], list[MaskCrop]]:
     """The instances of the map: full outlines where they are known, else the visible parts."""
     things = [s for s in truth.segments if s.is_thing and not s.is_crowd]
-    crops = [tight_crop(truth.segment_map == s.id) for s in things]
-    segments = [s for s, crop in zip(things, crops, strict=True) if crop is not None]
-    parts = [crop for crop in crops if crop is not None]
+    crops = ((s, tight_crop(truth.segment_map == s.id)) for s in things)
+    found = [(s, crop) for s, crop in crops if crop is not None]
+    segments, parts = [s for s, _ in found], [crop for _, crop in found]
     if truth.instances is None:
         return segments, parts
     known = np.flatnonzero(~truth.instances.is_crowd)
@@ -109,6 +104,5 @@ def _true_things(truth: GroundTruth) -> tuple[list[Segment], list[MaskCrop]]:
         outlines=outlines,
         outline_categories=truth.instances.labels[known].tolist(),
     )
-    return segments, [
-        outlines[matches[k]] if k in matches else part for k, part in enumerate(parts)
-    ]
+    whole = [outlines[matches[k]] if k in matches else part for k, part in enumerate(parts)]
+    return segments, whole

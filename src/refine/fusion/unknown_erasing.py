@@ -9,9 +9,6 @@
 
 So an isolated, confident speck goes with the doubtful region beside it. Steps 1 to 3 do not depend
 on the threshold: :func:`erasable_regions` does them once, :func:`erase` is one look-up a pixel.
-
-An erased segment that was wrong saves a false positive; one that was right costs a match.
-:func:`wrong_stuff` gives the most that erasing could gain, :func:`count_erased` how well it chose.
 """
 
 from collections.abc import Collection, Iterator
@@ -57,17 +54,16 @@ def erasable_regions(
 
     Regions are made of the cells of the logits (``at: stride4``; the radius is a fourth) or of
     network pixels between which the logits are interpolated (``at: input``, the reference form);
-    padding is left out. An original pixel of category c belongs to the region of the cell (network
-    pixel) of category c that is nearest, centre to centre, among the nine around its own place.
-    If none of the nine is of category c, as at a category that wins only between cells, the pixel
-    belongs to no region and stays.
+    padding is left out. An original pixel of category c belongs to the region of the nearest cell
+    (network pixel) of category c, centre to centre, among the nine around its own place. If there
+    is none, as at a category that wins only between cells, the pixel stays.
 
     Args:
         semantic_logits: ``[C, h, w]`` float at stride 4 of the padded image, finite, on any device.
         semantic: ``[H, W]`` uint8 category of every original pixel, or 255; from the same logits.
         image_size: ``(height, width)`` in network pixels, without padding.
         num_things: Number of thing categories; categories from here on are stuff.
-        options: ``at``, ``dilation_frac`` and ``categories`` are read; ``score_thresh`` is not.
+        options: ``at``, ``dilation_frac`` and ``categories`` are read.
     """
     stride = STRIDE if options.at == "stride4" else 1
     height, width = (-(-pixels // stride) for pixels in image_size)
@@ -96,9 +92,6 @@ def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: 
         categories: ``[h, w]`` uint8; cells of 255 are in no region.
         probabilities: ``[h, w]`` float32 of each cell's category.
         radius: Radius in cells of the dilation that joins fragments.
-
-    Returns:
-        Regions with a label for every cell.
     """
     labels, owners = label_dilated(categories, radius)
     # a best category's probability is at least 1/255: so sums of float32 values in float64 are
@@ -109,15 +102,9 @@ def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: 
 
 
 def erase(semantic: np.ndarray, regions: Regions, score_thresh: float) -> np.ndarray:
-    """Make the regions that score strictly below the threshold void.
+    """The ``[H, W]`` uint8 map with 255 where regions score strictly below the threshold.
 
-    Args:
-        semantic: ``[H, W]`` uint8, the map that the regions were found in.
-        regions: Regions of this image.
-        score_thresh: Threshold in [0, 1]; 0 erases nothing.
-
-    Returns:
-        A new map with 255 at the erased pixels, or ``semantic`` itself if there are none.
+    It is a new one, or ``semantic`` itself if nothing is erased.
     """
     is_erased = np.append(False, regions.scores < score_thresh)
     if not is_erased.any():
@@ -133,12 +120,7 @@ def erase_categories(semantic: np.ndarray, categories: Collection[int]) -> np.nd
 
 
 def wrong_stuff(prediction: PanopticPrediction, truth: GroundTruth) -> set[int]:
-    """Categories of the stuff segments that panoptic quality counts as false positives.
-
-    Args:
-        prediction: A panoptic map with at most one segment per stuff category.
-        truth: Ground truth of the same size.
-    """
+    """Categories of the stuff segments that panoptic quality counts as false positives."""
     errors = find_segment_errors(prediction, truth)
     return {s.category for s in prediction.segments if not s.is_thing and s.id in errors.wrong}
 
@@ -153,19 +135,10 @@ class ErasedCount(NamedTuple):
 def count_erased(
     before: PanopticPrediction, after: PanopticPrediction, truth: GroundTruth
 ) -> ErasedCount:
-    """How well erasing chose in one image.
-
-    Args:
-        before: Panoptic map without erasing.
-        after: Panoptic map with erasing; the same things.
-        truth: Ground truth of the same size.
-    """
-    left = {s.category: s.area for s in after.segments if not s.is_thing}
-    erased = {
-        s.category
-        for s in before.segments
-        if not s.is_thing and 2 * left.get(s.category, 0) < s.area
-    }
+    """How well erasing chose in one image: its panoptic maps without and with, and its truth."""
+    left = {s.category: s.area for s in after.segments}
+    stuff = [s for s in before.segments if not s.is_thing]
+    erased = {s.category for s in stuff if 2 * left.get(s.category, 0) < s.area}
     return ErasedCount(len(erased), len(erased & wrong_stuff(before, truth)))
 
 
@@ -207,15 +180,8 @@ def _transfer(
 ) -> np.ndarray:
     """``[H, W]`` label of the nearest cell of each original pixel's own category, else 0.
 
-    From radius 1 on, all cells of a category among the nine are of one region; which of them is
-    nearest matters to radius 0 only.
-
-    Args:
-        labels: ``[h, w]`` region of each cell.
-        best: ``[h, w]`` category of each cell.
-        semantic: ``[H, W]`` category of each original pixel.
-        y: ``[H]`` float64 centres of the pixels' rows in cells; cell k covers ``[k, k + 1)``.
-        x: ``[W]`` the same of the columns.
+    ``labels`` and ``best`` are ``[h, w]`` region and category of each cell; ``y`` and ``x`` the
+    float64 centres of the pixels' rows and columns in cells, of which k covers ``[k, k + 1)``.
     """
     rows, columns = (
         np.minimum(centres.astype(np.int64), cells - 1)

@@ -1,4 +1,4 @@
-"""Arrays of whatever a caller holds."""
+"""Arrays of whatever a caller holds, and runs of equal pixels in maps of labels."""
 
 import numpy as np
 import torch
@@ -16,3 +16,29 @@ def to_array(values: ArrayLike | Tensor) -> np.ndarray:
         return np.asarray(values)
     host = values.detach().cpu()
     return (host.float() if host.dtype in (torch.bfloat16, torch.float16) else host).numpy()
+
+
+def find_label_runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``[R]`` values and int64 lengths of the runs of a ``[H, W]`` map, each inside its row."""
+    flat = labels.ravel()
+    is_end = flat[1:] != flat[:-1]
+    is_end[labels.shape[1] - 1 :: labels.shape[1]] = True
+    starts = np.concatenate([[0], np.flatnonzero(is_end) + 1])
+    return flat[starts], np.diff(starts, append=flat.size)
+
+
+def find_run_boxes(keys: np.ndarray, lengths: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """``[K, 4]`` int64 (top, left, bottom, right), last two exclusive, of the keys ``0 .. K - 1``.
+
+    Args:
+        keys: ``[R]`` int64 key of each run; the box of a key without a run is meaningless.
+        lengths: ``[R]`` int64 length of each run in pixels.
+        shape: ``(height, width)`` of the map.
+    """
+    rows, columns = np.divmod(np.cumsum(lengths) - lengths, shape[1])
+    first = np.full((2, keys.max() + 1), max(shape))
+    last = np.zeros_like(first)
+    for axis, low, high in ((0, rows, rows + 1), (1, columns, columns + lengths)):
+        np.minimum.at(first[axis], keys, low)
+        np.maximum.at(last[axis], keys, high)
+    return np.concatenate([first, last]).T

@@ -27,16 +27,14 @@ def exact_anchors(
         device: Device of the result.
 
     Returns:
-        For each level ``[height * width * len(aspect_ratios), 4]`` float32 xyxy: row by row, and in
-        each cell by aspect ratio.
+        For each level ``[cells * ratios, 4]`` float32 xyxy: row by row, in a cell by aspect ratio.
     """
     ratios = torch.tensor(list(aspect_ratios), dtype=torch.float64)
     anchors = []
-    for (height, width), stride, size in zip(grid_sizes, strides, sizes_px, strict=True):
+    for grid, stride, size in zip(grid_sizes, strides, sizes_px, strict=True):
         half = torch.stack([size / ratios.sqrt(), size * ratios.sqrt()], dim=1) / 2
         shapes = torch.cat([-half, half], dim=1).float().to(device)
-        y = torch.arange(height, device=device, dtype=torch.float32) * stride
-        x = torch.arange(width, device=device, dtype=torch.float32) * stride
+        y, x = (torch.arange(n, device=device, dtype=torch.float32) * stride for n in grid)
         corners = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2).reshape(-1, 1, 2)
         anchors.append((corners.repeat(1, 1, 2) + shapes).reshape(-1, 4))
     return anchors
@@ -45,16 +43,13 @@ def exact_anchors(
 def sample_labels(
     labels: Tensor, *, num_samples: int, positive_fraction: float, generator: torch.Generator
 ) -> Tensor:
-    """Draw a subset with at most a given share of positives.
+    """``[M]`` int64 indices of a random subset, positives first.
 
     Args:
         labels: ``[N]``; above 0 positive, 0 negative, below 0 never drawn.
         num_samples: Size of the subset; smaller if there are too few.
         positive_fraction: Largest share of ``num_samples`` that is positive.
         generator: On the CPU, so that the draw is the same on every device.
-
-    Returns:
-        Indices ``[M]`` int64, positives first.
     """
     drawn: list[Tensor] = []
     limit = int(num_samples * positive_fraction)

@@ -14,6 +14,7 @@ and the highest pixel of each column below matter; strips further apart never to
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -31,8 +32,7 @@ def label_dilated(categories: np.ndarray, radius: int) -> tuple[np.ndarray, np.n
         radius: Radius in pixels (Chebyshev distance) of the square that dilates, at least 0.
 
     Returns:
-        ``[H, W]`` labels of an unsigned type, 0 at pixels of 255, else from 1 on; and ``[R]``
-        uint8, the category of labels ``1 .. R``.
+        ``[H, W]`` unsigned labels ``1 .. R``, 0 at pixels of 255; and ``[R]`` uint8 categories.
     """
     reach = 2 * radius + 1
     values = np.unique(categories)
@@ -41,7 +41,12 @@ def label_dilated(categories: np.ndarray, radius: int) -> tuple[np.ndarray, np.n
     is_start = _node_starts(lowest >= 0, reach=reach)
     nodes = is_start.cumsum(dtype=np.int32).reshape(is_start.shape)
     links = np.concatenate(list(_links(highest, lowest, nodes, reach=reach)), axis=1)
-    components = _join(links, num_nodes=int(is_start.sum()))
+    count = int(is_start.sum()) + 1
+    graph = coo_array((np.ones(links.shape[1], bool), (links[0], links[1])), shape=(count, count))
+    # of node 0, which is no node, comes component 0
+    components = connected_components(graph, directed=False)[1].astype(
+        np.min_scalar_type(count - 1)
+    )
     of_column = components[np.where(lowest >= 0, nodes, 0)]
     labels = np.empty(categories.shape, of_column.dtype)
     for rows, slots in _slots(categories, values, reach=reach):
@@ -72,10 +77,7 @@ def _slots(
 def _profile(
     categories: np.ndarray, values: np.ndarray, *, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``[S, K + 1, W]`` int32: first and last row of each category in each column of a strip.
-
-    Where there is none, and for 255, the first is ``_FAR`` and the last ``-_FAR``.
-    """
+    """``[S, K + 1, W]`` int32: first and last row of a category in a column of a strip, or _FAR."""
     height, width = categories.shape
     shape = (-(-height // reach), len(values) + 1, width)
     highest, lowest = np.full(shape, _FAR, np.int32), np.full(shape, -_FAR, np.int32)
@@ -100,33 +102,16 @@ def _links(
 ) -> Iterator[np.ndarray]:
     """``[2, n]`` pairs of nodes of neighbouring strips that hold pixels whose squares touch.
 
-    A window of ``dx + 1`` columns that ends or starts at a column holds one node of a category at
-    most, because ``dx <= reach``. So its lowest pixel decides for the node, and the node is that of
-    its last column that holds the category: what ``nodes`` says at its end.
+    A window of ``dx + 1 <= reach + 1`` columns holds one node of a category at most. So its lowest
+    pixel decides for the node, which is what ``nodes`` says at the window's end.
     """
     columns = np.arange(nodes.shape[-1])
     for dx, dy in ((reach, reach - 1), (reach - 1, reach)):
-        lowest_near = _trailing_max(lowest[:-1], dx)
+        lowest_near = maximum_filter1d(
+            lowest[:-1], dx + 1, origin=dx // 2, mode="constant", cval=-_FAR
+        )
         for ends in (columns, np.minimum(columns + dx, columns[-1])):
             is_near = highest[1:] - lowest_near[..., ends] <= dy
             pairs = np.stack([nodes[:-1, :, ends][is_near], nodes[1:][is_near]])
             is_repeat = (pairs[:, 1:] == pairs[:, :-1]).all(axis=0)
             yield np.delete(pairs, np.flatnonzero(is_repeat), axis=1)
-
-
-def _trailing_max(values: np.ndarray, reach: int) -> np.ndarray:
-    """Maximum of each value and the ``reach`` values before it, along the last axis."""
-    result, covered = values.copy(), 1
-    while covered < min(reach + 1, values.shape[-1]):
-        shift = min(covered, reach + 1 - covered)
-        result[..., shift:] = np.maximum(result[..., shift:], result[..., :-shift])
-        covered += shift
-    return result
-
-
-def _join(links: np.ndarray, *, num_nodes: int) -> np.ndarray:
-    """``[num_nodes + 1]`` unsigned: each node's component, from 1 on; 0 for node 0, no node."""
-    start, stop = links - 1
-    graph = coo_array((np.ones(len(start), bool), (start, stop)), shape=(num_nodes, num_nodes))
-    components = connected_components(graph, directed=False)[1] if num_nodes else start
-    return np.append(0, components + 1).astype(np.min_scalar_type(num_nodes))

@@ -19,9 +19,7 @@ def paste_masks(
 ) -> list[MaskCrop]:
     """Resample masks from their boxes to image pixels and binarise them.
 
-    Only pixels that a box touches are looked at. Outside its box a mask still fades to zero over
-    half a cell, always below 1/2; that halo is cut. So the result is that of pasting on the full
-    image if ``threshold >= .5``, and less by the halo below it.
+    Outside its box a mask still fades to zero over half a cell, always below 1/2; that halo is cut.
 
     Args:
         probabilities: ``[N, m, m]`` float32 in [0, 1].
@@ -41,23 +39,19 @@ def paste_masks(
     for probability, (x0, y0, x1, y1), (left, top, right, bottom) in zip(
         probabilities, corners.tolist(), spans.tolist(), strict=True
     ):
-        side_y, side_x = probability.shape
-        rows = _interpolation_weights(y0, y1, side=side_y, first=top, last=bottom)
-        columns = _interpolation_weights(x0, x1, side=side_x, first=left, last=right)
+        rows = _interpolation_weights(y0, y1, side=len(probability), first=top, last=bottom)
+        columns = _interpolation_weights(x0, x1, side=len(probability), first=left, last=right)
         crops.append(MaskCrop(top, left, rows @ probability @ columns.T >= threshold))
     return crops
 
 
 def roi_mask_targets(masks: Sequence[MaskCrop], boxes: np.ndarray, side: int) -> np.ndarray:
-    """The share of every cell of a ``side x side`` grid on each box that its mask covers.
-
-    The exact area average of the mask (constant on each pixel, zero outside its crop), whether
-    cells are smaller or larger than pixels.
+    """The exact share of every cell of a grid on each box that its mask covers.
 
     Args:
         masks: N masks.
         boxes: ``[N, 4]`` xyxy in the masks' pixels; box n goes with mask n.
-        side: Cells along each side.
+        side: Cells along each side of the grid.
 
     Returns:
         ``[N, side, side]`` float32 in [0, 1]; zero for a box without area.

@@ -49,15 +49,12 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
 
 
 def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
-    """The smallest crop that holds every pixel of a mask.
+    """The smallest crop (a view) that holds every pixel of a ``[H, W]`` bool mask; None if empty.
 
     Args:
-        mask: ``[H, W]`` bool, in any memory order.
+        mask: In any memory order.
         y: Row of the mask's first pixel in the full image.
         x: Column of the mask's first pixel in the full image.
-
-    Returns:
-        The crop (a view), or None if the mask is empty.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
@@ -69,14 +66,11 @@ def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
 
 
 def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> MaskCrop | None:
-    """The union of polygons, by COCO's rule, without touching the image outside their box.
+    """The tight crop of polygons' union by COCO's rule; None if no pixel of the image is covered.
 
     Args:
         polygons: Each ``[n, 2]`` (x, y) in pixels, n >= 3; may leave the image.
         size: ``(height, width)`` of the image.
-
-    Returns:
-        The tight crop, or None if no pixel of the image is covered.
     """
     if not polygons:
         return None
@@ -88,16 +82,13 @@ def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) ->
     if right <= left or bottom <= top:
         return None
     height, width = bottom - top, right - left
-    shifted = [_shifted(polygon, low).ravel().tolist() for polygon in polygons]
+    # COCO snaps to fifths of a pixel: 0.1, 0.3, ... are ties, and fall otherwise at other offsets
+    shifted = [
+        np.where(low > 0, np.floor(p * 5 + 0.5) / 5 - low, p).ravel().tolist()
+        for p in (polygon.astype(np.float64) for polygon in polygons)
+    ]
     runs = coco_mask.merge(coco_mask.frPyObjects(shifted, height, width))
     return tight_crop(_decode(runs["counts"], height, width), y=top, x=left)
-
-
-def _shifted(polygon: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """Corners relative to ``low``, rounding as they would have before the shift."""
-    corners = polygon.astype(np.float64)
-    # COCO snaps to fifths of a pixel: 0.1, 0.3, ... are ties, and fall otherwise at other offsets
-    return np.where(low > 0, np.floor(corners * 5 + 0.5) / 5 - low, corners)
 
 
 def _unpack_counts(packed: bytes) -> np.ndarray:

@@ -1,8 +1,6 @@
-"""RoIAlign over a feature pyramid.
+"""RoIAlign over a feature pyramid, in the half-pixel convention of detectron2.
 
-torchvision's ``MultiScaleRoIAlign`` always pools with ``aligned=False``; this one uses the
-half-pixel convention (``aligned=True``) of detectron2, and float32 under autocast, because there
-is no bf16 kernel on CPUs.
+torchvision's ``MultiScaleRoIAlign`` always pools with ``aligned=False``.
 """
 
 import math
@@ -12,26 +10,21 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-CANONICAL_LEVEL = 4
-
 
 def assign_levels(
     boxes: Tensor, *, canonical_size_px: float, min_level: int, max_level: int
 ) -> Tensor:
-    """Pyramid level of each box (FPN, Lin et al. 2017, eq. 1).
+    """``[N]`` int64 pyramid level (2 for P2) of each box (FPN, Lin et al. 2017, eq. 1).
 
     Args:
         boxes: ``[N, 4]`` xyxy pixels.
         canonical_size_px: Size (root of its area) of a box that is pooled from level 4.
-        min_level: Finest level (2 for P2).
+        min_level: Finest level.
         max_level: Coarsest level.
-
-    Returns:
-        ``[N]`` int64 in ``[min_level, max_level]``.
     """
     sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
     # the epsilon keeps a box of exactly canonical size on its level, as detectron2 does
-    levels = torch.floor(CANONICAL_LEVEL + torch.log2(sizes / canonical_size_px + 1e-8))
+    levels = torch.floor(4 + torch.log2(sizes / canonical_size_px + 1e-8))
     return levels.clamp(min_level, max_level).to(torch.int64)
 
 
@@ -47,7 +40,8 @@ def pool_rois(
     """RoI features from the level that fits each box.
 
     Args:
-        features: ``[B, C, h, w]`` of each level, finest first.
+        features: ``[B, C, h, w]`` of each level, finest first; pooled in float32 under autocast,
+            as there is no bf16 kernel on CPUs.
         boxes: B tensors ``[N_b, 4]`` xyxy network pixels.
         strides: Network pixels per cell of each level; powers of two.
         side: Side of the result.

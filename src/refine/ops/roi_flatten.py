@@ -11,7 +11,7 @@ is switched on for matrix products the stack is good to 1e-3 only.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch.autograd.function import once_differentiable
 from refine.types import STRIDE
 
 REDUCTIONS = ("max", "mean")
+
+_Placement = tuple[tuple[int, slice, slice], np.ndarray, np.ndarray]
+"""Window of the canvas, rows and columns: a RoI shows ``rows @ mask @ columns.T`` there."""
 
 
 def flatten_rois(
@@ -38,25 +41,23 @@ def flatten_rois(
     Pixel ``(u, v)`` of the canvas shows a mask where its centre ``((u + .5) stride,
     (v + .5) stride)`` lies in the box, left and top edge included, right and bottom one not.
 
-    The gradient reaches the masks only; boxes are constants. That of the maximum goes to the mask
-    whose value the pixel shows: among equals to the first, and to none where the maximum is 0.
-    There is no second derivative on the CPU.
+    The gradient reaches the masks only. That of the maximum goes to the mask whose value the pixel
+    shows: among equals to the first, and to none where the maximum is 0. There is no second
+    derivative on the CPU.
 
     Args:
-        masks: ``[N, m, m]`` probabilities in [0, 1] (not logits: the zero beyond the mask would be
-            a probability of 1/2). For a canvas weighted by scores multiply them first.
+        masks: ``[N, m, m]`` probabilities in [0, 1], not logits: beyond the mask there is zero.
         boxes: ``[N, 4]`` xyxy network pixels; may reach beyond the canvas. Boxes without area or
             with corners that are not finite draw nothing.
         planes: ``[N]`` int64 plane (thing category) of each mask, in ``[0, num_planes)``.
         num_planes: Planes of the canvas.
         size: ``(h, w)`` of the canvas.
         stride: Network pixels per canvas pixel.
-        reduce: How a pixel combines several masks of its plane: ``max``, or ``mean`` over the
-            masks whose box holds its centre.
+        reduce: ``max`` of the masks of a plane, or ``mean`` of those whose box holds the pixel.
 
     Returns:
         ``[num_planes, h, w]`` canvas in [0, 1], float32 even under autocast (float64 for float64
-        masks); zeros where nothing is drawn. Part of the masks' graph even if N is 0.
+        masks). Part of the masks' graph even if N is 0.
 
     Raises:
         ValueError: Shapes do not fit together, ``reduce`` is unknown, or a plane does not exist
@@ -131,14 +132,6 @@ def _first_winners(stack: Tensor, planes: Tensor, canvas: Tensor) -> Tensor:
     return nobody.scatter_reduce(0, plane_index, torch.where(wins, order, count), "amin")
 
 
-class _Placement(NamedTuple):
-    """Where a RoI lies on the canvas; ``rows @ mask @ columns.T`` is what it shows there."""
-
-    window: tuple[int, slice, slice]
-    rows: np.ndarray
-    columns: np.ndarray
-
-
 def flatten_by_crops(
     masks: Tensor,
     boxes: Tensor,
@@ -165,8 +158,7 @@ class _FlattenCrops(torch.autograd.Function):
         shape: tuple[int, int, int],
         reduce: str,
     ) -> Tensor:
-        draw = _draw_max if reduce == "max" else _draw_mean
-        canvas, ctx.owners = draw(masks.detach().numpy(), placements, shape)
+        canvas, ctx.owners = _draw(masks.detach().numpy(), placements, shape, reduce)
         ctx.placements, ctx.mask_shape, ctx.reduce = placements, masks.shape, reduce
         return torch.from_numpy(canvas)
 
@@ -185,34 +177,24 @@ class _FlattenCrops(torch.autograd.Function):
         return torch.from_numpy(grad_masks), None, None, None
 
 
-def _draw_max(
-    masks: np.ndarray, placements: Sequence[_Placement], shape: tuple[int, int, int]
+def _draw(
+    masks: np.ndarray, placements: Sequence[_Placement], shape: tuple[int, int, int], reduce: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The canvas; and the winner of each pixel counted from 1, 0 where nothing is drawn."""
+    """The canvas; and each pixel's winner, from 1 on (``mean``: how many boxes hold it)."""
     canvas = np.zeros(shape, masks.dtype)
-    winners = np.zeros(shape, np.min_scalar_type(len(masks)))
-    for number, (mask, (window, rows, columns)) in enumerate(
-        zip(masks, placements, strict=True), 1
-    ):
-        crop = rows @ mask @ columns.T
-        shown, winner = canvas[window], winners[window]
-        wins = crop > shown
-        np.copyto(winner, number, where=wins)
-        np.copyto(shown, crop, where=wins)
-    return canvas, winners
-
-
-def _draw_mean(
-    masks: np.ndarray, placements: Sequence[_Placement], shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The canvas; and how many boxes hold each pixel."""
-    counts = np.zeros(shape, np.min_scalar_type(len(masks)))
-    for window, _, _ in placements:
-        counts[window] += 1
-    canvas = np.zeros(shape, masks.dtype)
-    for mask, (window, rows, columns) in zip(masks, placements, strict=True):
-        canvas[window] += rows @ mask @ columns.T / counts[window]
-    return canvas, counts
+    owners = np.zeros(shape, np.min_scalar_type(len(masks)))
+    if reduce == "mean":
+        for window, _, _ in placements:
+            owners[window] += 1
+    for number, (window, rows, columns) in enumerate(placements, 1):
+        crop, shown = rows @ masks[number - 1] @ columns.T, canvas[window]
+        if reduce == "mean":
+            shown += crop / owners[window]
+        else:
+            wins = crop > shown
+            np.copyto(owners[window], number, where=wins)
+            np.copyto(shown, crop, where=wins)
+    return canvas, owners
 
 
 def _place(
@@ -229,10 +211,8 @@ def _place(
     corners[~np.isfinite(corners).all(axis=1)] = 0
     rows = _span_weights(corners[:, 1], corners[:, 3], side=side_y, length=height, dtype=dtype)
     columns = _span_weights(corners[:, 0], corners[:, 2], side=side_x, length=width, dtype=dtype)
-    return [
-        _Placement((plane, y, x), row_weights, column_weights)
-        for plane, (y, row_weights), (x, column_weights) in zip(numbers, rows, columns, strict=True)
-    ]
+    placed = zip(numbers, rows, columns, strict=True)
+    return [((plane, y, x), by_row, by_column) for plane, (y, by_row), (x, by_column) in placed]
 
 
 def _span_weights(
