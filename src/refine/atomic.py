@@ -12,15 +12,7 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """Provide a temporary path that becomes ``path`` when the block ends without an error.
 
     A reader sees the old file or the whole new one, and several processes may write the same file.
-
-    Args:
-        path: The file; its folder is created if it is missing.
-
-    Yields:
-        A path in the same folder, to be written by the caller. It is removed if the block fails.
-
-    Raises:
-        OSError: The file cannot be written.
+    The folder is created if it is missing; an ``OSError`` says that the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")

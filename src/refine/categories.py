@@ -32,9 +32,6 @@ class Category:
 class CategoryTable:
     """The ordered categories of a dataset: things first, then stuff.
 
-    Args:
-        categories: Categories in any order. Dataset ids must be distinct.
-
     Raises:
         RefineError: No categories, or a dataset id used twice.
     """
@@ -60,11 +57,9 @@ class CategoryTable:
 
     @classmethod
     def from_json(cls, entries: Sequence[Mapping[str, Any]], *, source: str) -> "CategoryTable":
-        """Read a COCO ``categories`` list.
+        """Read COCO's ``categories`` of ``id``, ``name``, ``isthing`` and, if wanted, ``color``.
 
-        Args:
-            entries: Dictionaries with ``id``, ``name``, ``isthing`` and, if wanted, ``color``.
-            source: File name shown in error messages.
+        ``source`` is the file name shown in error messages.
 
         Raises:
             RefineError: A missing or malformed field, an empty list, or an id used twice.
@@ -110,28 +105,15 @@ class CategoryTable:
         """Contiguous id of a dataset id, or None if the table does not know it."""
         return self._contiguous.get(dataset_id)
 
-    def to_dataset_id(self, contiguous: int) -> int:
-        """Dataset id of a contiguous id."""
-        return self.categories[contiguous].dataset_id
-
 
 def _parse_category(entry: Mapping[str, Any]) -> Category:
     dataset_id, is_thing = int(entry["id"]), int(entry["isthing"])
     if dataset_id < 1 or is_thing not in (0, 1):
         raise ValueError(f"id={dataset_id}, isthing={is_thing}")
-    red, green, blue = (int(v) for v in entry.get("color", _default_color(dataset_id)))
+    # a category without a colour gets a fixed one: multiplicative hashing spreads neighbouring ids
+    hashed = (dataset_id * 2654435761 & 0xFFFFFF).to_bytes(3, "big")
+    red, green, blue = (int(v) for v in entry.get("color", [64 + v % 192 for v in hashed]))
     if not all(0 <= v <= 255 for v in (red, green, blue)):
         raise ValueError(f"color={[red, green, blue]}")
-    return Category(
-        dataset_id=dataset_id,
-        name=str(entry["name"]),
-        is_thing=bool(is_thing),
-        color=(red, green, blue),
-    )
-
-
-def _default_color(dataset_id: int) -> tuple[int, int, int]:
-    """A fixed, well-spread colour for a category whose JSON gives none."""
-    # multiplicative hashing spreads neighbouring ids over the colour cube
-    value = (dataset_id * 2654435761) & 0xFFFFFF
-    return (64 + (value >> 16) % 192, 64 + (value >> 8 & 255) % 192, 64 + (value & 255) % 192)
+    color, name = (red, green, blue), str(entry["name"])
+    return Category(dataset_id=dataset_id, name=name, is_thing=bool(is_thing), color=color)

@@ -1,16 +1,15 @@
 """The values that cross from one room to the next.
 
-Coordinates are continuous pixels: pixel ``(row r, column c)`` covers ``[c, c + 1) x [r, r + 1)``,
-so a box around it is ``(c, r, c + 1, r + 1)`` (xyxy) and its centre is ``(c + .5, r + .5)``.
-Categories are contiguous ids (see :mod:`refine.categories`). "Network pixels" are those of the
-resized, unpadded image; "original pixels" those of the image file.
+Coordinates are continuous pixels: pixel ``(row r, column c)`` has the box ``(c, r, c + 1, r + 1)``
+(xyxy) and the centre ``(c + .5, r + .5)``. "Network pixels" are those of the resized, unpadded
+image; "original pixels" those of the image file. Categories are contiguous ids (see
+:mod:`refine.categories`).
 """
 
 # torch is named in annotations only: refine.score uses these types and must start without torch
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -87,13 +86,24 @@ class CodedMask:
     x: int = 0
 
 
-def _move(values: Mapping[str, Any], device: torch.device | str, **options: bool) -> dict[str, Any]:
-    """Tensors, or what else has ``to``, on ``device``; None stays None."""
-    return {k: None if v is None else v.to(device, **options) for k, v in values.items()}
+def _move(value: Any, device: torch.device | str, **options: bool) -> Any:
+    if isinstance(value, dict):
+        return {k: _move(v, device, **options) for k, v in value.items()}
+    return value.to(device, **options) if hasattr(value, "to") else value
+
+
+@dataclass(slots=True)
+class _Movable:
+    """A dataclass with tensors."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Every tensor on ``device``; what else there is stays on the host."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **_move(values, device, non_blocking=non_blocking))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class TrainingTarget:
+class TrainingTarget(_Movable):
     """Targets of one image for the losses, at network size.
 
     Attributes:
@@ -101,8 +111,7 @@ class TrainingTarget:
         boxes: ``[N, 4]`` float32 xyxy network pixels, tight around each instance (no crowds).
         labels: ``[N]`` int64 thing categories, ``0 .. num_things - 1``.
         masks: N full outlines (they may overlap) as crops in network pixels.
-        pairs: ``[K, 2]`` int64 positions in ``boxes``: the first lies on top of the second. None
-            if the batch is not for an occlusion head.
+        pairs: ``[K, 2]`` int64 positions in ``boxes``, the first on top of the second, or None.
     """
 
     semantic: Tensor
@@ -110,11 +119,6 @@ class TrainingTarget:
     labels: Tensor
     masks: tuple[CodedMask, ...]
     pairs: Tensor | None = None
-
-    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
-        """The tensors on ``device``; masks stay on the host."""
-        tensors = {k: getattr(self, k) for k in ("semantic", "boxes", "labels", "pairs")}
-        return replace(self, **_move(tensors, device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -177,8 +181,7 @@ class Batch:
     """Images padded to a common size, with their samples.
 
     Attributes:
-        images: ``[B, 3, H, W]`` uint8 RGB; zero below and right of each image. H and W are
-            multiples of 32.
+        images: ``[B, 3, H, W]`` uint8 RGB, H and W multiples of 32; zero beyond each image.
         image_sizes: ``(height, width)`` of each image before padding (network pixels).
         samples: One per image; their ``image`` is a view into ``images``.
     """
@@ -198,23 +201,21 @@ class Batch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
         """The tensors on ``device`` (Lightning calls this)."""
         images = self.images.to(device, non_blocking=non_blocking)
-        samples = tuple(
-            replace(
-                s,
-                image=images[k, :, : size[0], : size[1]],
-                target=s.target and s.target.to(device, non_blocking=non_blocking),
-            )
-            for k, (s, size) in enumerate(zip(self.samples, self.image_sizes, strict=True))
-        )
-        return replace(self, images=images, samples=samples)
+        samples = []
+        for image, sample, (height, width) in zip(
+            images, self.samples, self.image_sizes, strict=True
+        ):
+            target = sample.target and sample.target.to(device, non_blocking=non_blocking)
+            samples.append(replace(sample, image=image[:, :height, :width], target=target))
+        return replace(self, images=images, samples=tuple(samples))
 
     def pin_memory(self) -> Self:
         """The images in page-locked memory (the DataLoader calls this)."""
         return replace(self, images=self.images.pin_memory())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PairOcclusions:
+@dataclass(slots=True, kw_only=True, eq=False)
+class PairOcclusions(_Movable):
     """Answers of an occlusion head for pairs of one image.
 
     Attributes:
@@ -225,15 +226,9 @@ class PairOcclusions:
     pairs: Tensor
     probabilities: Tensor
 
-    def to(self, device: torch.device | str) -> Self:
-        """Both tensors on ``device``."""
-        return replace(
-            self, **_move({"pairs": self.pairs, "probabilities": self.probabilities}, device)
-        )
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class RawPrediction:
+class RawPrediction(_Movable):
     """The network's prediction for one image, before fusion.
 
     Attributes:
@@ -258,16 +253,6 @@ class RawPrediction:
     occlusions: dict[str, PairOcclusions] = field(default_factory=dict)
     rankings: dict[str, Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device | str) -> Self:
-        """Every tensor on ``device``."""
-        names = ("boxes", "scores", "labels", "mask_logits", "semantic_logits")
-        return replace(
-            self,
-            **_move({k: getattr(self, k) for k in names}, device),
-            occlusions=_move(self.occlusions, device),
-            rankings=_move(self.rankings, device),
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Observation:
@@ -275,8 +260,7 @@ class Observation:
 
     Attributes:
         raw: The prediction.
-        features: ``[N, C, 14, 14]`` RoI features of the instances: those of the pyramid, with
-            IBPP plus those of F_sem (eq. 4).
+        features: ``[N, C, 14, 14]`` RoI features: the pyramid's, with IBPP plus F_sem's (eq. 4).
     """
 
     raw: RawPrediction
@@ -289,10 +273,10 @@ class IterationTrace:
 
     Attributes:
         iteration: 0 is the semantic map that no instance has influenced.
-        raw: Masks and semantic logits of this iteration; no detections at iteration 0, which has
-            no masks (a network without IBPP has iteration 0 alone, with its detections).
-        canvas: ``[num_things, h, w]`` float32 in [0, 1] at stride 4 of the padded image: the
-            masks as the semantic head sees them; zero at iteration 0.
+        raw: Masks and semantic logits; no detections at iteration 0, which has no masks (but a
+            network without IBPP has iteration 0 alone, with its detections).
+        canvas: ``[num_things, h, w]`` float32 in [0, 1] at stride 4 of the padded image: the masks
+            as the semantic head sees them; zero at iteration 0.
     """
 
     iteration: int

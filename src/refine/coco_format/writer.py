@@ -98,7 +98,7 @@ class PanopticWriter:
         return [
             {
                 "id": segment.id,
-                "category_id": self.categories.to_dataset_id(segment.category),
+                "category_id": self.categories[segment.category].dataset_id,
                 "isthing": int(segment.is_thing),
                 "area": segment.area,
                 "bbox": boxes[segment.id],

@@ -252,7 +252,7 @@ def _segments_of(
         segments.append(
             {
                 "id": segment_id,
-                "category_id": _TABLE.to_dataset_id(category),
+                "category_id": _TABLE[category].dataset_id,
                 "iscrowd": int(is_crowd),
                 "area": int(visible.sum()),
                 "bbox": _bbox(visible),
@@ -283,7 +283,7 @@ def _instance_entry(thing: ToyObject, *, image_id: int, annotation_id: int) -> d
     return {
         "id": annotation_id,
         "image_id": image_id,
-        "category_id": _TABLE.to_dataset_id(thing.category),
+        "category_id": _TABLE[thing.category].dataset_id,
         "iscrowd": int(thing.is_crowd),
         "area": int(thing.mask.sum()),
         "bbox": _bbox(thing.mask),
