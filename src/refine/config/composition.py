@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError, explain
 from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
@@ -61,7 +62,7 @@ def read_settings(config: DictConfig, command: str) -> Settings:
     Raises:
         RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
     """
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    task = without_hydra(config)
     missing = sorted(OmegaConf.missing_keys(task))
     if missing:
         raise RefineError(f"{missing[0]}: a value is needed; give {missing[0]}=VALUE")
@@ -114,10 +115,7 @@ def explain_null_section(error: AssertionError) -> Exception:
 
 def explain_error(error: Exception, command: str) -> str:
     """One line for what Hydra raised on a command's overrides."""
-    config = _compose(command, ())
-    known: Any = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=False
-    )
+    known: Any = OmegaConf.to_container(without_hydra(_compose(command, ())), resolve=False)
     return explain(error, conf_dir=conf_dir(), known=known)
 
 

@@ -92,8 +92,7 @@ def describe_job(
         swept: Keys whose values differ between the jobs of the multirun.
         prepared: What the launcher computed for the job.
     """
-    task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain: Any = OmegaConf.to_container(task, resolve=True)
+    plain: Any = OmegaConf.to_container(without_hydra(config), resolve=True)
     is_multirun = settings.mode == RunMode.MULTIRUN
     return Job(
         command=str(settings.job.name),
@@ -105,3 +104,8 @@ def describe_job(
         config=plain,
         prepared=prepared,
     )
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own section."""
+    return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
