@@ -1,4 +1,4 @@
-"""What finished runs say, and how sure one can be of it.
+"""The paper's tables beside one's runs, curves, figures and one HTML page (extra ``report``).
 
-Only :mod:`model_costs` and what reads prediction caches need torch.
+Only what reads prediction caches needs torch.
 """
