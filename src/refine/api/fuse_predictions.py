@@ -21,8 +21,6 @@ from refine.ops.outlines import tight_crop
 from refine.options import FusionOptions, MergeOptions, UnknownErasingOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PairOcclusions, RawPrediction
 
-_NOTHING = MaskCrop(y=0, x=0, mask=np.zeros((0, 0), bool))
-
 
 def fuse_predictions(
     instances: Mapping[str, Any],
@@ -90,33 +88,21 @@ def fuse_predictions(
     order = np.arange(len(table))
     if not isinstance(categories, CategoryTable):
         order = np.array([table.to_contiguous(int(c["id"])) for c in categories])
-    evidence = _GivenEvidence(instances, semantic, order=order, num_things=table.num_things)
+    evidence = _GivenEvidence(instances, to_array(semantic), order, table.num_things)
     if occlusions is not None:
-        pairs = _read_occlusions(to_array(occlusions), len(evidence.raw.scores))
-        evidence.raw.occlusions[options.relations.head] = pairs
+        answers = _read_occlusions(to_array(occlusions), len(evidence.raw.scores))
+        evidence.raw.occlusions[options.relations.head] = answers
     prediction = fuse(evidence, options, stuff_area_limit_px=stuff_area_limit_px)
     return PanopticResult.of(prediction, table, image=image)
 
 
 class _GivenEvidence(Evidence):
-    """Masks and a semantic map that already have the size of the image.
-
-    Args:
-        instances: See :func:`fuse_predictions`.
-        semantic: See :func:`fuse_predictions`.
-        order: ``[C]`` int64 contiguous category of each position.
-        num_things: Number of thing categories.
-    """
+    """Masks and a semantic map that have the size of the image; ``order`` maps their categories."""
 
     def __init__(
-        self,
-        instances: Mapping[str, Any],
-        semantic: ArrayLike | Tensor,
-        *,
-        order: np.ndarray,
-        num_things: int,
+        self, instances: Mapping[str, Any], semantic: np.ndarray, order: np.ndarray, num_things: int
     ) -> None:
-        self._semantic, self._probabilities = _read_semantic(to_array(semantic), order)
+        self._semantic, self._probabilities = _read_semantic(semantic, order)
         size = self._semantic.shape
         self._masks, scores, labels = _read_instances(instances, size)
         is_thing = np.isin(labels, np.flatnonzero(order < num_things))
@@ -161,7 +147,8 @@ class _GivenEvidence(Evidence):
 
 
 def _crop(mask: np.ndarray, threshold: float) -> MaskCrop:
-    return tight_crop(mask if mask.dtype == bool else mask >= threshold) or _NOTHING
+    crop = tight_crop(mask if mask.dtype == bool else mask >= threshold)
+    return crop or MaskCrop(y=0, x=0, mask=np.zeros((0, 0), bool))
 
 
 def _read_semantic(values: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -218,12 +205,10 @@ def _read_boxes(instances: Mapping[str, Any], masks: np.ndarray) -> np.ndarray:
 
 def _read_occlusions(matrix: np.ndarray, number: int) -> PairOcclusions:
     """The answers about every ordered pair."""
-    pairs = np.argwhere(~np.eye(number, dtype=bool))
     if matrix.shape != (number, number):
         raise RefineError(f"occlusions: shape {matrix.shape}; expected {(number, number)}")
-    probabilities = matrix[pairs[:, 0], pairs[:, 1]].astype(np.float64)
-    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+    is_pair = ~np.eye(number, dtype=bool)
+    pairs, values = np.argwhere(is_pair), matrix[is_pair].astype(np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
         raise RefineError("occlusions: expected probabilities in [0, 1] off the diagonal")
-    return PairOcclusions(
-        pairs=torch.from_numpy(pairs), probabilities=torch.from_numpy(probabilities)
-    )
+    return PairOcclusions(pairs=torch.from_numpy(pairs), probabilities=torch.from_numpy(values))

@@ -15,12 +15,7 @@ from refine.viz.overlay import draw_panoptic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedSegment(Segment):
-    """One segment, with what the dataset calls its category.
-
-    Attributes:
-        category_id: ``id`` of the category in the dataset's JSON.
-        name: Name of the category.
-    """
+    """One segment, with the ``id`` and the name of its category in the dataset's JSON."""
 
     category_id: int
     name: str
@@ -55,12 +50,13 @@ class PanopticResult(PanopticPrediction):
         file_name: str = "image.png",
     ) -> "PanopticResult":
         """A prediction with the names of its categories."""
-        named = ((s, categories[s.category]) for s in prediction.segments)
+        segments = tuple(
+            NamedSegment(**asdict(s), category_id=c.dataset_id, name=c.name)
+            for s, c in ((s, categories[s.category]) for s in prediction.segments)
+        )
         return cls(
             segment_map=prediction.segment_map,
-            segments=tuple(
-                NamedSegment(**asdict(s), category_id=c.dataset_id, name=c.name) for s, c in named
-            ),
+            segments=segments,
             categories=categories,
             image=image,
             file_name=file_name,
@@ -72,10 +68,9 @@ class PanopticResult(PanopticPrediction):
         return f"<PanopticResult of {self.file_name}, {height} x {width}: {names}>"
 
     def draw(self, *, labels: bool = True) -> Image.Image:
-        """The image (grey if it was not given) with every segment tinted and outlined.
+        """The image (grey if it was not given), its segments tinted, outlined and, if asked, named.
 
-        Args:
-            labels: Write the category names, and the scores of things.
+        Labels show the category names, and the scores of things.
         """
         image = self.image
         if image is None:

@@ -87,7 +87,7 @@ class Predictor:
     def predict(
         self, images: AnyImage | Sequence[AnyImage], *, batch_size: int = 1
     ) -> PanopticResult | list[PanopticResult]:
-        """Segment an image, or each image of a list.
+        """Segment an image, or each of a list, at original size.
 
         Pixels are taken as they are stored, as COCO's annotations are: an EXIF orientation is not
         applied.
@@ -97,9 +97,6 @@ class Predictor:
                 tensor, in RGB; or a list or tuple of these.
             batch_size: Number of images that the network sees at a time. Those of a batch are
                 padded to one size, which changes results slightly.
-
-        Returns:
-            The result at the size of the image; a list of results for a list.
 
         Raises:
             RefineError: A file that is missing, damaged or no image, or another kind of input.
@@ -111,29 +108,26 @@ class Predictor:
         return [result for part in parts for result in self._predict(images[part], names[part])]
 
     def _predict(self, images: Sequence[Any], names: Sequence[str]) -> list[PanopticResult]:
-        named = [
-            (Path(image).name if isinstance(image, str | Path) else name, read_pixels(image, name))
-            for image, name in zip(images, names, strict=True)
-        ]
-        batch = collate([self._sample(pixels, name) for name, pixels in named])
-        outputs = self.pipeline.predict(batch.to(next(self.pipeline.parameters()).device))
+        found = [read_pixels(image, name) for image, name in zip(images, names, strict=True)]
+        samples = []
+        for image, name, pixels in zip(images, names, found, strict=True):
+            size = (pixels.shape[0], pixels.shape[1])
+            seen = transform_image(pixels, eval_geometry(size, self._image))
+            file_name = Path(image).name if isinstance(image, str | Path) else name
+            samples.append(Sample(image=seen, image_id=0, file_name=file_name, original_size=size))
+        batch = collate(samples).to(next(self.pipeline.parameters()).device)
         return [
-            PanopticResult.of(panoptic, self.categories, image=pixels, file_name=name)
-            for (_, panoptic), (name, pixels) in zip(outputs, named, strict=True)
+            PanopticResult.of(panoptic, self.categories, image=pixels, file_name=s.file_name)
+            for (_, panoptic), pixels, s in zip(
+                self.pipeline.predict(batch), found, samples, strict=True
+            )
         ]
-
-    def _sample(self, pixels: np.ndarray, name: str) -> Sample:
-        size = (pixels.shape[0], pixels.shape[1])
-        image = transform_image(pixels, eval_geometry(size, self._image))
-        return Sample(image=image, image_id=0, file_name=name, original_size=size)
 
 
 def read_pixels(image: Any, name: str) -> np.ndarray:
     """The ``[H, W, 3]`` uint8 RGB pixels of an image in any of the forms of :data:`AnyImage`.
 
-    Args:
-        image: The image.
-        name: Name shown in error messages if the image is not a file.
+    ``name`` is shown in error messages if the image is not a file.
 
     Raises:
         RefineError: A file that is missing, damaged or no image, or another kind of input.
@@ -158,11 +152,7 @@ def read_pixels(image: Any, name: str) -> np.ndarray:
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """The device of a name; ``auto`` is the GPU if there is one, else the CPU.
-
-    Raises:
-        RefineError: There is no such device.
-    """
+    """The device of a name, else a ``RefineError``; ``auto`` is the GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -20,6 +20,7 @@ from refine.viz.panels import original_image, pad_to_one_size
 PANOPTIC_KEY = "pictures/panoptic"
 ITERATIONS_KEY = "pictures/iterations"
 DECISIONS_KEY = "pictures/decisions"
+_PICTURE_KEYS = (PANOPTIC_KEY, ITERATIONS_KEY, DECISIONS_KEY)
 
 
 class WandbMedia(Callback):
@@ -49,11 +50,7 @@ class WandbMedia(Callback):
         image_ids: Sequence[int] | None = None,
         max_side_px: int = 640,
     ) -> None:
-        self.limits = {
-            PANOPTIC_KEY: count,
-            ITERATIONS_KEY: num_iterations,
-            DECISIONS_KEY: num_decisions,
-        }
+        self.limits = dict(zip(_PICTURE_KEYS, (count, num_iterations, num_decisions), strict=True))
         self.pairs = pairs
         self.image_ids = None if image_ids is None else frozenset(image_ids)
         self.max_side_px = max_side_px
@@ -78,18 +75,20 @@ class WandbMedia(Callback):
             return
         if trainer.current_epoch == self._drawn_epoch and not module.is_final_evaluation:
             return
-        wanted = [k for k, sample in enumerate(batch.samples) if self._is_listed(sample)]
+        wanted = [k for k, s in enumerate(batch.samples) if s.truth and not s.is_padding]
+        if self.image_ids is not None:
+            wanted = [k for k in wanted if batch.samples[k].image_id in self.image_ids]
         wanted = wanted[: self._room(PANOPTIC_KEY)]
         for k in wanted:
-            self._draw(batch.samples[k], outputs["outputs"][k], module)
+            self._draw(batch.samples[k], *outputs["outputs"][k], module)
         wanted = wanted[: self._room(ITERATIONS_KEY)]
         if wanted and module.pipeline.network.num_iterations:
+            categories, merge = module.evaluation.quality.categories, module.pipeline.fusion.merge
             traces = module.pipeline.network.trace(batch)
             for k in wanted:
-                sample, merge = batch.samples[k], module.pipeline.fusion.merge
-                categories = module.evaluation.quality.categories
-                picture = draw_iterations(original_image(sample), traces[k], categories, merge)
-                self._pictures[ITERATIONS_KEY][sample.file_name] = picture
+                image, name = original_image(batch.samples[k]), batch.samples[k].file_name
+                picture = draw_iterations(image, traces[k], categories, merge)
+                self._pictures[ITERATIONS_KEY][name] = picture
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the table and the pictures."""
@@ -112,26 +111,24 @@ class WandbMedia(Callback):
     def _room(self, key: str) -> int:
         return self.limits[key] - len(self._pictures.get(key, ()))
 
-    def _is_listed(self, sample: Sample) -> bool:
-        if sample.truth is None or sample.is_padding:
-            return False
-        return self.image_ids is None or sample.image_id in self.image_ids
-
     def _draw(
-        self, sample: Sample, output: tuple[Evidence, PanopticPrediction], module: DetectorModule
+        self,
+        sample: Sample,
+        evidence: Evidence,
+        panoptic: PanopticPrediction,
+        module: DetectorModule,
     ) -> None:
-        image, truth = original_image(sample), sample.truth
-        categories = module.evaluation.quality.categories
+        image, truth, name = original_image(sample), sample.truth, sample.file_name
+        categories, fusion = module.evaluation.quality.categories, module.pipeline.fusion
         assert truth is not None
-        self._pictures[PANOPTIC_KEY][sample.file_name] = draw_segment_comparison(
-            image, truth, output[1], categories, max_side_px=self.max_side_px
+        self._pictures[PANOPTIC_KEY][name] = draw_segment_comparison(
+            image, truth, panoptic, categories, max_side_px=self.max_side_px
         )
         if self._room(DECISIONS_KEY):
-            fusion = module.pipeline.fusion
-            decisions = find_decisions(output[0], fusion, truth, limit=self.pairs)
+            decisions = find_decisions(evidence, fusion, truth, limit=self.pairs)
             if decisions:
                 picture = draw_decisions(image, decisions, categories, truth=truth)
-                self._pictures[DECISIONS_KEY][sample.file_name] = picture
+                self._pictures[DECISIONS_KEY][name] = picture
 
 
 def _find_logger(trainer: pl.Trainer) -> WandbRun | None:

@@ -25,7 +25,6 @@ from refine.errors import RefineError
 
 STEP_KEY = "trainer/global_step"
 TABLE_KEY = "val/per_category"
-_OFFLINE_RUNS = "wandb/offline-run-*"
 _MODES = ("auto", "online", "offline")
 _CHECKPOINTS = {"none": None, "best": "best.ckpt", "all": "*.ckpt"}
 _TAG_CHOICES = ("experiment", "sweep", "component")
@@ -35,21 +34,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Process:
-    """At most one job and one open run per process.
+    """At most one job and one open run per process."""
 
-    Attributes:
-        job: The job of a command; None in a training that was started from Python.
-        run: The open ``wandb.Run``.
-        run_dir: Folder of the logger that started the run.
-        checkpoints: Folders and patterns of the files that become artifacts.
-        announced: The hint on ``wandb sync`` that was shown last.
-    """
-
-    job: Job | None = None
-    run: Any = None
-    run_dir: Path | None = None
-    checkpoints: dict[Path, str] = field(default_factory=dict)
-    announced: str = ""
+    job: Job | None = None  # None in a training that was started from Python
+    run: Any = None  # the open wandb.Run
+    run_dir: Path | None = None  # of the logger that started the run
+    checkpoints: dict[Path, str] = field(default_factory=dict)  # folder: pattern of artifacts
+    announced: str = ""  # the hint on ``wandb sync`` that was shown last
 
 
 _process = _Process()
@@ -102,8 +93,20 @@ class WandbRun(WandbLogger):
         Raises:
             RefineError: W&B refuses, or a setting is not one of its choices.
         """
-        self._experiment = self._join_run()
-        return self._experiment
+        if _process.job is None and _process.run_dir != self.run_dir:
+            finish_run()
+        for key, choices in (("mode", _MODES), ("checkpoints", tuple(_CHECKPOINTS))):
+            if getattr(self, key) not in choices:
+                raise RefineError(
+                    f"logger.wandb.{key}={getattr(self, key)}: expected one of {', '.join(choices)}"
+                )
+        if _process.run is None:
+            _process.run, _process.run_dir = self._start_run(), self.run_dir
+        pattern = _CHECKPOINTS[self.checkpoints]
+        if pattern is not None:
+            _process.checkpoints[self.run_dir / "checkpoints"] = pattern
+        self._experiment = _process.run
+        return _process.run
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -123,23 +126,12 @@ class WandbRun(WandbLogger):
             numbers = [[int(k), name, *map(float, values)] for k, name, *values in rows]
             self.log_table(TABLE_KEY, columns, numbers)
 
-    def _join_run(self) -> Any:
-        if _process.job is None and _process.run_dir != self.run_dir:
-            finish_run()
-        for key, choices in (("mode", _MODES), ("checkpoints", tuple(_CHECKPOINTS))):
-            if getattr(self, key) not in choices:
-                raise RefineError(
-                    f"logger.wandb.{key}={getattr(self, key)}: expected one of {', '.join(choices)}"
-                )
-        if _process.run is None:
-            _process.run, _process.run_dir = self._start_run(), self.run_dir
-        pattern = _CHECKPOINTS[self.checkpoints]
-        if pattern is not None:
-            _process.checkpoints[self.run_dir / "checkpoints"] = pattern
-        return _process.run
-
     def _start_run(self) -> Any:
-        wandb, job = _import_wandb(), _process.job or _describe_folder(self.run_dir)
+        wandb, job = _import_wandb(), _process.job
+        if job is None:  # the job of a training that was started from Python
+            path = self.run_dir / "config.yaml"
+            config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            job = Job(command="train", run_dir=self.run_dir, config=config)
         job.run_dir.mkdir(parents=True, exist_ok=True)  # else wandb takes a temporary folder
         try:
             mode = self._choose_mode(job)
@@ -162,12 +154,11 @@ class WandbRun(WandbLogger):
 
     def _choose_mode(self, job: Job) -> str | None:
         """The mode of W&B; None leaves the choice to W&B, which knows the user."""
-        asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
-        mode = asked
+        asked = mode = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
         if asked is None and not _import_wandb().login(prompt=False, verify=False):
             mode = "offline"
-        runs = f"{job.sweep_dir}/*" if job.sweep_dir else f"{job.run_dir}"
-        hint = f"wandb sync {runs}/{_OFFLINE_RUNS}"
+        runs = f"{job.sweep_dir}/*" if job.sweep_dir else job.run_dir
+        hint = f"wandb sync {runs}/wandb/offline-run-*"
         if mode == "offline" and _process.announced != hint:
             why = "as asked" if asked else "because there is no API key (wandb login)"
             _log.warning("W&B logs offline %s; to upload the runs later: %s", why, hint)
@@ -180,10 +171,8 @@ class WandbJob(JobCallback):
 
     A training logs to its run while it lasts. A job without a training, such as one of
     ``refine.evaluate``, gets a run that holds its results. A job that was finished before, or that
-    fails before anything is logged, gets none.
-
-    Args:
-        **settings: Arguments of :class:`WandbRun` except ``run_dir``.
+    fails before anything is logged, gets none. Settings are those of :class:`WandbRun` except
+    ``run_dir``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -207,11 +196,7 @@ class WandbJob(JobCallback):
 
 
 def finish_run(*, exit_code: int = 0) -> None:
-    """Upload the checkpoints that are wanted and close the open run, if there is one.
-
-    Args:
-        exit_code: 0 for success, 1 for failure.
-    """
+    """Upload the wanted checkpoints and close the open run, if any; exit code 1 is a failure."""
     run, checkpoints = _process.run, _process.checkpoints
     _process.run, _process.run_dir, _process.checkpoints = None, None, {}
     if run is None:
@@ -239,13 +224,6 @@ def _describe_run(job: Job, group: str | None, tags: Sequence[str]) -> dict[str,
         "tags": list(dict.fromkeys(tag[:_MAX_TAG_LENGTH] for tag in (*choices, *tags))),
         "config": {**job.config, "row": ",".join(row) or experiment, "ablation": ablation},
     }
-
-
-def _describe_folder(run_dir: Path) -> Job:
-    """The job of a training that was started from Python, as far as its folder tells."""
-    path = run_dir / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return Job(command="train", run_dir=run_dir, config=config)
 
 
 def _read_done_time(run_dir: Path) -> int | None:

@@ -7,6 +7,7 @@ Erasing. Only counts leave a worker, so memory does not grow with the number of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,12 @@ from refine.metrics.functional import match_segments
 from refine.metrics.records import sort_records, sum_records, to_records
 from refine.options import FusionOptions, UnknownErasingOptions
 from refine.prediction_cache.cache import PredictionReader
-from refine.types import GroundTruth, PanopticPrediction
+from refine.types import GroundTruth
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to fuse.
-
-    Attributes:
-        fusion: Settings of the fusion.
-        stuff_area_limit_px: Stuff with fewer original pixels becomes void.
-    """
+    """One way to fuse."""
 
     fusion: FusionOptions
     stuff_area_limit_px: int
@@ -83,15 +79,13 @@ def evaluate_cached(
     ]
 
 
+@dataclass(frozen=True, eq=False)
 class _CachedImages(Dataset[Any]):
     """Counts of every setting, image by image."""
 
-    def __init__(
-        self, reader: PredictionReader, dataset: CocoPanopticDataset, settings: Sequence[Setting]
-    ) -> None:
-        self.reader = reader
-        self.dataset = dataset
-        self.settings = settings
+    reader: PredictionReader
+    dataset: CocoPanopticDataset
+    settings: Sequence[Setting]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -113,22 +107,16 @@ def _count(
     evidence: Evidence, truth: GroundTruth, setting: Setting, *, image_id: int, num_categories: int
 ) -> _Counts:
     """What a setting makes of one image; what settings share is derived once."""
-
-    def merge(fusion: FusionOptions) -> PanopticPrediction:
-        limit = setting.stuff_area_limit_px
-        return fuse(evidence, fusion, stuff_area_limit_px=limit, truth=truth)
-
-    fusion, options = setting.fusion, setting.fusion.merge
-    prediction, erased = merge(fusion), ErasedCount(0, 0)
-    if fusion.unknown_erasing.mode != "off":
-        plain = replace(setting, fusion=replace(fusion, unknown_erasing=UnknownErasingOptions()))
-        before = evidence.once(("fused", repr(plain)), lambda: merge(plain.fusion))
+    options, limit = setting.fusion, setting.stuff_area_limit_px
+    merge = partial(fuse, evidence, stuff_area_limit_px=limit, truth=truth)
+    prediction, erased = merge(options), ErasedCount(0, 0)
+    if options.unknown_erasing.mode != "off":
+        plain = replace(options, unknown_erasing=UnknownErasingOptions())
+        before = evidence.once(("fused", repr(plain), limit), lambda: merge(plain))
         erased = count_erased(before, prediction, truth)
     stats = match_segments(prediction, truth, num_categories=num_categories)
-    gap = evidence.once(
-        ("gap", options.score_thresh, options.mask_thresh),
-        lambda: consensus_gap(evidence, options),
-    )
+    key = ("gap", options.merge.score_thresh, options.merge.mask_thresh)
+    gap = evidence.once(key, lambda: consensus_gap(evidence, options.merge))
     return to_records(image_id, stats), gap, erased
 
 

@@ -19,9 +19,7 @@ from refine.types import PanopticPrediction, Sample
 class Evaluation(nn.Module):
     """Sums over images; a module so that its metrics follow the device.
 
-    Args:
-        categories: The dataset's categories.
-        fusion: Fusion of the pipeline. There is no AP if it spares the network its weak detections.
+    There is no AP if the fusion spares the network its weak detections.
     """
 
     def __init__(self, categories: CategoryTable, fusion: FusionOptions) -> None:
@@ -47,13 +45,7 @@ class Evaluation(nn.Module):
         outputs: Sequence[tuple[Evidence, PanopticPrediction]],
         seconds: float = 0.0,
     ) -> None:
-        """Add the images of a batch.
-
-        Args:
-            samples: The images, with ground truth.
-            outputs: What the pipeline said of each.
-            seconds: Time that the pipeline took.
-        """
+        """Add the images of a batch, with ground truth, and the time that the pipeline took."""
         is_padding = [s.is_padding for s in samples]
         self.quality.update(
             [panoptic for _, panoptic in outputs],
@@ -73,11 +65,7 @@ class Evaluation(nn.Module):
     def compute(
         self, sum_over_processes: Callable[[Tensor], Tensor] = lambda tensor: tensor
     ) -> EvaluationResult:
-        """The result; with several processes, call it on all of them.
-
-        Args:
-            sum_over_processes: Adds a tensor up over all processes.
-        """
+        """The result; with several processes, call it on all of them, with a sum over them."""
         rate = self._num_predicted / max(self._seconds, 1e-9)
         device = self.quality.iou.device
         own = [self._num_images, rate, *astuple(self._gap)]

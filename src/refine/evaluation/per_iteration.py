@@ -1,6 +1,6 @@
 """What each iteration of IBPP is worth: panoptic quality and consensus after every one of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,7 @@ from refine.evaluation.evaluator import Evaluation
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.pipeline import Pipeline
-from refine.types import Batch, IterationTrace, RawPrediction
+from refine.types import Batch
 
 
 @torch.inference_mode()
@@ -26,16 +26,17 @@ def evaluate_iterations(
         pipeline: Pipeline in eval mode.
         batches: Images with ground truth.
         categories: The dataset's categories.
-
-    Returns:
-        The evaluations of iterations 0 to T.
     """
     count = pipeline.network.num_iterations + 1
     evaluations = [Evaluation(categories, pipeline.fusion) for _ in range(count)]
     for batch in batches:
         for sample, traces in zip(batch.samples, pipeline.network.trace(batch), strict=True):
+            with_masks = traces[min(1, count - 1)].raw
             for trace, evaluation in zip(traces, evaluations, strict=True):
-                evidence = Evidence(_with_masks(trace, traces), num_things=pipeline.num_things)
+                raw = trace.raw
+                if trace.iteration == 0:
+                    raw = replace(with_masks, semantic_logits=raw.semantic_logits)
+                evidence = Evidence(raw, num_things=pipeline.num_things)
                 panoptic = fuse(
                     evidence,
                     pipeline.fusion,
@@ -44,9 +45,3 @@ def evaluate_iterations(
                 )
                 evaluation.update([sample], [(evidence, panoptic)])
     return evaluations
-
-
-def _with_masks(trace: IterationTrace, traces: Sequence[IterationTrace]) -> RawPrediction:
-    if trace.iteration or len(traces) == 1:
-        return trace.raw
-    return replace(traces[1].raw, semantic_logits=trace.raw.semantic_logits)

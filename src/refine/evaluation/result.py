@@ -37,11 +37,11 @@ class EvaluationResult:
         precision: Mapping[str, float],
         others: Mapping[str, float | int],
     ) -> "EvaluationResult":
-        """The result of what was counted.
+        """The result of what was counted over all images.
 
         Args:
             totals: Sums of panoptic quality and the records that they are made of.
-            gap: Consensus gap over all images.
+            gap: Consensus gap.
             categories: The dataset's categories.
             precision: ``ap_box`` and ``ap_mask``, if they are known.
             others: Further metrics, listed last.

@@ -121,8 +121,8 @@ def erase_categories(semantic: np.ndarray, categories: Collection[int]) -> np.nd
 
 def wrong_stuff(prediction: PanopticPrediction, truth: GroundTruth) -> set[int]:
     """Categories of the stuff segments that panoptic quality counts as false positives."""
-    errors = find_segment_errors(prediction, truth)
-    return {s.category for s in prediction.segments if not s.is_thing and s.id in errors.wrong}
+    wrong, _ = find_segment_errors(prediction, truth)
+    return {s.category for s in prediction.segments if not s.is_thing and s.id in wrong}
 
 
 class ErasedCount(NamedTuple):

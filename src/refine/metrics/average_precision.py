@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +11,8 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from refine.ops.outlines import decode_mask
 from refine.types import InstanceTruth, MaskCrop
+
+_KEYS = {"ap_box": "bbox_map", "ap_mask": "segm_map"}
 
 
 class AveragePrecision(WrapperMetric):
@@ -27,10 +28,10 @@ class AveragePrecision(WrapperMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        backend: Literal["faster_coco_eval", "pycocotools"] = (
-            "faster_coco_eval" if find_spec("faster_coco_eval") else "pycocotools"
+        is_fast = find_spec("faster_coco_eval") is not None
+        self._inner = MeanAveragePrecision(
+            iou_type=("bbox", "segm"), backend="faster_coco_eval" if is_fast else "pycocotools"
         )
-        self._inner = MeanAveragePrecision(iou_type=("bbox", "segm"), backend=backend)
         self._inner.warn_on_many_detections = False
 
     def update(
@@ -44,27 +45,19 @@ class AveragePrecision(WrapperMetric):
         size: tuple[int, int],
         is_padding: bool = False,
     ) -> None:
-        """Add an image.
+        """Add an image of ``size`` ``(height, width)``; everything is in original pixels.
 
         Args:
-            boxes: ``[N, 4]`` float xyxy original pixels.
+            boxes: ``[N, 4]`` float xyxy.
             scores: ``[N]`` float in [0, 1].
             labels: ``[N]`` int64 thing categories.
-            masks: N masks in original pixels.
+            masks: N masks.
             truth: True instances of the image.
-            size: ``(height, width)`` in original pixels.
+            size: Size of the image.
             is_padding: The image only fills up a distributed sampler. It enters as one without
                 instances and detections, which AP does not see: processes have to hold equally
                 many images when torchmetrics collects them.
         """
-        if is_padding:
-            boxes, scores, labels, masks = boxes[:0], scores[:0], labels[:0], ()
-            truth = InstanceTruth(
-                boxes=truth.boxes[:0],
-                labels=truth.labels[:0],
-                is_crowd=truth.is_crowd[:0],
-                masks=(),
-            )
         predicted = {
             "boxes": boxes.float(),
             "scores": scores.float(),
@@ -79,17 +72,15 @@ class AveragePrecision(WrapperMetric):
         }
         # masks become run lengths on the host at once; the rest is collected over processes
         for entry in (predicted, true):
-            moved = {k: v.to(self._inner.device) for k, v in entry.items() if k != "masks"}
-            entry.update(moved)
+            for key, values in entry.items():
+                kept = values[:0] if is_padding else values
+                entry[key] = kept if key == "masks" else kept.to(self._inner.device)
         self._inner.update([predicted], [true])
 
     def compute(self) -> dict[str, Tensor]:
         """``ap_box`` and ``ap_mask``, fractions; 0 if no image has an instance."""
         values = self._inner.compute()
-        return {
-            key: values[name].clamp(min=0)
-            for key, name in (("ap_box", "bbox_map"), ("ap_mask", "segm_map"))
-        }
+        return {k: values[n].clamp(min=0) for k, n in _KEYS.items()}
 
     def reset(self) -> None:
         """Forget all images."""

@@ -21,6 +21,7 @@ GROUP_SUFFIXES = {"all": "", "things": "_things", "stuff": "_stuff"}
 Panoptic = PanopticPrediction | GroundTruth
 """A segment map with its segments."""
 
+_SEGMENT = np.dtype([("id", "i8"), ("category", "i8"), ("area", "i8"), ("is_crowd", "?")])
 _MAX_RUN = 2**15  # pixels; longer runs are cut so that a length fits into 16 bits
 
 
@@ -69,9 +70,6 @@ def match_segments(prediction: Panoptic, truth: Panoptic, *, num_categories: int
             part of any segment; and segments with distinct ids. One without pixels is missed.
         num_categories: ``C``; categories of the segments are ``0 .. C - 1``.
 
-    Returns:
-        The sums of this image.
-
     Raises:
         ValueError: Maps of different shapes, or segments that contradict their map.
     """
@@ -81,89 +79,64 @@ def match_segments(prediction: Panoptic, truth: Panoptic, *, num_categories: int
         return np.bincount(categories, weights, num_categories)
 
     rows, cols = np.nonzero(match.ious > MATCH_IOU)
-    matched = match.true.categories[rows]
+    matched = match.true["category"][rows]
     return PanopticStats(
         iou=count(matched, match.ious[rows, cols]),
         tp=count(matched),
-        fp=count(match.pred.categories[match.is_wrong]),
-        fn=count(match.true.categories[match.is_missed]),
+        fp=count(match.pred["category"][match.is_wrong]),
+        fn=count(match.true["category"][match.is_missed]),
     )
 
 
-class SegmentErrors(NamedTuple):
-    """Ids of the segments of one image that cost panoptic quality.
-
-    Attributes:
-        wrong: Predicted segments that neither match nor are excused (false positives).
-        missed: True segments that nothing matches.
-    """
-
-    wrong: frozenset[int]
-    missed: frozenset[int]
-
-
-def find_segment_errors(prediction: Panoptic, truth: Panoptic) -> SegmentErrors:
-    """Which segments :func:`match_segments` counts as ``fp`` and as ``fn``."""
+def find_segment_errors(prediction: Panoptic, truth: Panoptic) -> tuple[set[int], set[int]]:
+    """Ids of the segments that :func:`match_segments` counts as ``fp`` and as ``fn``."""
     match = _match(prediction, truth)
-    return SegmentErrors(
-        frozenset(match.pred.ids[match.is_wrong].tolist()),
-        frozenset(match.true.ids[match.is_missed].tolist()),
-    )
-
-
-class _Columns(NamedTuple):
-    """Segments as arrays, ascending by id."""
-
-    ids: np.ndarray
-    categories: np.ndarray
-    areas: np.ndarray
-    is_crowd: np.ndarray
+    wrong, missed = match.pred["id"][match.is_wrong], match.true["id"][match.is_missed]
+    return set(wrong.tolist()), set(missed.tolist())
 
 
 class _Match(NamedTuple):
-    """P predicted and G true segments of one image.
+    """P predicted and G true segments of one image, each an array of ``_SEGMENT``.
 
     Attributes:
-        pred: The predicted segments.
-        true: The true segments.
         ious: ``[G, P]`` float64; 0 for pairs that cannot match.
         is_wrong: ``[P]`` bool, neither matched nor excused.
-        is_missed: ``[G]`` bool.
     """
 
-    pred: _Columns
-    true: _Columns
+    pred: np.ndarray
+    true: np.ndarray
     ious: np.ndarray
     is_wrong: np.ndarray
     is_missed: np.ndarray
 
 
 def _match(prediction: Panoptic, truth: Panoptic) -> _Match:
-    pred, true = _columns(prediction.segments, "predicted"), _columns(truth.segments, "true")
-    joint = _joint_areas(prediction.segment_map, pred.ids, truth.segment_map, true.ids)
+    pred, true = _to_array(prediction.segments, "predicted"), _to_array(truth.segments, "true")
+    joint = _joint_areas(prediction.segment_map, pred["id"], truth.segment_map, true["id"])
     areas = joint[:, 1:].sum(axis=0)
     if not areas.all():
-        empty = pred.ids[areas == 0][0]
+        empty = pred["id"][areas == 0][0]
         raise ValueError(f"id {empty} is among the predicted segments but not in their map")
-    ious = _compute_ious(joint, areas=areas, pred=pred, true=true)
+    ious = _compute_ious(joint, areas, pred, true)
     ignored = joint[0, 1:].copy()
     for category, crowd in {s.category: s.id for s in truth.segments if s.is_crowd}.items():
-        row = joint[1 + np.searchsorted(true.ids, crowd), 1:]
-        ignored += np.where(pred.categories == category, row, 0)
+        row = joint[1 + np.searchsorted(true["id"], crowd), 1:]
+        ignored += np.where(pred["category"] == category, row, 0)
     is_match = ious > MATCH_IOU
     is_wrong = ~is_match.any(axis=0) & (ignored / areas <= MATCH_IOU)
-    return _Match(pred, true, ious, is_wrong, ~is_match.any(axis=1) & ~true.is_crowd)
+    return _Match(pred, true, ious, is_wrong, ~is_match.any(axis=1) & ~true["is_crowd"])
 
 
-def _columns(segments: Sequence[Segment], kind: str) -> _Columns:
+def _to_array(segments: Sequence[Segment], kind: str) -> np.ndarray:
+    """The segments, ascending by id."""
     rows = sorted((s.id, s.category, s.area, s.is_crowd) for s in segments)
-    ids, categories, areas, is_crowd = np.array(rows, np.int64).reshape(-1, 4).T
-    if rows and rows[0][0] < 1:
-        raise ValueError(f"{kind} segment id {rows[0][0]}: ids start at 1, 0 is void")
-    if (ids[1:] == ids[:-1]).any():
-        twice = ids[1:][ids[1:] == ids[:-1]][0]
-        raise ValueError(f"{kind} segment id {twice} is listed twice")
-    return _Columns(ids, categories, areas, is_crowd > 0)
+    array = np.array(rows, _SEGMENT)
+    ids = array["id"]
+    if rows and ids[0] < 1:
+        raise ValueError(f"{kind} segment id {ids[0]}: ids start at 1, 0 is void")
+    if len(twice := ids[1:][ids[1:] == ids[:-1]]):
+        raise ValueError(f"{kind} segment id {twice[0]} is listed twice")
+    return array
 
 
 def _joint_areas(
@@ -222,17 +195,15 @@ def _look_up(ids: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _compute_ious(
-    joint: np.ndarray, *, areas: np.ndarray, pred: _Columns, true: _Columns
+    joint: np.ndarray, areas: np.ndarray, pred: np.ndarray, true: np.ndarray
 ) -> np.ndarray:
     """``[G, P]`` float64; 0 for pairs that cannot match."""
     common = joint[1:-1, 1:]
-    union = areas + true.areas[:, None] - common - joint[0, 1:]
-    is_pair = (true.categories[:, None] == pred.categories) & ~true.is_crowd[:, None]
+    union = areas + true["area"][:, None] - common - joint[0, 1:]
+    is_pair = (true["category"][:, None] == pred["category"]) & ~true["is_crowd"][:, None]
     is_pair &= common > 0
-    impossible = is_pair & (union < common)
-    if impossible.any():
-        culprit = true.ids[impossible.any(axis=1)][0]
-        raise ValueError(f"true segment {culprit} states an area smaller than its pixels")
+    if len(impossible := true["id"][(is_pair & (union < common)).any(axis=1)]):
+        raise ValueError(f"true segment {impossible[0]} states an area smaller than its pixels")
     ious: np.ndarray = np.divide(common, union, out=np.zeros(union.shape), where=is_pair)
     return ious
 
@@ -261,16 +232,8 @@ def compute_category_quality(stats: PanopticStats) -> CategoryQuality:
     return CategoryQuality(pq, sq, rq, halves > 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupQuality:
-    """Averages over the present categories of a group, as fractions; 0 if there are none.
-
-    Attributes:
-        pq: Mean PQ.
-        sq: Mean SQ.
-        rq: Mean RQ.
-        num_categories: Number of categories averaged over.
-    """
+class GroupQuality(NamedTuple):
+    """Means over the ``num_categories`` present ones of a group, fractions; 0 if there are none."""
 
     pq: float
     sq: float
@@ -279,22 +242,17 @@ class GroupQuality:
 
 
 def average_quality(stats: PanopticStats, num_things: int) -> dict[str, GroupQuality]:
-    """Averages over ``all``, ``things`` and ``stuff``, in this order.
-
-    Args:
-        stats: The sums, things first.
-        num_things: Categories ``0 .. num_things - 1`` are things.
-    """
+    """Averages over ``all``, ``things`` (categories below ``num_things``) and ``stuff``."""
     quality = compute_category_quality(stats)
     is_thing = np.arange(len(stats.tp)) < num_things
-    groups = {"all": np.ones_like(is_thing), "things": is_thing, "stuff": ~is_thing}
-    return {name: _average(quality, group & quality.is_present) for name, group in groups.items()}
-
-
-def _average(quality: CategoryQuality, chosen: np.ndarray) -> GroupQuality:
-    number = int(chosen.sum())
-    pq, sq, rq = (float(values[chosen].mean()) if number else 0.0 for values in quality[:3])
-    return GroupQuality(pq=pq, sq=sq, rq=rq, num_categories=number)
+    groups = {"all": quality.is_present, "things": is_thing, "stuff": ~is_thing}
+    averages = {}
+    for name, group in groups.items():
+        chosen = quality.is_present & group
+        number = int(chosen.sum())
+        pq, sq, rq = (float(v[chosen].mean()) if number else 0.0 for v in quality[:3])
+        averages[name] = GroupQuality(pq, sq, rq, number)
+    return averages
 
 
 def to_metric_keys(groups: Mapping[str, GroupQuality]) -> dict[str, float]:

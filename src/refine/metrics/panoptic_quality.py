@@ -118,19 +118,17 @@ class PanopticQuality(Metric):
         ids = range(len(predictions)) if image_ids is None else image_ids
         flags = [False] * len(predictions) if is_padding is None else is_padding
         for prediction, target, k, skip in zip(predictions, targets, ids, flags, strict=True):
-            if skip:
-                continue
-            stats = self._match(prediction, target, name=f"image {k}")
-            total += stats
-            if image_ids is not None:
-                records.append(to_records(k, stats))
+            if not skip:
+                stats = self._match(prediction, target, f"image {k}")
+                total += stats
+                records += [] if image_ids is None else [to_records(k, stats)]
         as_bytes = torch.from_numpy(np.concatenate(records).view(np.uint8))
         self.records.append(as_bytes.to(self.iou.device))
         for name in ("iou", "tp", "fp", "fn"):
             state = getattr(self, name)
             setattr(self, name, state + torch.from_numpy(getattr(total, name)).to(state.device))
 
-    def _match(self, prediction: Prediction, target: Target, *, name: str) -> PanopticStats:
+    def _match(self, prediction: Prediction, target: Target, name: str) -> PanopticStats:
         found = read_panoptic(prediction, self.categories, source=f"{name}, prediction")
         true = read_panoptic(target, self.categories, source=f"{name}, target")
         try:
@@ -139,15 +137,9 @@ class PanopticQuality(Metric):
             raise RefineError(f"{name}: {error}") from None
 
     def compute(self) -> dict[str, Tensor]:
-        """``pq sq rq``, and the same with ``_things`` and ``_stuff``: float64 fractions.
-
-        A group without any segment gives 0.
-        """
+        """``pq sq rq``, then with ``_things`` and ``_stuff``: float64 fractions, 0 if empty."""
         keys = to_metric_keys(average_quality(self._sums(), self.categories.num_things))
-        return {
-            key: torch.tensor(value, dtype=torch.float64, device=self.iou.device)
-            for key, value in keys.items()
-        }
+        return {k: self.iou.new_tensor(value) for k, value in keys.items()}
 
     def totals(self) -> tuple[PanopticStats, np.ndarray]:
         """The sums, and the records of the images with ids, ascending by image.

@@ -15,12 +15,11 @@ from refine.types import GroundTruth, Segment
 def read_panoptic(
     value: Panoptic | Mapping[str, Any], categories: CategoryTable, *, source: str
 ) -> Panoptic:
-    """The segment map and the segments of a dictionary, checked.
+    """The segment map and the segments of a dictionary, checked; our own types as they are.
 
     Args:
         value: ``segment_map``, ``[H, W]`` integers, and ``segments_info``, COCO's list of
-            dictionaries with ``id``, ``category_id`` and, if wanted, ``area`` and ``iscrowd``. A
-            value of one of our own types is returned as it is.
+            dictionaries with ``id``, ``category_id`` and, if wanted, ``area`` and ``iscrowd``.
         categories: The dataset's categories.
         source: Name shown in error messages.
 
@@ -44,28 +43,21 @@ def read_panoptic(
         )
     ids, counts = np.unique(segment_map, return_counts=True)
     areas = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    segments = [
-        _read_segment(info, areas, categories, where=f"{source}: segments_info[{k}]")
-        for k, info in enumerate(infos)
-    ]
+    segments = []
+    for k, info in enumerate(infos):
+        where = f"{source}: segments_info[{k}]"
+        try:
+            segment_id, dataset_id = int(info["id"]), int(info["category_id"])
+            area = int(info.get("area", areas.get(segment_id, 0)))
+        except (KeyError, TypeError, ValueError):
+            raise RefineError(f"{where} is {info!r}; expected id and category_id") from None
+        category = categories.to_contiguous(dataset_id)
+        if category is None:
+            raise RefineError(f"{where} has the unknown category_id {dataset_id}")
+        is_thing, is_crowd = categories.is_thing(category), bool(info.get("iscrowd", 0))
+        segments.append(
+            Segment(
+                id=segment_id, category=category, is_thing=is_thing, area=area, is_crowd=is_crowd
+            )
+        )
     return GroundTruth(segment_map=segment_map, segments=tuple(segments))
-
-
-def _read_segment(
-    info: Mapping[str, Any], areas: Mapping[int, int], categories: CategoryTable, *, where: str
-) -> Segment:
-    try:
-        segment_id, dataset_id = int(info["id"]), int(info["category_id"])
-        area = int(info.get("area", areas.get(segment_id, 0)))
-    except (KeyError, TypeError, ValueError):
-        raise RefineError(f"{where} is {info!r}; expected id and category_id") from None
-    category = categories.to_contiguous(dataset_id)
-    if category is None:
-        raise RefineError(f"{where} has the unknown category_id {dataset_id}")
-    return Segment(
-        id=segment_id,
-        category=category,
-        is_thing=categories.is_thing(category),
-        area=area,
-        is_crowd=bool(info.get("iscrowd", 0)),
-    )

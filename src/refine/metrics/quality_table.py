@@ -2,8 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from refine.categories import CategoryTable
@@ -15,11 +14,8 @@ class CategoryRow(NamedTuple):
 
     Attributes:
         category_id: Dataset id, as in the JSON.
-        name: Name of the category.
         isthing: 1 for a thing, 0 for stuff.
         pq: Fraction; like ``sq`` and ``rq`` 0 if the category has no segments at all.
-        sq: Fraction.
-        rq: Fraction.
         iou: Summed IoU of the matched pairs.
         tp: Number of matched pairs.
         fp: Number of wrong predictions.
@@ -48,36 +44,23 @@ def category_rows(stats: PanopticStats, categories: CategoryTable) -> list[Categ
     ]
 
 
-def to_csv(rows: Sequence[CategoryRow]) -> str:
-    """The rows as CSV text with a header; fractions at full precision."""
+def to_csv(rows: Iterable[Sequence[object]], columns: Sequence[str] = CategoryRow._fields) -> str:
+    """The rows as CSV text below a header; fractions at full precision."""
     target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(CategoryRow._fields)
-    writer.writerows(rows)
+    csv.writer(target, lineterminator="\n").writerows([columns, *rows])
     return target.getvalue()
 
 
-@dataclass(frozen=True, slots=True)
-class QualityTable:
-    """PQ, SQ and RQ (columns) over all, things and stuff (rows).
+def to_cells(groups: Mapping[str, GroupQuality]) -> list[tuple[str, ...]]:
+    """Rows of text: group, PQ, SQ, RQ (x 100, one decimal), number of categories.
 
-    Attributes:
-        groups: Averages by name: ``all``, ``things``, ``stuff``.
+    A group without categories shows dashes: there is nothing that its 0 would measure.
     """
-
-    groups: Mapping[str, GroupQuality]
-
-    def cells(self) -> list[tuple[str, ...]]:
-        """Rows of text: group, PQ, SQ, RQ (x 100, one decimal), number of categories.
-
-        A group without categories shows dashes: there is nothing that its 0 would measure.
-        """
-        return [
-            (name.capitalize(), *_percents(group), str(group.num_categories))
-            for name, group in self.groups.items()
-        ]
-
-
-def _percents(group: GroupQuality) -> list[str]:
-    values = (group.pq, group.sq, group.rq)
-    return [f"{100 * value:.1f}" if group.num_categories else "-" for value in values]
+    return [
+        (
+            name.capitalize(),
+            *(f"{100 * value:.1f}" if group.num_categories else "-" for value in group[:3]),
+            str(group.num_categories),
+        )
+        for name, group in groups.items()
+    ]

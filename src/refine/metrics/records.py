@@ -12,26 +12,19 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
+from refine.metrics.quality_table import to_csv
 
 NOTHING = -1
 """Category of the one record of an image in which nothing is to be counted."""
 
+_SUMS = ("iou", "tp", "fp", "fn")
 RECORD_DTYPE = np.dtype(
-    [
-        ("image_id", np.int64),
-        ("category", np.int64),
-        ("iou", np.float64),
-        ("tp", np.int64),
-        ("fp", np.int64),
-        ("fn", np.int64),
-    ]
+    [("image_id", "i8"), ("category", "i8"), *((k, "f8" if k == "iou" else "i8") for k in _SUMS)]
 )
 """Image id of the JSON, contiguous category or :data:`NOTHING`, and the sums of both."""
 
-COLUMNS = ("image_id", "category_id", "iou", "tp", "fp", "fn")
+COLUMNS = ("image_id", "category_id", *_SUMS)
 """Columns of ``per_image.csv``. ``category_id`` is the dataset id; 0 stands for :data:`NOTHING`."""
-
-_SUMS = ("iou", "tp", "fp", "fn")
 
 
 def to_records(image_id: int, stats: PanopticStats) -> np.ndarray:
@@ -39,10 +32,6 @@ def to_records(image_id: int, stats: PanopticStats) -> np.ndarray:
 
     An image without anything to count gives one record of zeros: it was evaluated, and a bootstrap
     over images has to draw it too.
-
-    Args:
-        image_id: Id in the JSON.
-        stats: The sums of this image.
     """
     present = np.flatnonzero(stats.tp + stats.fp + stats.fn)
     records = np.zeros(max(len(present), 1), RECORD_DTYPE)
@@ -70,22 +59,11 @@ def sort_records(records: np.ndarray) -> np.ndarray:
 def records_to_csv(records: np.ndarray, categories: CategoryTable) -> str:
     """The text of ``per_image.csv``: a header and a row for each record, IoU at full precision."""
     dataset_ids = {k: c.dataset_id for k, c in enumerate(categories.categories)} | {NOTHING: 0}
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(
-        (image_id, dataset_ids[category], *sums) for image_id, category, *sums in records.tolist()
-    )
-    return target.getvalue()
+    return to_csv(((k, dataset_ids[c], *sums) for k, c, *sums in records.tolist()), COLUMNS)
 
 
 def records_from_csv(text: str, categories: CategoryTable, *, source: str) -> np.ndarray:
     """The records of a ``per_image.csv``, in the order of its rows.
-
-    Args:
-        text: Content of the file.
-        categories: The dataset's categories.
-        source: File name shown in error messages.
 
     Raises:
         RefineError: Other columns, a value that is no number, or an unknown category.

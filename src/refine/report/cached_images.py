@@ -13,13 +13,13 @@ from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.datamodule import PanopticDataModule
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
-from refine.metrics.functional import compute_category_quality, match_segments
+from refine.metrics.functional import Panoptic, compute_category_quality, match_segments
 from refine.options import DataOptions, FusionOptions
 from refine.prediction_cache.cache import PredictionReader
 from refine.prediction_cache.header import identify_dataset
 from refine.report.image_changes import ImageSource
 from refine.types import GroundTruth, PanopticPrediction
-from refine.viz.overlay import Panoptic, draw_panoptic, resize_panoptic
+from refine.viz.overlay import draw_panoptic, resize_panoptic
 from refine.viz.panels import fit_size, original_image, resize_image
 
 

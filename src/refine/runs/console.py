@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from refine.metrics.quality_table import QualityTable
+from refine.metrics.functional import GroupQuality
+from refine.metrics.quality_table import to_cells
 
 _CONSOLE = Console()
 
@@ -15,18 +16,18 @@ def say(text: str) -> None:
     _CONSOLE.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
-def print_table(quality: QualityTable, metrics: Mapping[str, float | int]) -> None:
+def print_table(groups: Mapping[str, GroupQuality], metrics: Mapping[str, float | int]) -> None:
     """PQ, SQ and RQ x all, things and stuff, times 100; then the other figures at hand.
 
     Args:
-        quality: The table.
+        groups: Averages by name: ``all``, ``things``, ``stuff``.
         metrics: With ``num_images`` and, if known, ``ap_box``, ``ap_mask``, ``images_per_second``.
     """
     table = Table(title="panoptic quality x 100")
     table.add_column("")
     for name in ("PQ", "SQ", "RQ", "categories"):
         table.add_column(name, justify="right")
-    for row in quality.cells():
+    for row in to_cells(groups):
         table.add_row(*row)
     _CONSOLE.print(table)
     others = [f"{metrics['num_images']} images"]

@@ -3,11 +3,10 @@
 import numpy as np
 
 from refine.categories import CategoryTable
-from refine.metrics.functional import find_segment_errors
+from refine.metrics.functional import Panoptic, find_segment_errors
 from refine.types import GroundTruth, PanopticPrediction
 from refine.viz.labels import draw_labels, segment_labels
 from refine.viz.overlay import (
-    Panoptic,
     draw_panoptic,
     find_contours,
     keep_segments,
@@ -34,9 +33,9 @@ RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED, NOT_JUDGED = range(5)
 """What :func:`compare_pixels` says of a pixel."""
 
 _PIXEL_ERRORS = {
-    "wrong category": (WRONG_CATEGORY, RED),
-    "wrong instance": (WRONG_INSTANCE, YELLOW),
-    "missed": (MISSED, BLUE),
+    WRONG_CATEGORY: ("wrong category", RED),
+    WRONG_INSTANCE: ("wrong instance", YELLOW),
+    MISSED: ("missed", BLUE),
 }
 _STRIPE_PX = 8
 
@@ -47,13 +46,11 @@ def draw_pixel_comparison(
     """Image, ground truth, prediction and the errors of :func:`compare_pixels`, side by side."""
     image, overlays = _draw_overlays(image, truth, prediction, categories)
     errors = resize_map(compare_pixels(truth, prediction), image.shape[:2])
-    captions = {words: color for words, (_, color) in _PIXEL_ERRORS.items()}
-    panels = [
-        add_caption(image, {"image": WHITE}),
-        *overlays,
-        add_caption(_draw_pixel_errors(image, errors), captions),
-    ]
-    return join_panels(panels, axis=1)
+    drawn = np.where((errors == NOT_JUDGED)[..., None], to_grey(image, 0.3), to_grey(image, 0.75))
+    for kind, (_, color) in _PIXEL_ERRORS.items():
+        drawn[errors == kind] = blend(drawn[errors == kind], np.array(color), 0.65)
+    first = add_caption(image, {"image": WHITE})
+    return join_panels([first, *overlays, add_caption(drawn, dict(_PIXEL_ERRORS.values()))], axis=1)
 
 
 def draw_segment_comparison(
@@ -70,13 +67,14 @@ def draw_segment_comparison(
     they overlap, and the rest in grey. No side of a panel is longer than ``max_side_px``.
     """
     image, overlays = _draw_overlays(image, truth, prediction, categories, max_side_px)
-    errors = find_segment_errors(prediction, truth)
-    wrong, missed = (
-        keep_segments(resize_panoptic(panoptic, image.shape[:2]), ids)
-        for panoptic, ids in ((prediction, errors.wrong), (truth, errors.missed))
+    false, missed = find_segment_errors(prediction, truth)
+    panel = _draw_segment_errors(
+        image,
+        keep_segments(resize_panoptic(prediction, image.shape[:2]), false),
+        keep_segments(resize_panoptic(truth, image.shape[:2]), missed),
+        categories,
     )
-    captions = {f"false positives: {len(errors.wrong)}": RED, f"missed: {len(errors.missed)}": BLUE}
-    panel = _draw_segment_errors(image, wrong, missed, categories)
+    captions = {f"false positives: {len(false)}": RED, f"missed: {len(missed)}": BLUE}
     return join_panels([*overlays, add_caption(panel, captions)], axis=1)
 
 
@@ -92,7 +90,10 @@ def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.nda
         ``[H, W]`` uint8: RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED (predicted void) or
         NOT_JUDGED (true void).
     """
-    true_categories, pred_categories = _category_map(truth), _category_map(prediction)
+    true_categories, pred_categories = (
+        look_up(p.segment_map, {s.id: s.category for s in p.segments}, -1)
+        for p in (truth, prediction)
+    )
     errors = np.full(true_categories.shape, WRONG_CATEGORY, np.uint8)
     errors[pred_categories < 0] = MISSED
     same = true_categories == pred_categories
@@ -107,21 +108,14 @@ def _belong_together(
     """``[n]`` bool for the n pixels of ``where``, whose two segments have the same category."""
     pairs = np.stack([truth.segment_map[where], prediction.segment_map[where]], axis=1)
     pairs, index, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    best_of_true: dict[int, int] = {}
-    best_of_pred: dict[int, int] = {}
-    for true_id, pred_id in pairs[np.argsort(-counts, kind="stable")].tolist():
-        best_of_true.setdefault(true_id, pred_id)
-        best_of_pred.setdefault(pred_id, true_id)
+    ascending = pairs[np.argsort(-counts, kind="stable")[::-1]].tolist()  # the largest ones last
+    best_of_true = dict(ascending)
+    best_of_pred = {pred_id: true_id for true_id, pred_id in ascending}
     crowds = {s.id for s in truth.segments if s.is_crowd}
     together = [
         a in crowds or (best_of_true[a] == b and best_of_pred[b] == a) for a, b in pairs.tolist()
     ]
     return np.array(together, bool)[index.ravel()]
-
-
-def _category_map(panoptic: Panoptic) -> np.ndarray:
-    """``[H, W]`` contiguous category, -1 for void."""
-    return look_up(panoptic.segment_map, {s.id: s.category for s in panoptic.segments}, -1)
 
 
 def _draw_overlays(
@@ -140,13 +134,6 @@ def _draw_overlays(
         drawn = draw_panoptic(resized, resize_panoptic(panoptic, resized.shape[:2]), categories)
         overlays.append(add_caption(drawn, {name: WHITE}))
     return resized, overlays
-
-
-def _draw_pixel_errors(image: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    drawn = np.where((errors == NOT_JUDGED)[..., None], to_grey(image, 0.3), to_grey(image, 0.75))
-    for kind, color in _PIXEL_ERRORS.values():
-        drawn[errors == kind] = blend(drawn[errors == kind], np.array(color), 0.65)
-    return drawn
 
 
 def _draw_segment_errors(

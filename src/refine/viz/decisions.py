@@ -9,13 +9,12 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.fusion.evidence import Evidence
 from refine.fusion.merge import Instance
-from refine.fusion.overlaps import shared_window
 from refine.fusion.relations import relate
+from refine.metrics.functional import Panoptic
 from refine.options import FusionOptions
 from refine.types import GroundTruth, RawPrediction
 from refine.viz.labels import draw_labels, segment_labels
 from refine.viz.overlay import (
-    Panoptic,
     crop_panoptic,
     draw_panoptic,
     find_contours,
@@ -42,8 +41,7 @@ class Decision:
     """The order of one pair of instances.
 
     Attributes:
-        upper: Instance that was put on top.
-        lower: Instance below it.
+        upper: Instance that was put on top of ``lower``.
         reason: What the decision is based on, in a few words.
         is_right: Whether the ground truth agrees; None if it gives no order.
     """
@@ -57,40 +55,29 @@ class Decision:
 def find_decisions(
     evidence: Evidence, options: FusionOptions, truth: GroundTruth | None, *, limit: int
 ) -> list[Decision]:
-    """The pairs of one image that the configured relation was asked about.
+    """The pairs of one image that the configured relation was asked about, at most ``limit``.
 
-    Args:
-        evidence: Prediction of the image.
-        options: Fusion settings. Where the relation has no opinion the score decides, as in the
-            merge.
-        truth: Ground truth of the image; without it no decision is judged.
-        limit: Maximum number of pairs; those with the largest common area are kept.
-
-    Returns:
-        Decisions by descending common area.
+    They come by descending common area. Where the relation has no opinion the score decides, as in
+    the merge; without ground truth no decision is judged.
     """
     instances, raw = evidence.instances(options.merge), evidence.raw
-    ask = partial(relate, instances, evidence.overlaps(options.merge), raw=raw, truth=truth)
+    overlaps = evidence.overlaps(options.merge)
+    ask = partial(relate, instances, overlaps, raw=raw, truth=truth)
     answers = ask(options.relations)
     true_sides = np.zeros(len(answers.pairs), int)
     if truth is not None:
         true_sides = ask(replace(options.relations, kind="oracle")).on_top
+    areas = dict(zip(map(tuple, overlaps.pairs.tolist()), overlaps.intersections, strict=True))
+    found = zip(answers.pairs.tolist(), answers.on_top.tolist(), true_sides.tolist(), strict=True)
     decisions = []
-    for (i, j), side, true_side in zip(
-        answers.pairs.tolist(), answers.on_top.tolist(), true_sides.tolist(), strict=True
-    ):
+    largest_first = sorted(found, key=lambda row: -areas[tuple(row[0])])
+    for (i, j), side, true_side in largest_first[:limit]:
         upper, lower = (instances[k] for k in ((j, i) if side < 0 else (i, j)))
         rule = options.relations.kind if side else f"score ({options.relations.kind} abstains)"
-        decision = Decision(
-            upper=upper,
-            lower=lower,
-            reason=_explain(rule, upper, lower, raw),
-            is_right=(true_side < 0) == (side < 0) if true_side else None,
-        )
-        area = np.count_nonzero(shared_window(upper.crop, lower.crop)[2])
-        decisions.append((area, decision))
-    decisions.sort(key=lambda pair: -pair[0])
-    return [decision for _, decision in decisions[:limit]]
+        is_right = (true_side < 0) == (side < 0) if true_side else None
+        reason = _explain(rule, upper, lower, raw)
+        decisions.append(Decision(upper=upper, lower=lower, reason=reason, is_right=is_right))
+    return decisions
 
 
 def draw_decisions(
@@ -128,23 +115,25 @@ def _draw_row(
     image: np.ndarray, decision: Decision, categories: CategoryTable, truth: GroundTruth | None
 ) -> np.ndarray:
     window = _find_window(decision, image.shape[:2])
-    cropped = image[window]
-    scale = _TILE_PX / max(cropped.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in cropped.shape[:2])
-    tile = resize_image(cropped, (height, width))
     pair = [decision.upper, decision.lower]
-    both, lower = (
-        resize_panoptic(
-            crop_panoptic(stack_instances(instances, image.shape[:2]), window), (height, width)
-        )
-        for instances in (pair, pair[1:])
-    )
-    tiles = [_draw_stack(tile, both, lower, categories)]
+    sides = image[window].shape[:2]
+    height, width = (max(1, round(side * (_TILE_PX / max(sides)))) for side in sides)
+    tile = resize_image(image[window], (height, width))
+
+    def fit(panoptic: Panoptic) -> Panoptic:
+        return resize_panoptic(crop_panoptic(panoptic, window), (height, width))
+
+    both, lower = (fit(stack_instances(stack, image.shape[:2])) for stack in (pair, pair[1:]))
+    drawn = draw_panoptic(tile, both, categories, labels=False)
+    colors = segment_colors(both.segment_map, both.segments, categories)
+    hidden = find_contours(lower.segment_map) & (both.segment_map == _UPPER_ID)
+    drawn[hidden] = colors.get(_LOWER_ID, WHITE)
+    tiles = [draw_labels(drawn, segment_labels(both, categories))]
     if truth is not None:
-        there = resize_panoptic(crop_panoptic(truth, window), (height, width))
-        tiles.append(draw_panoptic(tile, there, categories))
-    margin = (_TILE_PX - width) // 2, _TILE_PX - width - (_TILE_PX - width) // 2
-    row = join_panels([np.pad(t, [(0, 0), margin, (0, 0)]) for t in tiles], axis=1)
+        tiles.append(draw_panoptic(tile, fit(truth), categories))
+    left = (_TILE_PX - width) // 2
+    margins = [(0, 0), (left, _TILE_PX - width - left), (0, 0)]
+    row = join_panels([np.pad(t, margins) for t in tiles], axis=1)
     verdict, color = _VERDICTS[decision.is_right]
     row = add_caption(row, {verdict: color, decision.reason: WHITE})
     names = [categories[instance.label].name for instance in pair]
@@ -160,14 +149,3 @@ def _find_window(decision: Decision, size: tuple[int, ...]) -> tuple[slice, slic
         margin = max(_MARGIN_FRAC * (stop - start), (_MIN_WINDOW_PX - (stop - start)) / 2)
         window.append(slice(max(0, int(start - margin)), min(size[axis], int(stop + margin) + 1)))
     return window[0], window[1]
-
-
-def _draw_stack(
-    image: np.ndarray, both: Panoptic, lower: Panoptic, categories: CategoryTable
-) -> np.ndarray:
-    """Both instances, and the outline of the lower one where it is hidden."""
-    drawn = draw_panoptic(image, both, categories, labels=False)
-    colors = segment_colors(both.segment_map, both.segments, categories)
-    hidden = find_contours(lower.segment_map) & (both.segment_map == _UPPER_ID)
-    drawn[hidden] = colors.get(_LOWER_ID, WHITE)
-    return draw_labels(drawn, segment_labels(both, categories))

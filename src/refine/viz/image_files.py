@@ -19,11 +19,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file.
-
-    Raises:
-        RefineError: The file is missing or damaged.
-    """
+    """Read an image file; a ``RefineError`` if it is missing or damaged."""
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))

@@ -23,9 +23,7 @@ from refine.viz.panels import (
     to_grey,
 )
 
-_BARE_THING: Color = (250, 200, 40)
-_COVERED_STUFF: Color = (70, 140, 255)
-_DISPUTE_WORDS: dict[str, Color] = {"bare thing": _BARE_THING, "covered stuff": _COVERED_STUFF}
+_DISPUTE_WORDS: dict[str, Color] = {"bare thing": (250, 200, 40), "covered stuff": (70, 140, 255)}
 
 
 def draw_iterations(
@@ -74,23 +72,29 @@ def _draw_row(
     dispute_with: Sequence[Instance],
 ) -> np.ndarray:
     raw, size = trace.raw, grey.shape[:2]
+
+    def draw(panoptic: PanopticPrediction) -> np.ndarray:
+        return draw_panoptic(grey, resize_panoptic(panoptic, size), categories)
+
     semantic = semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
-    dispute = _find_dispute(semantic, dispute_with, num_things=categories.num_things)
     stacked = stack_instances(instances, raw.original_size)
-    panels = [
-        _draw_canvas(grey, trace, categories),
-        draw_panoptic(grey, resize_panoptic(_as_segments(semantic, categories), size), categories),
-        draw_panoptic(grey, resize_panoptic(stacked, size), categories),
-        _draw_dispute(grey, resize_map(dispute, size)),
-    ]
+    covered = stack_instances(dispute_with, raw.original_size).segment_map > 0
+    is_thing = semantic < categories.num_things
+    is_stuff = ~is_thing & (semantic != IGNORE_INDEX)
+    dispute = np.select([is_thing & ~covered, is_stuff & covered], [1, 2])
+    shown = resize_map(dispute, size)
+    colors = np.array([(0, 0, 0), *_DISPUTE_WORDS.values()])
     against = "" if dispute_with is instances else f" against iteration {trace.iteration + 1}"
-    captions: list[dict[str, Color]] = [
-        {f"iteration {trace.iteration}: canvas": WHITE},
-        {"semantic map": WHITE},
-        {f"instances: {len(stacked.segments)}": WHITE},
-        _DISPUTE_WORDS | {f"{np.mean(dispute > 0):.1%}{against}": WHITE},
-    ]
-    return join_panels(list(map(add_caption, panels, captions)), axis=1)
+    panels = (
+        (_draw_canvas(grey, trace, categories), {f"iteration {trace.iteration}: canvas": WHITE}),
+        (draw(_as_segments(semantic, categories)), {"semantic map": WHITE}),
+        (draw(stacked), {f"instances: {len(stacked.segments)}": WHITE}),
+        (
+            blend(grey * 0.6, colors[shown], 0.7 * (shown > 0)[..., None]),
+            _DISPUTE_WORDS | {f"{np.mean(dispute > 0):.1%}{against}": WHITE},
+        ),
+    )
+    return join_panels([add_caption(*panel) for panel in panels], axis=1)
 
 
 def _draw_canvas(grey: np.ndarray, trace: IterationTrace, categories: CategoryTable) -> np.ndarray:
@@ -99,12 +103,9 @@ def _draw_canvas(grey: np.ndarray, trace: IterationTrace, categories: CategoryTa
         ((np.arange(pixels) + 0.5) * (network / pixels / STRIDE)).astype(int)
         for pixels, network in zip(grey.shape[:2], trace.raw.image_size, strict=True)
     )
-    canvas = trace.canvas.float().cpu().numpy()
-    nothing = np.zeros((1, *canvas.shape[1:]), canvas.dtype)  # a dataset may have no things
-    canvas = np.concatenate([nothing, canvas])
+    canvas = np.pad(trace.canvas.float().cpu().numpy(), [(1, 0), (0, 0), (0, 0)])  # of no category
     colors = np.array([(0, 0, 0)] + [c.color for c in categories.categories])
-    best = canvas.argmax(axis=0)[rows][:, columns]
-    value = canvas.max(axis=0)[rows][:, columns]
+    best, value = (a[rows][:, columns] for a in (canvas.argmax(axis=0), canvas.max(axis=0)))
     return blend(grey * 0.25, colors[best], value[..., None])
 
 
@@ -112,22 +113,7 @@ def _as_segments(semantic: np.ndarray, categories: CategoryTable) -> PanopticPre
     """One segment per category, so that it is drawn in the category's own colour."""
     segment_map = np.where(semantic == IGNORE_INDEX, 0, semantic.astype(np.int32) + 1)
     segments = tuple(
-        Segment(id=k, category=k - 1, is_thing=categories[k - 1].is_thing, area=area)
-        for k, area in enumerate(np.bincount(segment_map.ravel()).tolist())
-        if k and area
+        Segment(id=k, category=k - 1, is_thing=c.is_thing, area=0)
+        for k, c in enumerate(categories.categories, start=1)
     )
     return PanopticPrediction(segment_map=segment_map, segments=segments)
-
-
-def _find_dispute(
-    semantic: np.ndarray, instances: Sequence[Instance], *, num_things: int
-) -> np.ndarray:
-    """``[H, W]`` uint8: 0 none, 1 bare thing, 2 covered stuff."""
-    covered = stack_instances(instances, semantic.shape).segment_map > 0
-    thing, void = semantic < num_things, semantic == IGNORE_INDEX
-    return np.select([thing & ~covered, ~thing & ~void & covered], [1, 2]).astype(np.uint8)
-
-
-def _draw_dispute(grey: np.ndarray, dispute: np.ndarray) -> np.ndarray:
-    colors = np.array([(0, 0, 0), _BARE_THING, _COVERED_STUFF])
-    return blend(grey * 0.6, colors[dispute], 0.7 * (dispute > 0)[..., None])

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from refine.categories import CategoryTable
-from refine.types import GroundTruth, PanopticPrediction, Segment
+from refine.metrics.functional import Panoptic
 
 _GRID = 64
 _PADDING_PX = 2
@@ -17,14 +17,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A text and the place of its middle.
-
-    Attributes:
-        text: One line.
-        y: Row in pixels.
-        x: Column in pixels.
-        area: Pixels of the named segment; a label larger than that is left out.
-    """
+    """A line of text around a pixel; left out if it is larger than the ``area`` of its segment."""
 
     text: str
     y: int
@@ -32,16 +25,15 @@ class Label:
     area: int
 
 
-def segment_labels(
-    panoptic: GroundTruth | PanopticPrediction, categories: CategoryTable
-) -> list[Label]:
+def segment_labels(panoptic: Panoptic, categories: CategoryTable) -> list[Label]:
     """One label per visible segment, by descending area: its category, and a score below 1."""
     labels = []
     for segment in panoptic.segments:
         mask = panoptic.segment_map == segment.id
         if area := int(np.count_nonzero(mask)):
-            y, x = find_inner_point(mask)
-            labels.append(Label(_describe(segment, categories), y=y, x=x, area=area))
+            score = f" {segment.score:.2f}" if segment.score < 1 else ""
+            text = categories[segment.category].name + (" (crowd)" if segment.is_crowd else score)
+            labels.append(Label(text, *find_inner_point(mask), area))
     return sorted(labels, key=lambda label: -label.area)
 
 
@@ -86,13 +78,6 @@ def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     return np.array(canvas)
 
 
-def _describe(segment: Segment, categories: CategoryTable) -> str:
-    name = categories[segment.category].name
-    if segment.is_crowd:
-        return f"{name} (crowd)"
-    return f"{name} {segment.score:.2f}" if segment.score < 1 else name
-
-
 def _find_place(
     label: Label, extent: tuple[int, int], size: tuple[int, int], placed: Sequence[Box]
 ) -> Box | None:
@@ -104,10 +89,9 @@ def _find_place(
         top = label.y - height // 2 + lines * (height + 1)
         top = int(np.clip(top, 0, size[0] - height))
         box = (left, top, left + width, top + height)
-        if not any(_overlap(box, other) for other in placed):
+        if not any(
+            all(box[k] <= other[k + 2] and other[k] <= box[k + 2] for k in (0, 1))
+            for other in placed
+        ):
             return box
     return None
-
-
-def _overlap(one: Box, other: Box) -> bool:
-    return all(one[k] <= other[k + 2] and other[k] <= one[k + 2] for k in (0, 1))

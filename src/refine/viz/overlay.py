@@ -7,12 +7,11 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.fusion.merge import Instance
-from refine.types import GroundTruth, PanopticPrediction, Segment
+from refine.metrics.functional import Panoptic
+from refine.types import PanopticPrediction, Segment
 from refine.viz.labels import draw_labels, segment_labels
-from refine.viz.palette import paint, segment_colors
+from refine.viz.palette import VOID_COLOR, look_up, segment_colors
 from refine.viz.panels import WHITE, blend, resize_map
-
-Panoptic = GroundTruth | PanopticPrediction
 
 _TINT = 0.55
 _CONTOUR = 0.7
@@ -24,7 +23,7 @@ def draw_panoptic(
     """Tint every segment, draw its contour and, with ``labels``, its name and score."""
     require_size(panoptic, image)
     colors = segment_colors(panoptic.segment_map, panoptic.segments, categories)
-    drawn = blend(image, paint(panoptic.segment_map, colors), _TINT)
+    drawn = blend(image, look_up(panoptic.segment_map, colors, VOID_COLOR), _TINT)
     contours = find_contours(panoptic.segment_map)
     drawn[contours] = blend(drawn[contours], np.array(WHITE, np.uint8), _CONTOUR)
     return draw_labels(drawn, segment_labels(panoptic, categories)) if labels else drawn
@@ -46,7 +45,7 @@ def resize_panoptic(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
 def crop_panoptic(panoptic: Panoptic, window: tuple[slice, slice]) -> Panoptic:
     """The rows and columns of ``window``, with the segments that are visible there."""
     cropped = replace(panoptic, segment_map=panoptic.segment_map[window])
-    return keep_segments(cropped, set(np.unique(cropped.segment_map).tolist()))
+    return keep_segments(cropped, np.unique(cropped.segment_map).tolist())
 
 
 def keep_segments(panoptic: Panoptic, ids: Collection[int]) -> Panoptic:
@@ -62,26 +61,23 @@ def keep_segments(panoptic: Panoptic, ids: Collection[int]) -> Panoptic:
 def stack_instances(instances: Sequence[Instance], size: tuple[int, int]) -> PanopticPrediction:
     """Instances over each other, the first one on top, numbered from 1; hidden ones are left out.
 
-    The image is of ``size`` ``(height, width)``.
+    ``size`` is the ``(height, width)`` of the image.
     """
+    numbered = list(enumerate(instances, start=1))
     segment_map = np.zeros(size, np.int32)
-    for k, instance in reversed(list(enumerate(instances, start=1))):
+    for k, instance in reversed(numbered):
         segment_map[instance.crop.slices][instance.crop.mask] = k
     areas = np.bincount(segment_map.ravel(), minlength=len(instances) + 1).tolist()
     segments = tuple(
         Segment(id=k, category=i.label, is_thing=True, area=areas[k], score=i.score)
-        for k, i in enumerate(instances, start=1)
+        for k, i in numbered
         if areas[k]
     )
     return PanopticPrediction(segment_map=segment_map, segments=segments)
 
 
 def require_size(panoptic: Panoptic, image: np.ndarray) -> None:
-    """Check that a segment map has the size of its image.
-
-    Raises:
-        ValueError: It has another one.
-    """
+    """Raise a ``ValueError`` if a segment map has another size than its image."""
     expected = (*panoptic.segment_map.shape, 3)
     if image.shape != expected:
         raise ValueError(

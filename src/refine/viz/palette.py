@@ -32,17 +32,14 @@ def segment_colors(
     shades = dict.fromkeys(category_of.keys() - {s.id for s in instances}, 0)
     counts: Counter[int] = Counter()
     for segment in instances:
-        siblings = {k for k in neighbours[segment.id] if category_of.get(k) == segment.category}
-        taken = {shades[k] for k in siblings if k in shades}
-        shades[segment.id] = _first_free(counts[segment.category], taken)
+        touched = neighbours[segment.id] & shades.keys()
+        taken = {shades[k] for k in touched if category_of[k] == segment.category}
+        start = counts[segment.category]
+        order = [(start + k) % len(_SHADES) for k in range(len(_SHADES))]
+        shades[segment.id] = next((k for k in order if k not in taken), order[0])
         counts[segment.category] += 1
     colors = {k: _shade(categories[category_of[k]].color, shade) for k, shade in shades.items()}
     return {0: VOID_COLOR, **colors}
-
-
-def paint(segment_map: np.ndarray, colors: Mapping[int, Color]) -> np.ndarray:
-    """A ``[H, W]`` map of ids in its colours; ids without one are painted as void."""
-    return look_up(segment_map, colors, VOID_COLOR).astype(np.uint8)
 
 
 def look_up(segment_map: np.ndarray, values: Mapping[int, Any], default: Any) -> np.ndarray:
@@ -55,19 +52,13 @@ def look_up(segment_map: np.ndarray, values: Mapping[int, Any], default: Any) ->
 def _touching_ids(segment_map: np.ndarray) -> defaultdict[int, set[int]]:
     """The ids on the other side of each segment's borders (4-neighbours)."""
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
-    rows, columns = (segment_map[1:], segment_map[:-1]), (segment_map[:, 1:], segment_map[:, :-1])
-    for one, other in (rows, columns):
-        border = one != other
-        pairs = np.unique(np.stack([one[border], other[border]], axis=1), axis=0)
-        for a, b in pairs.tolist():
+    for turned in (segment_map, segment_map.T):
+        border = turned[1:] != turned[:-1]
+        pairs = np.stack([turned[1:][border], turned[:-1][border]], axis=1)
+        for a, b in np.unique(pairs, axis=0).tolist():
             neighbours[a].add(b)
             neighbours[b].add(a)
     return neighbours
-
-
-def _first_free(start: int, taken: set[int]) -> int:
-    order = [(start + k) % len(_SHADES) for k in range(len(_SHADES))]
-    return next((k for k in order if k not in taken), start % len(_SHADES))
 
 
 def _shade(color: Color, shade: int) -> Color:

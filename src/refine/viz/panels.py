@@ -15,10 +15,7 @@ _MIN_WIDTH_PX = 384
 
 
 def blend(below: np.ndarray, above: np.ndarray, opacity: float | np.ndarray) -> np.ndarray:
-    """Mix two ``[..., 3]`` arrays with values in 0..255 to uint8.
-
-    ``opacity`` is the weight of ``above`` in [0, 1]: one number, or one per pixel (``[..., 1]``).
-    """
+    """Mix two ``[..., 3]`` arrays of 0..255 to uint8; ``opacity`` is the weight of ``above``."""
     mixed: np.ndarray = below * (1 - opacity) + above * opacity
     return mixed.astype(np.uint8)
 
@@ -41,8 +38,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize an image to ``(height, width)``; bicubic."""
     if image.shape[:2] == size:
         return image
-    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized)
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def original_image(sample: Sample) -> np.ndarray:
@@ -56,8 +52,7 @@ def resize_map(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         ((np.arange(new) + 0.5) * (old / new)).astype(int)
         for old, new in zip(pixels.shape, size, strict=True)
     )
-    resized: np.ndarray = pixels[rows][:, columns]
-    return resized
+    return pixels[np.ix_(rows, columns)]
 
 
 def to_grey(image: np.ndarray, brightness: float = 1.0) -> np.ndarray:
@@ -87,6 +82,5 @@ def join_panels(panels: Sequence[np.ndarray], *, axis: int) -> np.ndarray:
 
 def pad_to_one_size(images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Pad images with black, right and below, to the largest height and width among them."""
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    margins = [((0, height - i.shape[0]), (0, width - i.shape[1]), (0, 0)) for i in images]
-    return [np.pad(image, margin) for image, margin in zip(images, margins, strict=True)]
+    largest = np.max([image.shape for image in images], axis=0)
+    return [np.pad(i, [(0, m) for m in largest - i.shape]) for i in images]

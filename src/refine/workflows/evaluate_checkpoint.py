@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from refine.callbacks.save_predictions import SavePredictions
+from refine.callbacks.evaluation_files import SavePredictions
 from refine.config.instantiate import build_trainer
 from refine.config.settings import EvaluateSettings, Sections
 from refine.data.datamodule import PanopticDataModule
@@ -94,7 +94,7 @@ def _evaluate_and_save(
     image_ids = datamodule.val_dataset.image_ids
     writer = open_cache(settings, checkpoint, sections, datamodule.val_dataset, pipeline)
     missing = writer.missing(image_ids)
-    callbacks = [SavePredictions(writer), build_pictures(settings, datamodule)]
+    callbacks = [SavePredictions(writer), build_pictures(settings)]
     trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=[])
     if missing:
         rest = open_data(replace(sections.data, val_image_ids=missing), seed=settings.seed)

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from refine.callbacks.pictures import Pictures
+from refine.callbacks.evaluation_files import Pictures
 from refine.categories import CategoryTable
 from refine.config.instantiate import build_trainer
 from refine.config.settings import RunSettings
 from refine.data.datamodule import PanopticDataModule
 from refine.evaluation.result import EvaluationResult
-from refine.metrics.quality_table import QualityTable, to_csv
+from refine.metrics.quality_table import to_csv
 from refine.metrics.records import records_to_csv
 from refine.options import DataOptions, OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline
@@ -40,8 +40,7 @@ def evaluate_pipeline(
         The content of ``metrics.json``.
     """
     module = build_module(settings, pipeline, datamodule)
-    pictures = build_pictures(settings, datamodule)
-    trainer = build_trainer(settings.trainer, callbacks=[pictures], loggers=[])
+    trainer = build_trainer(settings.trainer, callbacks=[build_pictures(settings)], loggers=[])
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(config)
     trainer.validate(module, datamodule=datamodule, verbose=False)
@@ -94,7 +93,7 @@ def write_evaluation(
     }
     folder = RunFolder(settings.run_dir)
     folder.write_results(metrics, config=settings.to_plain(), tables=tables)
-    print_table(QualityTable(result.groups), metrics)
+    print_table(result.groups, metrics)
     return metrics
 
 
@@ -121,7 +120,6 @@ def build_module(
     )
 
 
-def build_pictures(settings: RunSettings, datamodule: PanopticDataModule) -> Pictures:
+def build_pictures(settings: RunSettings) -> Pictures:
     """The callback that draws ``settings.draw`` images of the final evaluation."""
-    folder = Path(settings.run_dir) / "pictures"
-    return Pictures(folder, datamodule.categories, count=settings.draw)
+    return Pictures(Path(settings.run_dir) / "pictures", count=settings.draw)

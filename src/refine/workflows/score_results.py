@@ -21,8 +21,14 @@ from refine.coco_format.png import decode_segment_png
 from refine.coco_format.storage import Storage, open_storage
 from refine.config.settings import ScoreSettings
 from refine.errors import RefineError
-from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
-from refine.metrics.quality_table import CategoryRow, QualityTable, category_rows, to_csv
+from refine.metrics.functional import (
+    GroupQuality,
+    PanopticStats,
+    average_quality,
+    match_segments,
+    to_metric_keys,
+)
+from refine.metrics.quality_table import CategoryRow, category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
 from refine.runs.console import print_table
 from refine.runs.run_folder import RunFolder
@@ -37,7 +43,7 @@ class ScoreResult:
         stats: Sums over all images, by contiguous category.
         records: What each image added (:mod:`refine.metrics.records`).
         categories: Categories of the ground truth.
-        table: Averages over all, things and stuff.
+        groups: Averages over all, things and stuff.
         rows: One row for each category, with dataset ids.
         num_images: Number of images in the ground truth.
     """
@@ -45,14 +51,14 @@ class ScoreResult:
     stats: PanopticStats
     records: np.ndarray
     categories: CategoryTable
-    table: QualityTable
+    groups: dict[str, GroupQuality]
     rows: list[CategoryRow]
     num_images: int
 
     @property
     def metrics(self) -> dict[str, float]:
         """The nine keys ``pq`` to ``rq_stuff``, as fractions."""
-        return to_metric_keys(self.table.groups)
+        return to_metric_keys(self.groups)
 
 
 def score_results(
@@ -92,7 +98,7 @@ def score_results(
         stats=stats,
         records=records,
         categories=truth.categories,
-        table=QualityTable(average_quality(stats, truth.categories.num_things)),
+        groups=average_quality(stats, truth.categories.num_things),
         rows=category_rows(stats, truth.categories),
         num_images=len(truth),
     )
@@ -186,5 +192,5 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
             "per_image.csv": records_to_csv(result.records, result.categories),
         }
         RunFolder(settings.out).write_results(metrics, config=settings.to_plain(), tables=tables)
-    print_table(result.table, metrics)
+    print_table(result.groups, metrics)
     return metrics

@@ -48,7 +48,7 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     callbacks = build_all(settings.callbacks, without=left_out)
     trainer = build_trainer(
         settings.trainer,
-        callbacks=[*callbacks, build_pictures(settings, datamodule)],
+        callbacks=[*callbacks, build_pictures(settings)],
         loggers=build_all(settings.logger),
     )
     if trainer.is_global_zero:

@@ -5,7 +5,7 @@ import numpy as np
 
 from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality
-from refine.metrics.quality_table import QualityTable, category_rows, to_csv
+from refine.metrics.quality_table import category_rows, to_cells, to_csv
 
 CATEGORIES = CategoryTable(
     [
@@ -30,7 +30,7 @@ def test_csv_has_the_promised_columns_and_loses_nothing():
 
 
 def test_table_prints_percents_and_dashes_for_nothing():
-    assert QualityTable(average_quality(STATS, num_things=1)).cells() == [
+    assert to_cells(average_quality(STATS, num_things=1)) == [
         ("All", "44.4", "66.7", "66.7", "1"),
         ("Things", "44.4", "66.7", "66.7", "1"),
         ("Stuff", "-", "-", "-", "0"),

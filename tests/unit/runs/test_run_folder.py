@@ -8,7 +8,6 @@ import yaml
 from refine.categories import Category, CategoryTable
 from refine.config import compose
 from refine.metrics.functional import GroupQuality
-from refine.metrics.quality_table import QualityTable
 from refine.runs.checkpoint import make_record
 from refine.runs.console import print_table
 from refine.runs.run_folder import RunFolder, hash_config
@@ -96,8 +95,8 @@ def test_hash_knows_the_settings_but_not_the_place_or_the_order():
 def test_table_on_the_console(capsys):
     group = GroupQuality(pq=0.5, sq=0.75, rq=0.6, num_categories=4)
     nothing = GroupQuality(pq=0.0, sq=0.0, rq=0.0, num_categories=0)
-    table = QualityTable({"all": group, "things": group, "stuff": nothing})
-    print_table(table, {"num_images": 7, "ap_box": 0.123})
+    groups = {"all": group, "things": group, "stuff": nothing}
+    print_table(groups, {"num_images": 7, "ap_box": 0.123})
     out = capsys.readouterr().out
     assert "50.0" in out
     assert "75.0" in out

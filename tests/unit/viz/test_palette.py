@@ -5,7 +5,7 @@ import pytest
 
 from make.pictures import BLUE, CAT, CATEGORIES, DOG, GRASS, GREEN, RED
 from refine.types import Segment
-from refine.viz.palette import VOID_COLOR, paint, segment_colors
+from refine.viz.palette import VOID_COLOR, look_up, segment_colors
 
 
 def thing(k, category=CAT, **fields):
@@ -49,7 +49,6 @@ def test_more_neighbours_than_shades_still_get_colours():
     assert len(segment_colors(segment_map, segments, CATEGORIES)) == 31
 
 
-def test_painting_looks_up_every_id_and_takes_unknown_ones_for_void():
-    painted = paint(np.array([[0, 3], [16_000_000, 4]]), {3: (1, 2, 3), 16_000_000: (4, 5, 6)})
-    assert painted.dtype == np.uint8
-    assert painted.tolist() == [[[*VOID_COLOR], [1, 2, 3]], [[4, 5, 6], [*VOID_COLOR]]]
+def test_unknown_ids_get_the_default():
+    found = look_up(np.array([[0, 3], [16_000_000, 4]]), {3: 5, 16_000_000: 6}, -1)
+    assert found.tolist() == [[-1, 5], [6, -1]]
