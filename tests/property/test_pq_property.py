@@ -70,8 +70,8 @@ def _check(seed):
     prediction = PanopticPrediction(segment_map=pred_map, segments=tuple(pred_segments))
     truth = GroundTruth(segment_map=true_map, segments=tuple(true_segments))
     fast = match_segments(prediction, truth, num_categories=NUM_CATEGORIES)
-    errors = find_segment_errors(prediction, truth)
-    assert (len(errors.wrong), len(errors.missed)) == (fast.fp.sum(), fast.fn.sum())
+    wrong, missed = find_segment_errors(prediction, truth)
+    assert (len(wrong), len(missed)) == (fast.fp.sum(), fast.fn.sum())
     slow = oracle.match_segments(pred_map, pred_segments, true_map, true_segments, NUM_CATEGORIES)
     assert [list(row) for row in zip(fast.tp, fast.fp, fast.fn, strict=True)] == [
         row[1:] for row in slow

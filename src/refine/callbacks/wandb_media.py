@@ -80,7 +80,7 @@ class WandbMedia(Callback):
             wanted = [k for k in wanted if batch.samples[k].image_id in self.image_ids]
         wanted = wanted[: self._room(PANOPTIC_KEY)]
         for k in wanted:
-            self._draw(batch.samples[k], *outputs["outputs"][k], module)
+            self._draw(batch.samples[k], outputs["outputs"][k], module)
         wanted = wanted[: self._room(ITERATIONS_KEY)]
         if wanted and module.pipeline.network.num_iterations:
             categories, merge = module.evaluation.quality.categories, module.pipeline.fusion.merge
@@ -112,12 +112,9 @@ class WandbMedia(Callback):
         return self.limits[key] - len(self._pictures.get(key, ()))
 
     def _draw(
-        self,
-        sample: Sample,
-        evidence: Evidence,
-        panoptic: PanopticPrediction,
-        module: DetectorModule,
+        self, sample: Sample, output: tuple[Evidence, PanopticPrediction], module: DetectorModule
     ) -> None:
+        evidence, panoptic = output
         image, truth, name = original_image(sample), sample.truth, sample.file_name
         categories, fusion = module.evaluation.quality.categories, module.pipeline.fusion
         assert truth is not None
