@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +30,7 @@ from refine.types import RawPrediction
 
 
 class CacheFolder:
-    """Where the parts of a cache lie.
-
-    Attributes:
-        folder: The cache.
-        header_path: Says what the cache holds; written first.
-        index_path: Image ids; written last.
-    """
+    """Where the parts of a cache lie."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,11 +42,7 @@ class CacheFolder:
         return self.folder / "images" / f"{image_id}.safetensors"
 
     def load_header(self) -> CacheHeader:
-        """Read what the cache holds.
-
-        Raises:
-            RefineError: There is no cache, or one of another version.
-        """
+        """Read what the cache holds; a :class:`RefineError` if it is none of this version."""
         folder = self.folder
         if not folder.is_dir():
             raise RefineError(
@@ -80,14 +70,10 @@ class CacheFolder:
 class PredictionReader(CacheFolder):
     """A complete cache: any image by its id, or all of them one after the other.
 
-    It holds no open file and no prediction, so it may be handed to loader processes, forked or
-    spawned.
-
-    Args:
-        folder: The cache.
+    It holds no open file and no prediction, so it may be handed to loader processes.
 
     Attributes:
-        header: What it holds.
+        header: Everything that the predictions depend on.
         image_ids: ``[N]`` int64 in the dataset's order.
 
     Raises:
@@ -99,8 +85,13 @@ class PredictionReader(CacheFolder):
         self.header = self.load_header()
         self._digest = self.header.digest
         stored = {path.name for path in (folder / "images").glob("*.safetensors")}
-        image_ids = _read_json(self.index_path).get("image_ids")
-        if not self._is_complete(image_ids, stored):
+        image_ids: Any = _read_json(self.index_path).get("image_ids")
+        is_list = isinstance(image_ids, list) and all(type(i) is int for i in image_ids)
+        if not (
+            is_list
+            and hash_image_ids(image_ids) == self.header.dataset.image_ids
+            and stored.issuperset(self.image_path(i).name for i in image_ids)
+        ):
             raise RefineError(
                 f"{folder}: cut short, {len(stored)} of {self.header.dataset.num_images} images "
                 "are there; run the command that wrote it again, it continues where it stopped"
@@ -125,24 +116,20 @@ class PredictionReader(CacheFolder):
         tensors, record = read_tensors(path)
         if record.get("cache") != self._digest or record.get("image_id") != image_id:
             raise torn(path, ValueError("it belongs to another cache or image"))
-        height, width = record["image_size"]
-        original_height, original_width = record["original_size"]
+        num_categories = len(self.header.dataset.categories)
+        (height, width), (rows, columns) = record["image_size"], record["original_size"]
         try:
             return from_tensors(
                 tensors,
-                num_categories=len(self.header.dataset.categories),
+                num_categories=num_categories,
                 image_size=(height, width),
-                original_size=(original_height, original_width),
+                original_size=(rows, columns),
             )
         except (KeyError, ValueError) as error:
             raise torn(path, error) from None
 
     def require_dataset(self, dataset: DatasetIdentity) -> None:
-        """Refuse a cache of another dataset.
-
-        Raises:
-            RefineError: It is another one; the message says in what.
-        """
+        """Raise a :class:`RefineError` that says in what the cache's dataset is another one."""
         difference = dataset.difference(self.header.dataset)
         if difference is not None:
             raise RefineError(
@@ -154,8 +141,7 @@ class PredictionReader(CacheFolder):
         """Refuse settings for which the network would say something else, or more.
 
         Raises:
-            RefineError: The cache was written in another inference mode, or the relations need a
-                head or pairs that it does not hold.
+            RefineError: The cache was written in another inference mode, or lacks a head or pairs.
         """
         obstacle = self.header.obstacle(fusion)
         if obstacle is not None:
@@ -164,14 +150,6 @@ class PredictionReader(CacheFolder):
                 "the setting or write another cache with save_predictions=DIR"
             )
 
-    def _is_complete(self, image_ids: object, stored: set[str]) -> TypeGuard[list[int]]:
-        return (
-            isinstance(image_ids, list)
-            and all(type(i) is int for i in image_ids)
-            and hash_image_ids(image_ids) == self.header.dataset.image_ids
-            and stored.issuperset(self.image_path(i).name for i in image_ids)
-        )
-
 
 class PredictionWriter(CacheFolder):
     """Writes predictions, one file per image, and at the end the index.
@@ -179,10 +157,6 @@ class PredictionWriter(CacheFolder):
     An interrupted write continues where it stopped: open the folder again with the same header and
     predict :meth:`missing` images only. Processes need not know of each other, until one of them
     calls :meth:`finish` when all are done.
-
-    Args:
-        folder: Created when needed; empty, or a cache with this very header.
-        header: What the cache is going to hold.
 
     Raises:
         RefineError: The folder holds something else, a cache of another header (the first
@@ -215,34 +189,23 @@ class PredictionWriter(CacheFolder):
         return [image_id for image_id in image_ids if not self.has(image_id)]
 
     def write(self, image_id: int, raw: RawPrediction) -> None:
-        """Write the prediction of one image, over an older one if there is any.
-
-        Args:
-            image_id: Its id in the dataset.
-            raw: The network's prediction, on any device, with all heads that the header names.
+        """Write the prediction of one image, on any device, over an older one if there is any.
 
         Raises:
             RefineError: The prediction is not finite, or the file cannot be written.
             ValueError: The prediction has other heads or categories than the header says.
         """
         self._check(image_id, raw)
-        record = {
-            "cache": self._digest,
-            "image_id": image_id,
-            "image_size": raw.image_size,
-            "original_size": raw.original_size,
-        }
+        sizes = {"image_size": raw.image_size, "original_size": raw.original_size}
+        record = {"cache": self._digest, "image_id": image_id, **sizes}
         write_tensors(self.image_path(image_id), to_tensors(raw, self.header.form), record)
 
     def finish(self, image_ids: Sequence[int]) -> None:
         """Mark the cache as complete; one process calls it, once all have written.
 
-        Args:
-            image_ids: All images of the dataset, in its order.
-
         Raises:
             RefineError: An image is missing or torn.
-            ValueError: These are not the images of the header.
+            ValueError: These are not the header's images, in the dataset's order.
         """
         if hash_image_ids(list(image_ids)) != self.header.dataset.image_ids:
             raise ValueError("finish() needs the image ids of the header's dataset, in its order")

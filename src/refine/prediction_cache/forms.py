@@ -21,9 +21,6 @@ from torch import Tensor
 from refine.prediction_cache.semantic_evidence import compress_logits, restore_logits
 from refine.types import PairOcclusions, RawPrediction
 
-_SEMANTIC = "semantic/"
-_OCCLUSION = "occlusion/"
-_RANKING = "ranking/"
 _LARGEST = 65504.0  # of float16
 
 
@@ -32,12 +29,12 @@ def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
     tensors = {k: getattr(raw, k) for k in ("boxes", "scores", "labels", "mask_logits")}
     if form != "full":
         tensors["mask_logits"] = _to_half(raw.mask_logits)
-    tensors |= {_SEMANTIC + k: t for k, t in _semantic_parts(raw.semantic_logits, form).items()}
+    parts = _semantic_parts(raw.semantic_logits, form)
+    tensors |= {f"semantic/{k}": t for k, t in parts.items()}
     for name, answers in raw.occlusions.items():
-        tensors[f"{_OCCLUSION}{name}/pairs"] = answers.pairs
-        tensors[f"{_OCCLUSION}{name}/probabilities"] = answers.probabilities
-    tensors |= {_RANKING + name: scores for name, scores in raw.rankings.items()}
-    return tensors
+        tensors[f"occlusion/{name}/pairs"] = answers.pairs
+        tensors[f"occlusion/{name}/probabilities"] = answers.probabilities
+    return tensors | {f"ranking/{name}": scores for name, scores in raw.rankings.items()}
 
 
 def from_tensors(
@@ -53,23 +50,22 @@ def from_tensors(
         KeyError: A tensor is missing.
         ValueError: Tensors contradict each other.
     """
-    names = [key.split("/")[1] for key in tensors if key.startswith(_OCCLUSION)]
+    answers = _under("occlusion/", tensors)
+    heads = dict.fromkeys(key.split("/")[0] for key in answers)
+    parts = ("pairs", "probabilities")
     return RawPrediction(
         boxes=tensors["boxes"],
         scores=tensors["scores"],
         labels=tensors["labels"],
         mask_logits=tensors["mask_logits"].float(),
-        semantic_logits=_restore_semantic(_under(_SEMANTIC, tensors), num_categories),
+        semantic_logits=_restore_semantic(_under("semantic/", tensors), num_categories),
         image_size=image_size,
         original_size=original_size,
         occlusions={
-            name: PairOcclusions(
-                pairs=tensors[f"{_OCCLUSION}{name}/pairs"],
-                probabilities=tensors[f"{_OCCLUSION}{name}/probabilities"],
-            )
-            for name in dict.fromkeys(names)
+            head: PairOcclusions(**{part: answers[f"{head}/{part}"] for part in parts})
+            for head in heads
         },
-        rankings=_under(_RANKING, tensors),
+        rankings=_under("ranking/", tensors),
     )
 
 

@@ -56,21 +56,15 @@ class DatasetIdentity:
 def identify_dataset(
     annotations: PanopticAnnotations, image_ids: list[int] | None = None
 ) -> DatasetIdentity:
-    """The identity of a split.
-
-    Args:
-        annotations: The split.
-        image_ids: Only these images, in this order; None is all of them.
-    """
+    """The identity of a split, or of only these images of it, in this order."""
     place = {image_id: k for k, image_id in enumerate(annotations.image_ids.tolist())}
     rows = [place[i] for i in image_ids] if image_ids is not None else list(place.values())
     content = hashlib.sha256()
     for row in rows:
         segments = slice(annotations.offsets[row], annotations.offsets[row + 1])
         content.update(f"{annotations.image_names[row]} {annotations.sizes[row]}".encode())
-        content.update(annotations.segment_ids[segments].tobytes())
-        content.update(annotations.segment_categories[segments].tobytes())
-        content.update(annotations.segment_areas[segments].tobytes())
+        for column in ("segment_ids", "segment_categories", "segment_areas"):
+            content.update(getattr(annotations, column)[segments].tobytes())
     categories = annotations.categories.to_json()
     return DatasetIdentity(
         name=Path(annotations.source).name,
@@ -93,12 +87,10 @@ class CacheHeader:
     Attributes:
         dataset: Images and categories.
         form: One of :data:`FORMS`.
-        panoptic_only: Whether the network ran masks and IBPP only on detections that the merge
-            can use.
+        panoptic_only: Whether masks and IBPP ran only on detections that the merge can use.
         score_thresh: ``panoptic_only``: the ``merge.score_thresh`` that decided which those are;
             else the score below which the network drops detections.
-        checkpoint: What made the predictions; plain containers, such as a hash of the weights and
-            the configuration of the network and the image size.
+        checkpoint: What made the predictions, in plain containers, such as a hash of the weights.
         occlusion_heads: Names of the occlusion heads, each kept as ``occlusion/NAME``.
         ranking_heads: Names of the ranking heads, each kept as ``ranking/NAME``.
         pair_score_thresh: Lowest score of both detections of a pair.
@@ -133,12 +125,7 @@ class CacheHeader:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The header that :meth:`to_json` gave.
-
-        Raises:
-            KeyError: Something is missing.
-            TypeError: Something is unknown.
-        """
+        """The header that :meth:`to_json` gave; ``KeyError`` or ``TypeError`` if it is none."""
         values = {k: v for k, v in content.items() if k not in ("format", "version")}
         values["dataset"] = DatasetIdentity(**values["dataset"])
         for key in ("occlusion_heads", "ranking_heads"):

@@ -14,9 +14,7 @@ a margin of at least ``-MARGIN``; if these are too many, the ones of the largest
 All others of a cell share one gap, the *floor*: the log of the mean of their exponentials. So a
 cell's softmax stays right, and as a mean never exceeds the largest of them, the floor wins nowhere,
 either. The semantic map is that of the full logits up to float16 (one pixel in 100 000), as long as
-the entries of margin 0 and above fit in. Trained networks and smooth generated logits of 133
-categories have 1.4 to 2.5 of them per cell; logits that jump from cell to cell have more (generated
-ones with white noise of standard deviation 2: 0.2 % of the pixels differ, 3: 4 %).
+the entries of margin 0 and above fit in: trained networks have 1.4 to 2.5 of them per cell.
 """
 
 import math
@@ -39,21 +37,20 @@ _LOWEST = -65504.0  # of float16
 def compress_logits(
     logits: Tensor, *, entries_per_cell: int = ENTRIES_PER_CELL
 ) -> dict[str, Tensor]:
-    """The entries that matter, cell by cell.
+    """The entries that matter of ``[C, h, w]`` finite float logits, at most 255 categories.
 
-    Args:
-        logits: ``[C, h, w]`` float, finite, at most 255 categories, on any device.
-        entries_per_cell: Largest number of entries of an image, per cell, at least 1.
+    An image has at most ``entries_per_cell`` (at least 1) times as many as cells.
 
     Returns:
         ``counts`` ``[h, w]`` uint8 entries of each cell; ``categories`` ``[E]`` uint8 and ``gaps``
-        ``[E]`` float16 (0 or below) of the entries, cells in row order; ``floor`` ``[h, w]``
-        float16.
+        ``[E]`` float16 (<= 0) of the entries, cells in row order; ``floor`` ``[h, w]`` float16.
     """
     num_categories, height, width = logits.shape
     strips = [_strip_entries(logits, first) for first in range(0, height, _ROWS_A_PASS)]
     places, gaps, margins, rest = (torch.cat(parts) for parts in zip(*strips, strict=True))
-    kept = _largest(margins, entries_per_cell * height * width)
+    kept = torch.zeros_like(margins, dtype=torch.bool)
+    most = min(entries_per_cell * height * width, len(margins))
+    kept[margins.topk(most, sorted=False).indices] = True
     cells = places // num_categories
     rest.index_add_(0, cells[~kept], gaps[~kept].exp())
     counts = torch.bincount(cells[kept], minlength=height * width)
@@ -67,15 +64,9 @@ def compress_logits(
 
 
 def restore_logits(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
-    """Logits that stand in for those compressed.
+    """``[C, h, w]`` float32 logits that stand in for those of :func:`compress_logits`.
 
-    Args:
-        parts: Result of :func:`compress_logits`.
-        num_categories: C.
-
-    Returns:
-        ``[C, h, w]`` float32; the categories of a cell lie side by side in memory, as
-        :func:`refine.fusion.semantic.semantic_map` wants them.
+    The categories of a cell lie side by side in memory, as fusion reads them.
 
     Raises:
         ValueError: The parts contradict each other.
@@ -91,10 +82,7 @@ def restore_logits(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
 
 
 def _strip_entries(logits: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Places, gaps and margins of the entries of a strip of rows, and the rest of each cell.
-
-    Places count over ``[h, w, C]``; the rest is ``[rows * w]``, a sum of exponentials.
-    """
+    """Places in ``[h, w, C]``, gaps and margins of the entries of a strip of rows; cells' rest."""
     num_categories, height, width = logits.shape
     last = min(first + _ROWS_A_PASS, height)
     above, below = min(first, 1), min(height - last, 1)
@@ -122,10 +110,3 @@ def _margins(gaps: Tensor) -> Tensor:
 def _over_quads(values: Tensor, reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     rows = reduce(values[1:], values[:-1])
     return reduce(rows[:, 1:], rows[:, :-1])
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Mask of the ``count`` largest values, of all if they are fewer."""
-    mask = torch.zeros_like(values, dtype=torch.bool)
-    mask[values.topk(min(count, len(values)), sorted=False).indices] = True
-    return mask

@@ -19,11 +19,7 @@ _METADATA_KEY = "refine"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Write named tensors with a record of plain values.
-
-    Raises:
-        RefineError: The file cannot be written.
-    """
+    """Write named tensors with a record of plain values; a :class:`RefineError` if it fails."""
     # safetensors writes what lies behind the pointer: it has to be contiguous
     arrays = {k: np.ascontiguousarray(t.detach().cpu().numpy()) for k, t in tensors.items()}
     with writing(path), write_atomically(path) as part:
@@ -31,21 +27,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Named tensors, independent of the file, and the record.
-
-    Raises:
-        RefineError: The file is missing, cut short or no prediction.
-    """
+    """Named tensors, independent of the file, and the record; or the error of :func:`torn`."""
     with _opened(path) as (file, record):
         return {name: torch.from_numpy(file.get_tensor(name)) for name in file.keys()}, record  # noqa: SIM118 - no dict
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record alone, of a file that is complete.
-
-    Raises:
-        RefineError: The file is missing, cut short or no prediction.
-    """
+    """The record alone, of a file that is complete; or the error of :func:`torn`."""
     with _opened(path) as (_, record):
         return record
 

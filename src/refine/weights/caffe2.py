@@ -23,15 +23,12 @@ _CLASSIFIER = re.compile(r"(pred|fc|fc1000)_[wb]")
 _SOLVER = re.compile(r".*_momentum|lr|iter|optimizer_iteration|model_iter|weight_order")
 _BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
 _STEM_NORM = re.compile(r"(?:conv1_gn|res_conv1_bn)_(.+)")
+_CONV_PARTS = {"w": "weight", "b": "bias"}
 _NORM_PARTS = {
-    "s": "weight",
-    "gamma": "weight",
-    "b": "bias",
-    "beta": "bias",
-    "rm": "running_mean",
-    "running_mean": "running_mean",
-    "riv": "running_var",  # in spite of its name it holds the variance
-    "running_var": "running_var",
+    **dict.fromkeys(("s", "gamma"), "weight"),
+    **dict.fromkeys(("b", "beta"), "bias"),
+    **dict.fromkeys(("rm", "running_mean"), "running_mean"),
+    **dict.fromkeys(("riv", "running_var"), "running_var"),  # riv holds the variance
 }
 _BRANCHES = {
     "1": ("downsample.0", "downsample.1"),
@@ -49,9 +46,8 @@ def is_caffe2(names: Mapping[str, Any]) -> bool:
 def convert_caffe2(content: Mapping[str, Any], source: str) -> Weights:
     """Give the blobs of a Caffe2 ResNet torchvision's names.
 
-    The classifier (``pred_*``, ``fc_*``, ``fc1000_*``) and the solver's state (``*_momentum``,
-    ``lr`` and counters) are dropped silently. Biases of convolutions, which a normalisation
-    follows, are dropped with a line in the log: Detectron does not use them either.
+    The classifier and the solver's state are dropped silently; biases of convolutions, which a
+    normalisation follows, with a line in the log: Detectron does not use them either.
 
     Args:
         content: The pickle; the blobs themselves or under ``blobs`` or ``model``.
@@ -72,7 +68,6 @@ def convert_caffe2(content: Mapping[str, Any], source: str) -> Weights:
     norm = guess_norm(tensors)
     if norm == "gn" and not any("_gn_" in name for name in kept):
         norm = "affine"
-    if norm == "affine":
         tensors |= _identity_statistics(tensors)
     pixels, stride_in_1x1 = _conventions(tensors, norm)
     return Weights(tensors=tensors, pixels=pixels, norm=norm, stride_in_1x1=stride_in_1x1)
@@ -90,7 +85,7 @@ def _rename(blobs: Mapping[str, Any], source: str) -> dict[str, Tensor]:
 
 def _torchvision_name(name: str) -> str | None:
     if name in ("conv1_w", "conv1_b"):
-        return "conv1.weight" if name == "conv1_w" else "conv1.bias"
+        return f"conv1.{_CONV_PARTS[name[-1]]}"
     if stem := _STEM_NORM.fullmatch(name):
         return _norm_name("bn1", stem[1])
     if not (block := _BLOCK.fullmatch(name)):
@@ -98,8 +93,8 @@ def _torchvision_name(name: str) -> str | None:
     stage, index, branch, part = block.groups()
     conv, norm = _BRANCHES[branch]
     prefix = f"layer{int(stage) - 1}.{index}"
-    if part in ("w", "b"):
-        return f"{prefix}.{conv}.{'weight' if part == 'w' else 'bias'}"
+    if part in _CONV_PARTS:
+        return f"{prefix}.{conv}.{_CONV_PARTS[part]}"
     kind, _, part = part.partition("_")
     return _norm_name(f"{prefix}.{norm}", part) if kind in ("bn", "gn") else None
 
@@ -119,13 +114,8 @@ def _to_tensor(value: Any, label: str) -> Tensor:
 def _without_conv_biases(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
     biases = [k for k in tensors if re.search(r"(conv\d|downsample\.0)\.bias$", k)]
     if biases:
-        largest = max(float(tensors[k].abs().max()) for k in biases)
-        _log.info(
-            "%s: %d biases of convolutions (largest %.1e) are left out, as Detectron does",
-            source,
-            len(biases),
-            largest,
-        )
+        message = "%s: %d biases of convolutions (largest %.1e) are left out, as Detectron does"
+        _log.info(message, source, len(biases), max(float(tensors[k].abs().max()) for k in biases))
     return {k: v for k, v in tensors.items() if k not in biases}
 
 
@@ -143,9 +133,8 @@ def _identity_statistics(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _conventions(tensors: Mapping[str, Tensor], norm: str) -> tuple[PixelStats, bool]:
     """What the published file of this structure expects.
 
-    MSRA's ResNets have their stride in the 1x1 convolution; the ResNeXts and the group norm
-    models, trained at FAIR, in the 3x3. Only detectron2's own ResNeXt, the one that comes with
-    statistics, wants pixels divided by their deviation.
+    MSRA's ResNets have their stride in the 1x1 convolution, FAIR's ResNeXts and group norm models
+    in the 3x3. Only detectron2's ResNeXt, which has statistics, wants pixels divided.
     """
     widths = [v.shape[:2] for k, v in tensors.items() if k.endswith(".0.conv2.weight")]
     grouped = any(len({*width}) > 1 for width in widths)

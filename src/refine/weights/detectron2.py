@@ -68,7 +68,7 @@ class PanopticFPN:
 
     Attributes:
         backbone: ``r50`` or ``r101``.
-        cascade: The one with three box stages, GroupNorm and deformable convolutions.
+        cascade: Whether it has three box stages, GroupNorm and deformable convolutions.
     """
 
     backbone: str
@@ -76,14 +76,10 @@ class PanopticFPN:
 
 
 def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint.
-
-    Args:
-        content: Arrays or tensors by name, on their own or under ``model``.
-        source: File name shown in error messages.
+    """Tensors of a checkpoint: arrays or tensors by name, on their own or under ``model``.
 
     Raises:
-        RefineError: Something in it is neither an array nor a tensor.
+        RefineError: Something in it is neither an array nor a tensor (``source``: file name).
     """
     named = content.get("model", content)
     if not isinstance(named, Mapping):
@@ -95,11 +91,7 @@ def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
 
 
 def recognise(state: Mapping[str, Tensor], *, source: str) -> PanopticFPN:
-    """Which network the names are those of.
-
-    Raises:
-        RefineError: None that is known.
-    """
+    """Which network the names are those of; a :class:`RefineError` if it is none that is known."""
     blocks = {k.split(".")[3] for k in state if k.startswith(f"{_BODY}.res4.")}
     if len(blocks) not in _BLOCKS_OF_RES4 or "sem_seg_head.predictor.weight" not in state:
         raise RefineError(
@@ -111,11 +103,7 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> PanopticFPN:
 
 
 def detectron2_key(key: str, *, cascade: bool) -> str:
-    """Detectron2's name of a tensor of our network (the pixel statistics have the same name).
-
-    Raises:
-        ValueError: It has no such tensor.
-    """
+    """Detectron2's name of a tensor of our network; a ``ValueError`` if it has no such tensor."""
     name = key
     for prefix, theirs in _PREFIXES.items():
         if name.startswith(f"{prefix}."):
@@ -137,7 +125,7 @@ def convert_state(
         state: Tensors by detectron2's names.
         network: Network of ``model=panoptic_fpn_d2`` or ``model=cascade_panoptic_fpn_d2``, on any
             device, ``meta`` too; only read.
-        cascade: Which of the two, see :class:`PanopticFPN`.
+        cascade: Which of the two.
         source: File name shown in error messages.
 
     Returns:
@@ -150,16 +138,13 @@ def convert_state(
     names = {key: detectron2_key(key, cascade=cascade) for key in expected}
     known = {*names.values(), *_PIXELS, *(k for k in state if k.startswith(_ANCHORS))}
     converted = {k: _rearrange(k, state[name]) for k, name in names.items() if name in state}
-    misfit = describe_misfit(
-        missing=set(names.values()) - set(state),
-        unknown=set(state) - known,
-        misshaped={
-            f"{names[k]} {[*state[names[k]].shape]}"
-            for k, value in converted.items()
-            if value.shape != expected[k].shape
-        },
-    )
-    if misfit:
+    misshaped = {
+        f"{names[k]} {[*state[names[k]].shape]}"
+        for k, value in converted.items()
+        if value.shape != expected[k].shape
+    }
+    missing, unknown = set(names.values()) - set(state), set(state) - known
+    if misfit := describe_misfit(missing=missing, unknown=unknown, misshaped=misshaped):
         raise RefineError(f"{source} does not fit detectron2's Panoptic-FPN on COCO; {misfit}")
     _check_anchors(state, network, source=source)
     return converted | _pixel_buffers(state)
@@ -197,9 +182,7 @@ def _check_anchors(state: Mapping[str, Tensor], network: RefineNet, *, source: s
         device=torch.device("cpu"),
     )
     for level, anchors in enumerate(ours):
-        theirs = state.get(f"{_ANCHORS}{level}")
-        if theirs is None:
-            continue
+        theirs = state.get(f"{_ANCHORS}{level}", anchors)  # newer checkpoints hold none
         if theirs.shape != anchors.shape or not torch.allclose(theirs.float(), anchors, atol=1e-2):
             raise RefineError(
                 f"{source}: its anchors of P{level + 2} are not those of data.anchors "

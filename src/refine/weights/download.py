@@ -41,8 +41,7 @@ def fetch(url: str, *, sha256: str | None = None) -> Path:
         sha256: The hash in hexadecimal, or at least its first eight digits.
 
     Raises:
-        DownloadError: No network, no such file, cut short, or of another hash; the cache then
-            keeps nothing of it.
+        DownloadError: No network, no such file, cut short, or of another hash; nothing is kept.
         RefineError: The file in the cache has another hash.
     """
     path = cache_dir() / _cache_name(url)
@@ -54,18 +53,8 @@ def fetch(url: str, *, sha256: str | None = None) -> Path:
 
 
 def check_sha256(path: Path, expected: str, *, fix: str) -> None:
-    """Refuse a file of another hash.
-
-    Args:
-        path: The file.
-        expected: Hexadecimal; at least the first eight digits.
-        fix: Advice at the end of the message.
-
-    Raises:
-        RefineError: The hash differs.
-    """
-    actual = _sha256(path)
-    if not actual.startswith(expected.lower()):
+    """Raise a :class:`RefineError`, ending in ``fix``, if a file has another hash."""
+    if not (actual := _sha256(path)).startswith(expected.lower()):
         raise RefineError(f"{path}: its sha256 is {actual}, not {expected}; {fix}")
 
 
@@ -89,25 +78,20 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
             with urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
                 shutil.copyfileobj(response, file, 1 << 20)
                 promised = response.headers.get("Content-Length")
-            _check_download(part, url, promised, sha256)
+            if promised is not None and (size := part.stat().st_size) != int(promised):
+                raise DownloadError(
+                    f"{url}: the download was cut short at {size} of {promised} bytes; nothing was "
+                    "kept, try again"
+                )
+            if sha256 is not None and not (actual := _sha256(part)).startswith(sha256.lower()):
+                raise DownloadError(
+                    f"{url}: the download has sha256 {actual}, not {sha256}; nothing was kept, "
+                    "check the address and the hash"
+                )
     except (OSError, HTTPException, ValueError) as error:
         raise DownloadError(
             f"{url}: the download failed ({first_line(error)}); check the address and the network"
         ) from None
-
-
-def _check_download(part: Path, url: str, promised: str | None, sha256: str | None) -> None:
-    size = part.stat().st_size
-    if promised is not None and size != int(promised):
-        raise DownloadError(
-            f"{url}: the download was cut short at {size} of {promised} bytes; nothing was kept, "
-            "try again"
-        )
-    if sha256 is not None and not (actual := _sha256(part)).startswith(sha256.lower()):
-        raise DownloadError(
-            f"{url}: the download has sha256 {actual}, not {sha256}; nothing was kept, check the "
-            "address and the hash"
-        )
 
 
 def _sha256(path: Path) -> str:

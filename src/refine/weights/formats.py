@@ -29,12 +29,8 @@ def convert_torchvision(content: Mapping[str, Any], source: str) -> Weights:
     strangers = sorted(str(k) for k, v in state.items() if not isinstance(v, Tensor))
     if strangers:
         raise RefineError(f"{source}: not a state dict; not tensors: {', '.join(strangers)}")
-    return Weights(
-        tensors={k: v for k, v in state.items() if not k.startswith("fc.")},
-        pixels=IMAGENET,
-        norm=guess_norm(state),
-        stride_in_1x1=False,
-    )
+    tensors = {k: v for k, v in state.items() if not k.startswith("fc.")}
+    return Weights(tensors=tensors, pixels=IMAGENET, norm=guess_norm(state))
 
 
 CONVERTERS: dict[str, Callable[[Mapping[str, Any], str], Weights]] = {
@@ -48,11 +44,8 @@ CONVERTERS: dict[str, Callable[[Mapping[str, Any], str], Weights]] = {
 def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
     """Read weights of any known format, converted to RGB images.
 
-    Pickles (``.pkl``) may only build arrays and plain containers, files of ``torch.save`` only
-    what ``weights_only`` allows.
-
     Args:
-        path: ``.safetensors``, ``.pkl``, or a file of ``torch.save``.
+        path: ``.safetensors``, or what :func:`read_content` reads.
         file_format: ``auto`` or a key of :data:`CONVERTERS`.
 
     Raises:
@@ -74,7 +67,7 @@ def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
 
 
 def read_content(path: Path) -> Mapping[str, Any]:
-    """Read a file of ``torch.save`` or a pickle, under the same restrictions, as a mapping.
+    """Read a mapping from a file of ``torch.save`` (``weights_only``) or a :func:`read_pickle`.
 
     Raises:
         RefineError: A missing, damaged or unsafe file, or one that holds something else.

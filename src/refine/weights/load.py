@@ -8,8 +8,6 @@ from refine.weights.formats import read_weights
 from refine.weights.sources import locate_weights
 from refine.weights.stored import IMAGENET, PixelStats, Weights, describe_misfit
 
-_COUNTER = "num_batches_tracked"  # of a batch norm; not needed for anything
-
 
 def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOptions) -> PixelStats:
     """Load published weights into a backbone.
@@ -18,9 +16,7 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
 
     Args:
         backbone: Changed in place.
-        spec: ``none``, ``torchvision:NAME`` (for example ``torchvision:IMAGENET1K_V1``),
-            ``timm:NAME``, ``c2:NAME``, an address, or a path; all but ``none`` may end in
-            ``@sha256:HEX``. Files may be of any format that :func:`read_weights` knows.
+        spec: ``none``, or what :func:`locate_weights` finds and :func:`read_weights` reads.
         options: Options that the backbone was built from.
 
     Returns:
@@ -28,8 +24,7 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
 
     Raises:
         RefineError: Unknown weights, no network, a missing, damaged or unsafe file, weights of
-            another normalisation or place of the stride, or keys that do not fit. Only the
-            classifier is dropped silently.
+            another normalisation or place of the stride, or keys that do not fit.
     """
     if spec == "none":
         if options.norm == "frozen_bn":  # of no data: activations would overflow
@@ -47,40 +42,41 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
         ) from None
     except RefineError as error:
         raise RefineError(f"weights={spec}: {error}") from None
-    _check_norm(weights.norm, spec, options.norm)
-    _check_stride(weights.stride_in_1x1, spec, options)
+    if conflict := _find_conflict(weights, options):
+        raise RefineError(f"weights={spec} {conflict}")
     _load_strictly(backbone, weights, spec)
     return weights.pixels
 
 
-def _check_norm(given: str, spec: str, norm: str) -> None:
-    if (given == "gn") != (norm == "gn"):
-        is_gn = given == "gn"
-        raise RefineError(
-            f"weights={spec} are {'GN' if is_gn else 'BN'} weights but model.backbone.norm={norm}; "
-            "use weights of the same normalisation, model.backbone.norm="
-            f"{'gn' if is_gn else 'frozen_bn'}, or weights=none"
+def _find_conflict(weights: Weights, options: BackboneOptions) -> str | None:
+    """Why a backbone of these options cannot use the weights, and the fix; None if it can."""
+    norm, is_gn = options.norm, weights.norm == "gn"
+    if is_gn != (norm == "gn"):
+        return (
+            f"are {'GN' if is_gn else 'BN'} weights but model.backbone.norm={norm}; use weights of "
+            f"the same normalisation, model.backbone.norm={'gn' if is_gn else 'frozen_bn'}, or "
+            "weights=none"
         )
-    if given == "affine" and norm != "frozen_bn":
-        raise RefineError(
-            f"weights={spec} hold batch norms without their statistics but model.backbone.norm="
-            f"{norm} would measure new ones; use model.backbone.norm=frozen_bn"
+    if weights.norm == "affine" and norm != "frozen_bn":
+        return (
+            f"hold batch norms without their statistics but model.backbone.norm={norm} would "
+            "measure new ones; use model.backbone.norm=frozen_bn"
         )
-
-
-def _check_stride(given: bool, spec: str, options: BackboneOptions) -> None:
-    if options.name != "r18" and given != options.stride_in_1x1:
-        place = "first 1x1" if given else "3x3"
-        raise RefineError(
-            f"weights={spec} have their stride in the {place} convolution of a block; set "
-            f"model.backbone.stride_in_1x1={str(given).lower()}"
+    if options.name != "r18" and weights.stride_in_1x1 != options.stride_in_1x1:
+        place, fix = ("first 1x1", "true") if weights.stride_in_1x1 else ("3x3", "false")
+        return (
+            f"have their stride in the {place} convolution of a block; set "
+            f"model.backbone.stride_in_1x1={fix}"
         )
+    return None
 
 
 def _load_strictly(backbone: Backbone, weights: Weights, spec: str) -> None:
     state, expected = backbone.state_dict(), published_keys(backbone)
-    given = {key for key in weights.tensors if not key.endswith(_COUNTER)}
-    wanted = {key for key in expected if not key.endswith(_COUNTER)}
+    given, wanted = (
+        {k for k in keys if not k.endswith("num_batches_tracked")}  # not needed for anything
+        for keys in (weights.tensors, expected)
+    )
     misshaped = {
         f"{key} {list(weights.tensors[key].shape)} for {list(state[expected[key]].shape)}"
         for key in given & wanted

@@ -21,11 +21,6 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode(encoding)
 
 
-def _no_bytes() -> bytes:
-    """How it writes none."""
-    return b""
-
-
 _reconstruct: Any = np.zeros(1).__reduce__()[0]  # not public by name
 _scalar: Any = np.float32(0).__reduce__()[0]
 _from_buffer: Any = np.zeros(1).__reduce_ex__(5)[0]
@@ -34,7 +29,7 @@ _ALLOWED = {
     "numpy.dtype": np.dtype,
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": _encode,
-    "__builtin__.bytes": _no_bytes,
+    "__builtin__.bytes": lambda: b"",  # how Python 3 writes no bytes
     **{
         f"numpy.{core}.{name}": function
         for core in ("core", "_core")
@@ -48,10 +43,8 @@ _ALLOWED = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Knows numpy's arrays and nothing else that could be called."""
-
     def find_class(self, module: str, name: str) -> Any:
-        """One of the allowed few."""
+        """One of the allowed few: numpy's arrays, and nothing else that could be called."""
         try:
             return _ALLOWED[f"{module}.{name}"]
         except KeyError:

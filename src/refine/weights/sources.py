@@ -17,13 +17,9 @@ _TORCHVISION_MODELS = {
     "x101_64x4d": "resnext101_64x4d",
 }
 _FAIR = "https://dl.fbaipublicfiles.com"
+_TIMM = "https://github.com/huggingface/pytorch-image-models/releases/download"
 _URLS = {
-    "timm": {
-        "resnet50_gn.a1h_in1k": (
-            "https://github.com/huggingface/pytorch-image-models/releases/download/"
-            "v0.1-rsb-weights/resnet50_gn_a1h2-8fe6c4d0.pth"
-        ),
-    },
+    "timm": {"resnet50_gn.a1h_in1k": f"{_TIMM}/v0.1-rsb-weights/resnet50_gn_a1h2-8fe6c4d0.pth"},
     "c2": {
         # detectron2's own copies of MSRA's, which keep the statistics of the batch norm
         "R-50": f"{_FAIR}/detectron2/ImageNetPretrained/MSRA/R-50.pkl",
@@ -49,7 +45,10 @@ def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
     Raises:
         RefineError: An unknown name, no such file, a failed download, or another hash.
     """
-    place, sha256 = split_hash(spec)
+    match = _HASH.fullmatch(spec)
+    if match is None and "@sha256:" in spec:
+        raise RefineError(f"{spec}: a sha256 has 64 hexadecimal digits; give 8 or more of them")
+    place, sha256 = (match[1], match[2]) if match else (spec, None)
     kind, _, name = place.partition(":")
     if kind == "torchvision" or kind in _URLS:
         url = _find_torchvision(name, backbone) if kind == "torchvision" else _find(kind, name)
@@ -66,22 +65,11 @@ def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
     return path
 
 
-def split_hash(spec: str) -> tuple[str, str | None]:
-    """``PLACE@sha256:HEX`` as place and hash; without the latter, ``None``."""
-    match = _HASH.fullmatch(spec)
-    if match is None:
-        if "@sha256:" in spec:
-            raise RefineError(f"{spec}: a sha256 has 64 hexadecimal digits; give 8 or more of them")
-        return spec, None
-    return match[1], match[2]
-
-
 def _find(kind: str, name: str) -> str:
-    urls = _URLS[kind]
-    for known, url in urls.items():
+    for known, url in _URLS[kind].items():
         if name in (known, known.split(".")[0]):
             return url
-    raise RefineError(f"{kind}:{name}: no such weights; have {', '.join(urls)}")
+    raise RefineError(f"{kind}:{name}: no such weights; have {', '.join(_URLS[kind])}")
 
 
 def _find_torchvision(name: str, backbone: str | None) -> str:

@@ -50,12 +50,7 @@ CAFFE2_SCALED = PixelStats((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "
 
 
 def apply_pixel_stats(network: nn.Module, stats: PixelStats) -> None:
-    """Make a network of RGB images normalise them with these statistics.
-
-    Args:
-        network: Has buffers ``pixel_mean`` and ``pixel_std`` of three values; changed in place.
-        stats: Statistics in either channel order.
-    """
+    """Make a network of RGB images, with buffers ``pixel_mean`` and ``pixel_std``, use these."""
     rgb = stats.to_rgb()
     for name, values in (("pixel_mean", rgb.mean), ("pixel_std", rgb.std)):
         buffer = network.get_buffer(name)
@@ -71,8 +66,7 @@ class Weights:
         pixels: Normalisation of the images.
         norm: ``gn``; ``bn`` with its statistics; or ``affine``: a batch norm whose statistics
             have been folded into weight and bias, which only a frozen one can replace.
-        stride_in_1x1: Whether bottlenecks shrink the image in their first 1x1 convolution (MSRA)
-            or in the 3x3 (torchvision).
+        stride_in_1x1: Stride in the bottlenecks' first 1x1 convolution (MSRA), not in the 3x3.
     """
 
     tensors: dict[str, Tensor]
@@ -84,19 +78,14 @@ class Weights:
         """The same function of RGB images: the first convolution's input channels are reversed."""
         if self.pixels.channel_order == "rgb":
             return self
-        tensors = dict(self.tensors)
-        first = tensors.get("conv1.weight")
+        tensors, first = dict(self.tensors), self.tensors.get("conv1.weight")
         if first is not None and first.dim() == 4:
             tensors["conv1.weight"] = first.flip(1)
         return replace(self, tensors=tensors, pixels=self.pixels.to_rgb())
 
 
 def save_weights(weights: Weights, path: Path) -> None:
-    """Write safetensors with the rest as metadata, whole or not at all.
-
-    Raises:
-        RefineError: The folder cannot be written.
-    """
+    """Write safetensors with the rest as metadata; a :class:`RefineError` if that fails."""
     metadata = {
         "pixel_mean": json.dumps(weights.pixels.mean),
         "pixel_std": json.dumps(weights.pixels.std),
@@ -112,9 +101,7 @@ def save_weights(weights: Weights, path: Path) -> None:
 
 
 def load_weights(path: Path) -> Weights:
-    """Read what :func:`save_weights` wrote, or a plain safetensors in torchvision's key names.
-
-    Without metadata, torchvision's conventions hold.
+    """Read what :func:`save_weights` wrote, or a plain safetensors with torchvision's conventions.
 
     Raises:
         RefineError: The file is damaged.
@@ -125,10 +112,19 @@ def load_weights(path: Path) -> Weights:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise RefineError(f"{path}: not a readable safetensors file ({error})") from None
+    norm, pixels = metadata.get("norm", guess_norm(tensors)), IMAGENET
     try:
-        return _assemble(tensors, metadata)
+        check_choice("norm", norm, ("gn", "bn", "affine"))
+        if "pixel_mean" in metadata:
+            mean, std = (
+                tuple(json.loads(metadata.get(key, "null"))) for key in ("pixel_mean", "pixel_std")
+            )
+            pixels = PixelStats(mean, std, metadata.get("channel_order", "rgb"))
+        stride_in_1x1 = json.loads(metadata.get("stride_in_1x1", "false")) is True
     except (ValueError, TypeError) as error:
         raise RefineError(f"{path}: bad metadata ({error}); convert the source again") from None
+    tensors = {k: v for k, v in tensors.items() if not k.startswith("fc.")}
+    return Weights(tensors=tensors, pixels=pixels, norm=norm, stride_in_1x1=stride_in_1x1)
 
 
 def guess_norm(names: Mapping[str, object]) -> str:
@@ -140,21 +136,3 @@ def describe_misfit(*, missing: set[str], unknown: set[str], misshaped: set[str]
     """One line that lists the keys of a state dict that do not fit a network; None if all do."""
     problems = {"missing": missing, "unknown": unknown, "of another shape": misshaped}
     return "; ".join(f"{k}: {', '.join(sorted(v))}" for k, v in problems.items() if v) or None
-
-
-def _assemble(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> Weights:
-    norm = metadata.get("norm", guess_norm(tensors))
-    check_choice("norm", norm, ("gn", "bn", "affine"))
-    pixels = IMAGENET
-    if "pixel_mean" in metadata:
-        pixels = PixelStats(
-            tuple(json.loads(metadata["pixel_mean"])),
-            tuple(json.loads(metadata.get("pixel_std", "null"))),
-            metadata.get("channel_order", "rgb"),
-        )
-    return Weights(
-        tensors={k: v for k, v in tensors.items() if not k.startswith("fc.")},
-        pixels=pixels,
-        norm=norm,
-        stride_in_1x1=json.loads(metadata.get("stride_in_1x1", "false")) is True,
-    )

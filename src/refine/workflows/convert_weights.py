@@ -5,7 +5,9 @@ from pathlib import Path
 from refine.config.settings import ConvertSettings
 from refine.errors import RefineError
 from refine.runs.console import say
-from refine.weights import locate_weights, read_content, read_weights, save_weights
+from refine.weights.formats import read_content, read_weights
+from refine.weights.sources import locate_weights
+from refine.weights.stored import save_weights
 from refine.workflows.convert_detectron2 import convert_detectron2
 
 

@@ -16,7 +16,8 @@ from refine.runs.console import say
 from refine.runs.restore import build_pipeline
 from refine.runs.run_folder import RunFolder
 from refine.training.detector_module import DetectorModule
-from refine.weights import apply_pixel_stats, load_backbone_weights
+from refine.weights.load import load_backbone_weights
+from refine.weights.stored import apply_pixel_stats
 from refine.workflows.final_evaluation import build_pictures, finish
 
 

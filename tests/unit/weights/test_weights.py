@@ -12,14 +12,18 @@ from make.weights import randomise
 from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
 from refine.options import BackboneOptions
-from refine.weights import (
+from refine.weights.formats import read_weights
+from refine.weights.load import load_backbone_weights
+from refine.weights.stored import (
+    CAFFE2,
+    CAFFE2_SCALED,
+    IMAGENET,
     PixelStats,
+    Weights,
     apply_pixel_stats,
-    load_backbone_weights,
-    read_weights,
+    load_weights,
     save_weights,
 )
-from refine.weights.stored import CAFFE2, CAFFE2_SCALED, IMAGENET, Weights, load_weights
 
 
 def _options(norm, **kwargs):

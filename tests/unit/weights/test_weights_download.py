@@ -9,7 +9,7 @@ import torch
 
 from refine.errors import RefineError
 from refine.weights.download import cache_dir, fetch
-from refine.weights.sources import locate_weights, split_hash
+from refine.weights.sources import locate_weights
 
 CONTENT = bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -121,8 +121,6 @@ def test_without_its_own_variable_the_cache_is_torchs(monkeypatch, tmp_path):
 
 
 def test_places_and_hashes(server, tmp_path):
-    assert split_hash("c2:R-50") == ("c2:R-50", None)
-    assert split_hash(f"a/b.pkl@sha256:{SHA256}") == ("a/b.pkl", SHA256)
     assert locate_weights(f"{server.url}/w.pkl@sha256:{SHA256}").read_bytes() == CONTENT
     (tmp_path / "w.pkl").write_bytes(CONTENT)
     assert locate_weights(f"{tmp_path}/w.pkl@sha256:{SHA256}") == tmp_path / "w.pkl"

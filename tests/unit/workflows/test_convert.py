@@ -10,7 +10,8 @@ from refine.config import compose
 from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
 from refine.options import BackboneOptions
-from refine.weights import load_backbone_weights, read_weights
+from refine.weights.formats import read_weights
+from refine.weights.load import load_backbone_weights
 from refine.weights.stored import CAFFE2, IMAGENET
 from refine.workflows.convert_weights import convert
 
