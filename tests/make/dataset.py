@@ -17,6 +17,8 @@ from PIL import Image
 
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.storage import FolderStorage
+from refine.data.pairs.occlusion_pairs import find_pairs
+from refine.data.rows import ImageRow
 from refine.data.segment_runs import find_runs
 from refine.ops.outlines import encode_mask
 from refine.types import MaskCrop, Segment
@@ -211,8 +213,18 @@ def annotate(things):
     ]
 
 
-def runs_of(segment_map, segments):
-    return find_runs(segment_map, segments, source="map.png")
+def order_pairs(annotations, segment_map, segments, rho=0.2):
+    """The ordered pairs of an image with these annotations, map and segments."""
+    row = ImageRow(
+        source="panoptic.json",
+        image_id=1,
+        image_name="1.jpg",
+        png_name="1.png",
+        size=segment_map.shape,
+        segments=tuple(segments),
+        instances=tuple(annotations),
+    )
+    return find_pairs(row, lambda: find_runs(segment_map, segments, source="map.png"), rho)
 
 
 class DeadlyStorage(FolderStorage):

@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from make.dataset import GRASS, Thing, annotate, describe, rectangle, runs_of
+from make.dataset import GRASS, Thing, annotate, describe, order_pairs, rectangle
 from oracles import occlusion_pairs as oracle
-from refine.data.pairs.occlusion_pairs import find_pairs
 
 SIZE = (12, 14)
 
@@ -40,23 +39,13 @@ def random_map(rng, things):
     return segment_map, describe(entries, segment_map)
 
 
-def find(things, segment_map, segments, rho):
-    return find_pairs(
-        annotate(things),
-        segments,
-        read_map=lambda: runs_of(segment_map, segments),
-        size=SIZE,
-        overlap_thresh=rho,
-    )
-
-
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rho=st.sampled_from([0.0, 0.05, 0.2, 0.5, 1.0]))
 def test_pairs_equal_the_oracle(seed, rho):
     rng = np.random.default_rng(seed)
     things = random_things(rng)
     segment_map, segments = random_map(rng, things)
-    found = find(things, segment_map, segments, rho)
+    found = order_pairs(annotate(things), segment_map, segments, rho)
     expected = oracle.find_pairs(
         [(t.id, t.category, t.is_crowd, t.mask) for t in things],
         [(s.id, s.category, s.is_thing, s.is_crowd) for s in segments],
@@ -73,5 +62,5 @@ def test_more_overlap_asked_for_leaves_a_part_of_the_pairs(seed):
     rng = np.random.default_rng(seed)
     things = random_things(rng)
     drawn = random_map(rng, things)
-    loose, strict = (set(find(things, *drawn, rho)) for rho in (0.1, 0.4))
+    loose, strict = (set(order_pairs(annotate(things), *drawn, rho)) for rho in (0.1, 0.4))
     assert strict <= loose

@@ -14,9 +14,6 @@ from refine.coco_format.json_entries import Entries, entries_of, offsets_of
 from refine.errors import RefineError
 from refine.types import Segment
 
-MAX_SEGMENT_ID = 2**24 - 1
-"""Largest segment id that the three bytes of an RGB pixel hold."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PanopticAnnotations:
@@ -56,12 +53,8 @@ class PanopticAnnotations:
     def segments(self, k: int) -> tuple[Segment, ...]:
         """The segments of image ``k`` (its position in this table) in the file's order."""
         rows = slice(self.offsets[k], self.offsets[k + 1])
-        columns = (
-            self.segment_ids[rows].tolist(),
-            self.segment_categories[rows].tolist(),
-            self.segment_areas[rows].tolist(),
-            self.segment_crowds[rows].tolist(),
-        )
+        numbers = (self.segment_ids, self.segment_categories, self.segment_areas)
+        columns = [column[rows].tolist() for column in (*numbers, self.segment_crowds)]
         return tuple(
             Segment(id=i, category=c, is_thing=self.categories.is_thing(c), area=a, is_crowd=crowd)
             for i, c, a, crowd in zip(*columns, strict=True)
@@ -85,11 +78,7 @@ class PanopticResults:
 
 
 def load_panoptic_json(path: Path) -> PanopticAnnotations:
-    """Read and check ``panoptic_{split}.json``.
-
-    Raises:
-        RefineError: The file is missing, malformed or contradicts itself.
-    """
+    """Read and check ``panoptic_{split}.json``; see :func:`parse_panoptic_json`."""
     return parse_panoptic_json(json_entries.read_bytes(path), source=str(path))
 
 
@@ -127,15 +116,11 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
 
 
 def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResults:
-    """Read and check a result file.
+    """Read and check a result file; the categories are those of the ground truth.
 
     Only ``annotations`` with ``image_id``, ``file_name`` and, for each of ``segments_info``, ``id``
     and ``category_id`` are needed; the official format promises no more. An image without segments
     is fine.
-
-    Args:
-        path: The JSON file.
-        categories: Categories of the ground truth.
 
     Raises:
         RefineError: The file is missing, malformed, empty, or names an unknown category.
@@ -147,28 +132,24 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
         raise RefineError(f"{source}: 'annotations' is empty; there is nothing to score")
     image_ids = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
     raw, offsets = _segment_entries(entries, image_ids, source=source)
-    ids = _segment_ids(raw, offsets).tolist()
+    columns = _segment_ids(raw, offsets), contiguous_categories(raw, categories)
     segments = [
         Segment(id=i, category=c, is_thing=categories.is_thing(c), area=0)
-        for i, c in zip(ids, contiguous_categories(raw, categories).tolist(), strict=True)
+        for i, c in np.stack(columns, axis=1).tolist()
     ]
+    known: list[int] = image_ids.tolist()
+    names = entries.file_names("file_name").tolist()
     return PanopticResults(
         source=source,
-        file_names=dict(
-            zip(image_ids.tolist(), entries.file_names("file_name").tolist(), strict=True)
-        ),
-        segments={
-            image_id: tuple(segments[offsets[k] : offsets[k + 1]])
-            for k, image_id in enumerate(image_ids.tolist())
-        },
+        file_names=dict(zip(known, names, strict=True)),
+        segments={i: tuple(segments[offsets[k] : offsets[k + 1]]) for k, i in enumerate(known)},
     )
 
 
 def _distinct(image_ids: np.ndarray, where: str) -> np.ndarray:
     values, counts = np.unique(image_ids, return_counts=True)
-    if len(values) != len(image_ids):
-        twice = values[counts > 1][0]
-        raise RefineError(f"{where}: image id {twice} occurs twice; keep one")
+    if (counts > 1).any():
+        raise RefineError(f"{where}: image id {values[counts > 1][0]} occurs twice; keep one")
     return image_ids
 
 
@@ -211,22 +192,17 @@ def _segment_entries(
 
 def _segment_ids(segments: Entries, offsets: np.ndarray) -> np.ndarray:
     """Ids, which have to differ within an image (not between images)."""
-    ids = segments.integers("id", low=1, high=MAX_SEGMENT_ID)
+    ids = segments.integers("id", low=1, high=2**24 - 1)  # the three bytes of an RGB pixel
     owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    keys = owners * (MAX_SEGMENT_ID + 1) + ids
-    _, first = np.unique(keys, return_index=True)
-    if len(first) != len(keys):
-        k = int(np.setdiff1d(np.arange(len(keys)), first)[0])
-        raise segments.error(k, "id", "the image has it twice, keep one")
+    _, first = np.unique(owners * 2**24 + ids, return_index=True)
+    again = np.setdiff1d(np.arange(len(ids)), first)
+    if len(again):
+        raise segments.error(int(again[0]), "id", "the image has it twice, keep one")
     return ids
 
 
 def contiguous_categories(entries: Entries, categories: CategoryTable) -> np.ndarray:
-    """The entries' ``category_id`` as ``[n]`` int64 contiguous ids.
-
-    Raises:
-        RefineError: A category is missing from the table.
-    """
+    """The entries' ``category_id`` as ``[n]`` int64 contiguous ids; RefineError if unknown."""
     contiguous = [categories.to_contiguous(i) for i in entries.integers("category_id").tolist()]
     if None in contiguous:
         raise entries.error(contiguous.index(None), "category_id", "add it to 'categories'")

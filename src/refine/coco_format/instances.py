@@ -11,7 +11,7 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.coco_format import json_entries
 from refine.coco_format.annotations import contiguous_categories
-from refine.coco_format.json_entries import Entries, Ragged, entries_of, offsets_of
+from refine.coco_format.json_entries import Entries, Ragged, entries_of
 from refine.ops.outlines import compress_runs
 from refine.types import CodedMask
 
@@ -81,16 +81,13 @@ class InstanceAnnotations:
     def of_image(self, image_id: int) -> tuple[InstanceAnnotation, ...]:
         """The annotations of one image in the file's order; empty for an unknown image."""
         first, last = np.searchsorted(self.image_ids, [image_id, image_id + 1])
-        return tuple(self._annotation(a) for a in range(first, last))
-
-    def _annotation(self, a: int) -> InstanceAnnotation:
-        left, top, right, bottom = self.boxes[a].tolist()
-        return InstanceAnnotation(
-            id=int(self.ids[a]),
-            category=int(self.categories[a]),
-            is_crowd=bool(self.crowds[a]),
-            box=(left, top, right, bottom),
-            outline=self._outline(a),
+        rows = slice(first, last)
+        columns = (self.ids, self.categories, self.crowds, self.boxes)
+        return tuple(
+            InstanceAnnotation(i, category, is_crowd, tuple(box), self._outline(a))
+            for a, (i, category, is_crowd, box) in enumerate(
+                zip(*(column[rows].tolist() for column in columns), strict=True), start=first
+            )
         )
 
     def _outline(self, a: int) -> Outline:
@@ -109,13 +106,7 @@ class InstanceAnnotations:
 def parse_instances_json(
     data: bytes, categories: CategoryTable, *, source: str
 ) -> InstanceAnnotations:
-    """Check the content of ``instances_{split}.json``.
-
-    Args:
-        data: The whole JSON.
-        categories: Categories of the panoptic annotations; their things have to include the
-            instances'.
-        source: File name shown in error messages.
+    """Check ``data``, a whole instances JSON; ``source`` is the file name shown in messages.
 
     Raises:
         RefineError: The content is malformed, or names a category that is no thing.
@@ -128,9 +119,8 @@ def parse_instances_json(
     contiguous = contiguous_categories(entries, categories)
     stuff = np.flatnonzero(contiguous >= categories.num_things)
     if len(stuff):
-        raise entries.error(
-            int(stuff[0]), "category_id", "instances have to be of a thing category"
-        )
+        fix = "instances have to be of a thing category"
+        raise entries.error(int(stuff[0]), "category_id", fix)
     return InstanceAnnotations(
         source=source,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -159,24 +149,23 @@ def _are_finite(numbers: list[Any]) -> bool:
 
 def _outline_columns(entries: Entries, *, source: str) -> dict[str, Any]:
     polygons: list[list[float]] = []
-    counts, dropped = [], 0
+    offsets, dropped = [0], 0
     masks: list[CodedMask] = []
     mask_rows = np.full(len(entries), -1, dtype=np.int64)
     for k, outline in enumerate(entries.column("segmentation", list, dict)):
-        usable = []
         if isinstance(outline, dict):
             mask_rows[k] = len(masks)
             masks.append(_parse_runs(entries, k, outline))
         else:
             usable = _usable_polygons(entries, k, outline)
             dropped += len(outline) - len(usable)
-        counts.append(len(usable))
-        polygons += usable
+            polygons += usable
+        offsets.append(len(polygons))
     if dropped:
         _logger.warning("%s: left out %d polygons of fewer than 3 corners", source, dropped)
     sizes = np.array([(m.height, m.width) for m in masks], dtype=np.int64).reshape(-1, 2)
     return {
-        "polygon_offsets": offsets_of(counts),
+        "polygon_offsets": np.array(offsets, dtype=np.int64),
         "polygons": Ragged.pack(polygons, np.float32),
         "mask_rows": mask_rows,
         "masks": Ragged.pack([m.counts for m in masks], np.uint8),

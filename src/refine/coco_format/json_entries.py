@@ -15,8 +15,7 @@ import numpy as np
 
 from refine.errors import RefineError
 
-MAX_ID = 2**62
-"""Largest id of an image, an annotation or a category."""
+_MAX_ID = 2**62  # of an image, an annotation or a category
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Entries:
             raise self.error(k, key, f"give it a {wanted}")
         return values
 
-    def integers(self, key: str, *, low: int = 0, high: int = MAX_ID) -> np.ndarray:
+    def integers(self, key: str, *, low: int = 0, high: int = _MAX_ID) -> np.ndarray:
         """The values of ``key`` as ``[n]`` int64; RefineError if one is not in ``low .. high``."""
         values = self.column(key, int, bool)
         if values and not (low <= min(values) and max(values) <= high):
@@ -60,11 +59,7 @@ class Entries:
         return np.array(values, dtype=np.int64)
 
     def file_names(self, key: str) -> np.ndarray:
-        """The values of ``key`` as ``[n]`` str, each a relative path with forward slashes.
-
-        Raises:
-            RefineError: A value is missing or would leave the folder it is looked up in.
-        """
+        """The values of ``key`` as ``[n]`` str; RefineError if one would leave its folder."""
         values = self.column(key, str)
         for k, value in enumerate(values):
             if not is_inside(value):
@@ -124,11 +119,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
-    """The JSON object in ``data``; ``source`` is the file name shown in error messages.
-
-    Raises:
-        RefineError: Malformed or truncated JSON, or no object.
-    """
+    """The JSON object in ``data``; a RefineError naming the file ``source`` if there is none."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -140,11 +131,7 @@ def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
 
 
 def entries_of(document: dict[str, Any], key: str, *, source: str) -> Entries:
-    """The list of objects under ``key``.
-
-    Raises:
-        RefineError: It is missing, no list, or holds something other than objects.
-    """
+    """The list of objects under ``key``; a RefineError if there is none."""
     items = document.get(key)
     if not isinstance(items, list):
         raise RefineError(f"{source}: {key!r} is missing or no list; give it COCO's list")

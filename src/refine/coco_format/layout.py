@@ -68,7 +68,10 @@ def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> Da
     if panoptic is None:
         raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
     annotations = parse_panoptic_json(panoptic[0], source=panoptic[1])
-    images = _open_images(root, split)
+    found = [path for path in (root / split, root / f"{split}.zip") if path.exists()]
+    if not found:
+        raise _missing_part(root, f"{split}/", f"{split}.zip")
+    images = open_storage(found[0], prefix=f"{split}/")
     pngs = _open_pngs(root, split, cache_dir or root / ".refine_cache")
     instances = None
     outlines = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
@@ -88,13 +91,6 @@ def _read_annotation_file(root: Path, name: str, zip_name: str) -> tuple[bytes, 
             if f"annotations/{name}" in archive:
                 return archive.read(f"annotations/{name}"), f"{outer}/annotations/{name}"
     return None
-
-
-def _open_images(root: Path, split: str) -> Storage:
-    for path in (root / split, root / f"{split}.zip"):
-        if path.exists():
-            return open_storage(path, prefix=f"{split}/")
-    raise _missing_part(root, f"{split}/", f"{split}.zip")
 
 
 def _open_pngs(root: Path, split: str, cache_dir: Path) -> Storage:

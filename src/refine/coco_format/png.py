@@ -14,19 +14,25 @@ _COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha
 
 
 def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
-    """The segment map in a PNG.
+    """The segment map in the content of a PNG: ``[H, W]`` int32 ids in ``0 .. 2**24 - 1``.
 
-    Args:
-        data: The file's content: 8 bits per channel, RGB or RGBA (alpha is ignored).
-        source: File name shown in error messages.
-
-    Returns:
-        ``[H, W]`` int32 ids in ``0 .. 2**24 - 1``.
+    Alpha is ignored. ``source`` is the file name shown in error messages.
 
     Raises:
-        RefineError: Truncated, unreadable, or a PNG of another kind.
+        RefineError: Truncated, unreadable, or no PNG of 8-bit RGB or RGBA.
     """
-    _check_header(data, source)
+    if not data.startswith(_SIGNATURE):
+        raise RefineError(f"{source}: not a PNG file; segment maps are PNGs")
+    if len(data) < 26:
+        raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
+    # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
+    bits, color_type = data[24], data[25]
+    found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
+    if bits != 8 or found not in ("RGB", "RGBA"):
+        raise RefineError(
+            f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
+            "with id = R + 256 G + 65536 B"
+        )
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             width, height = image.size
@@ -54,18 +60,3 @@ def encode_segment_png(ids: np.ndarray) -> bytes:
     # maps of few colours are runs: run-length matching packs better than level 1, as fast
     image.save(target, "PNG", compress_type=zlib.Z_RLE)
     return target.getvalue()
-
-
-def _check_header(data: bytes, source: str) -> None:
-    if not data.startswith(_SIGNATURE):
-        raise RefineError(f"{source}: not a PNG file; segment maps are PNGs")
-    if len(data) < 26:
-        raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
-    # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
-    bits, color_type = data[24], data[25]
-    found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
-    if bits != 8 or found not in ("RGB", "RGBA"):
-        raise RefineError(
-            f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
-            "with id = R + 256 G + 65536 B"
-        )

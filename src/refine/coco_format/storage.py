@@ -29,11 +29,7 @@ _COLUMNS = np.dtype(
 
 
 class Storage(ABC):
-    """Named files that can be read from any process.
-
-    Attributes:
-        label: Name of the place shown in error messages.
-    """
+    """Named files that can be read from any process; error messages call their place ``label``."""
 
     label: str
 
@@ -43,11 +39,7 @@ class Storage(ABC):
 
     @abstractmethod
     def size(self, name: str) -> int:
-        """Bytes of file ``name``, without reading it.
-
-        Raises:
-            RefineError: There is no such file.
-        """
+        """Bytes of file ``name``, without reading it; a RefineError if there is none."""
 
     @abstractmethod
     def _read(self, name: str) -> bytes:
@@ -113,7 +105,12 @@ class ZipStorage(Storage):
         entries = [info for info in _list_entries(path, label, end=end) if not info.is_dir()]
         inside = [info for info in entries if info.filename.startswith(prefix)]
         cut = len(prefix) if inside else 0
-        table = {_encoded(info.filename[cut:]): _column(info) for info in inside or entries}
+        table = {}
+        for info in inside or entries:
+            # an unknown method: reading says so, for this one entry only
+            method = 0xFFFF if info.flag_bits & _ENCRYPTED else info.compress_type
+            sizes = info.compress_size, info.file_size
+            table[_encoded(info.filename[cut:])] = (info.header_offset, *sizes, info.CRC, method)
         names = sorted(table)
         self._names = np.array(names, dtype=np.bytes_)
         self._columns = np.array([table[name] for name in names], dtype=_COLUMNS)
@@ -121,27 +118,31 @@ class ZipStorage(Storage):
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
 
-    def _find(self, name: str) -> int | None:
+    def _find(self, name: str) -> np.void | None:
         wanted = _encoded(name)
         k = int(np.searchsorted(self._names, np.bytes_(wanted)))
-        return k if k < len(self._names) and self._names[k] == wanted else None
+        is_known = k < len(self._names) and self._names[k] == wanted
+        return self._columns[k] if is_known else None
 
     def size(self, name: str) -> int:
         """Bytes of the entry, unpacked."""
-        return int(self._entry(name)["size"])
-
-    def _entry(self, name: str) -> np.void:
-        k = self._find(name)
-        if k is None:
+        entry = self._find(name)
+        if entry is None:
             raise self._missing(name)
-        entry: np.void = self._columns[k]
-        return entry
+        return int(entry["size"])
 
     def _read(self, name: str) -> bytes:
-        offset, packed, _, crc, method = self._entry(name).item()
+        entry = self._find(name)
+        if entry is None:
+            raise self._missing(name)
+        offset, packed, _, crc, method = entry.item()
         try:
             with self.path.open("rb") as file:
-                data = _unpack(_seek_content(file, offset).read(packed), method)
+                data = _seek_content(file, offset).read(packed)
+            if method == zipfile.ZIP_DEFLATED:
+                data = zlib.decompress(data, -zlib.MAX_WBITS)
+            elif method != zipfile.ZIP_STORED:
+                raise ValueError(f"compression method {method} or encryption is not supported")
             if zlib.crc32(data) != crc:
                 raise ValueError("wrong checksum")
         except (OSError, ValueError, zlib.error) as error:
@@ -152,14 +153,10 @@ class ZipStorage(Storage):
 
 
 def open_storage(path: Path, *, prefix: str = "") -> Storage:
-    """The files in a folder or in a zip.
-
-    Args:
-        path: A folder or a zip.
-        prefix: See :class:`ZipStorage`; not used for a folder.
+    """The files in a folder, or in a zip with a ``prefix`` (see :class:`ZipStorage`).
 
     Raises:
-        RefineError: There is neither, or the zip is damaged.
+        RefineError: ``path`` is neither, or the zip is damaged.
     """
     if path.is_dir():
         return FolderStorage(path)
@@ -169,19 +166,10 @@ def open_storage(path: Path, *, prefix: str = "") -> Storage:
 
 
 def open_inner_zip(outer: Path, name: str, *, prefix: str, cache_dir: Path) -> Storage | None:
-    """The files in a zip that lies in another zip.
+    """The files in the zip ``name`` that lies in another zip; None if it does not.
 
     It is read in place if the outer zip holds it uncompressed. Otherwise it is unpacked into
-    ``cache_dir`` once: a compressed zip cannot be read from the middle.
-
-    Args:
-        outer: The outer zip.
-        name: Name of the inner zip in it.
-        prefix: See :class:`ZipStorage`.
-        cache_dir: Folder for the unpacked zip; created when needed.
-
-    Returns:
-        None if the outer zip has no such entry.
+    ``cache_dir`` (created when needed) once: a compressed zip cannot be read from the middle.
 
     Raises:
         RefineError: A zip is damaged, or ``cache_dir`` cannot be written.
@@ -198,16 +186,13 @@ def open_inner_zip(outer: Path, name: str, *, prefix: str, cache_dir: Path) -> S
         except ValueError as error:
             raise RefineError(f"{outer}: {name!r}: {error}; get the zip again") from None
     else:
-        path = _unpack_once(outer, info, cache_dir)
+        path = cache_dir / f"{Path(name).stem}-{info.file_size}-{info.CRC:08x}.zip"
+        if not path.is_file():
+            _unpack_to(path, outer, info)
     return ZipStorage(path, label=f"{outer}/{name}", prefix=prefix, end=end)
 
 
-def _unpack_once(outer: Path, info: zipfile.ZipInfo, cache_dir: Path) -> Path:
-    """Unpack one entry, unless an earlier run has done it."""
-    stem = Path(info.filename).stem
-    target = cache_dir / f"{stem}-{info.file_size}-{info.CRC:08x}.zip"
-    if target.is_file():
-        return target
+def _unpack_to(target: Path, outer: Path, info: zipfile.ZipInfo) -> None:
     try:
         with (
             write_atomically(target) as part,
@@ -218,10 +203,9 @@ def _unpack_once(outer: Path, info: zipfile.ZipInfo, cache_dir: Path) -> Path:
             shutil.copyfileobj(source, sink, 1 << 20)
     except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise RefineError(
-            f"{outer}: {info.filename!r} cannot be unpacked into {cache_dir} ({error}); "
+            f"{outer}: {info.filename!r} cannot be unpacked into {target.parent} ({error}); "
             "set data.cache_dir to a folder with room, or get the zip again"
         ) from None
-    return target
 
 
 def _list_entries(path: Path, label: str, *, end: int | None = None) -> list[zipfile.ZipInfo]:
@@ -242,12 +226,6 @@ def _encoded(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _column(info: zipfile.ZipInfo) -> tuple[int, ...]:
-    # an unknown method: reading says so, for this one entry only
-    method = 0xFFFF if info.flag_bits & _ENCRYPTED else info.compress_type
-    return info.header_offset, info.compress_size, info.file_size, info.CRC, method
-
-
 def _seek_content(file: BinaryIO, header: int) -> BinaryIO:
     """Move to an entry's content: the local header's lengths may differ from the directory's."""
     file.seek(header)
@@ -257,11 +235,3 @@ def _seek_content(file: BinaryIO, header: int) -> BinaryIO:
     lengths = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
     file.seek(lengths, os.SEEK_CUR)
     return file
-
-
-def _unpack(data: bytes, method: int) -> bytes:
-    if method == zipfile.ZIP_STORED:
-        return data
-    if method == zipfile.ZIP_DEFLATED:
-        return zlib.decompress(data, -zlib.MAX_WBITS)
-    raise ValueError(f"compression method {method} or encryption is not supported")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -36,14 +35,11 @@ class PanopticWriter:
         (out_dir / "panoptic").mkdir(parents=True, exist_ok=True)
 
     def keep_others(self, file_name: str) -> int:
-        """Keep what an earlier ``panoptic.json`` in the folder says of images of other names.
-
-        Args:
-            file_name: Name of the image file that is added next.
+        """Keep what an earlier ``panoptic.json`` says of other images than ``file_name``.
 
         Returns:
-            An id for that image: the number that its stem is, if no other image has it, else the
-            next free one.
+            An id for the image of that name: the number that its stem is, if no other image has
+            it, else the next free one.
 
         Raises:
             RefineError: The earlier file is malformed or of other categories.
@@ -63,12 +59,9 @@ class PanopticWriter:
         return max(ids, default=0) + 1
 
     def add(self, image_id: int, file_name: str, prediction: PanopticPrediction) -> None:
-        """Write the PNG of one image.
+        """Write the PNG of one image; the PNG takes the stem of ``file_name``.
 
-        Args:
-            image_id: Id of the image in the dataset.
-            file_name: Name of the image file; the PNG takes its stem.
-            prediction: The map at original size, ids below 2^24.
+        The map has the image's original size, and ids below 2^24.
 
         Raises:
             RefineError: Two images whose names share a stem.
@@ -88,14 +81,8 @@ class PanopticWriter:
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}
         )
-        infos = self._describe(prediction)
-        self._annotations.append(
-            {"image_id": image_id, "file_name": png_name, "segments_info": infos}
-        )
-
-    def _describe(self, prediction: PanopticPrediction) -> list[dict[str, Any]]:
-        boxes = _bounding_boxes(prediction.segment_map)
-        return [
+        boxes = _bounding_boxes(segment_map)
+        infos = [
             {
                 "id": segment.id,
                 "category_id": self.categories[segment.category].dataset_id,
@@ -107,6 +94,9 @@ class PanopticWriter:
             }
             for segment in prediction.segments
         ]
+        self._annotations.append(
+            {"image_id": image_id, "file_name": png_name, "segments_info": infos}
+        )
 
     def close(self) -> None:
         """Write the JSON."""
@@ -120,9 +110,7 @@ class PanopticWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
 

@@ -1,16 +1,15 @@
 """Images of a COCO-panoptic dataset with their targets or their truth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from refine.categories import CategoryTable
-from refine.coco_format.instances import InstanceAnnotation, Outline
+from refine.coco_format.instances import Outline
 from refine.coco_format.layout import DatasetFiles
 from refine.data.images import decode_image
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
@@ -39,21 +38,8 @@ from refine.types import (
 )
 
 
-class _Outlined(NamedTuple):
-    """An instance that is no crowd, in original pixels."""
-
-    category: int
-    outline: Outline | MaskCrop
-    annotation_id: int | None = None
-
-
 class SampleKey(NamedTuple):
-    """What a training sample is a function of, besides the dataset's seed.
-
-    Attributes:
-        epoch: Number of the epoch, from 0.
-        place: Position of the image in the dataset.
-    """
+    """The epoch (from 0) and the position of an image: with the seed, all that makes a sample."""
 
     epoch: int
     place: int
@@ -72,10 +58,10 @@ class CocoPanopticDataset(Dataset[Sample]):
     Args:
         files: The split.
         options: Sizes and augmentation.
-        training: Give training targets, else the ground truth.
-        augment: Draw the geometry of training samples; else they have that of evaluation.
+        training: Whether samples have training targets, else the ground truth.
+        augment: Whether the geometry of training samples is drawn, else that of evaluation.
         seed: Seed of the augmentation.
-        image_ids: Use these images only, in this order.
+        image_ids: Images to use, in this order; None is all.
         pairs: Occlusion pairs of this split for the training targets, which otherwise have none.
 
     Raises:
@@ -115,8 +101,7 @@ class CocoPanopticDataset(Dataset[Sample]):
     @property
     def image_ids(self) -> list[int]:
         """The ids of all images, in order."""
-        ids: list[int] = self.files.annotations.image_ids[self._rows].tolist()
-        return ids
+        return [int(i) for i in self.files.annotations.image_ids[self._rows]]
 
     @property
     def is_wide(self) -> np.ndarray:
@@ -129,15 +114,13 @@ class CocoPanopticDataset(Dataset[Sample]):
         return len(self._rows)
 
     def __getitem__(self, key: SampleKey | int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            RefineError: A file is missing or damaged, or does not fit the JSON.
-        """
+        """Read one sample; a RefineError if a file is missing, damaged or does not fit the JSON."""
         epoch, index = key if isinstance(key, SampleKey) else SampleKey(0, key)
         place = index % len(self)
         row = read_row(self.files, int(self._rows[place]))
-        image = self._read_image(row)
+        label = f"{self.files.images.label}/{row.image_name}"
+        image = decode_image(self.files.images.read(row.image_name), source=label)
+        row.check_size(image, label)
         runs = row.read_runs(self.files.pngs)
         geometry = eval_geometry(row.size, self.options)
         target = truth = None
@@ -159,48 +142,37 @@ class CocoPanopticDataset(Dataset[Sample]):
         )
 
     def read_truth(self, index: int) -> tuple[int, str, GroundTruth]:
-        """Image id, file name and ground truth, without reading the image.
-
-        Args:
-            index: Position of the image, below ``len(dataset)``.
+        """Id, file name and ground truth of the image at a position, without reading the image.
 
         Raises:
-            RefineError: A file is missing or damaged, or does not fit the JSON.
+            RefineError: The PNG is missing or damaged, or does not fit the JSON.
         """
         row = read_row(self.files, int(self._rows[index]))
         return row.image_id, row.image_name, _make_truth(row, row.read_runs(self.files.pngs))
-
-    def _read_image(self, row: ImageRow) -> np.ndarray:
-        label = f"{self.files.images.label}/{row.image_name}"
-        image = decode_image(self.files.images.read(row.image_name), source=label)
-        row.check_size(image, label)
-        return image
 
     def _make_target(self, row: ImageRow, runs: SegmentRuns, geometry: Geometry) -> TrainingTarget:
         # void is ignored; crowds keep their category (algorithm: D2's converter)
         values = np.array([IGNORE_INDEX, *(s.category for s in row.segments)], dtype=np.uint8)
         kept = [
-            (instance, crop)
-            for instance in _outlined(row, runs)
-            if (crop := _transform_outline(instance.outline, geometry)) is not None
+            (category, crop, annotation_id)
+            for category, outline, annotation_id in _outlined(row, runs)
+            if (crop := _transform_outline(outline, geometry)) is not None
         ]
-        boxes = np.array([_box(crop) for _, crop in kept], dtype=np.float32).reshape(-1, 4)
+        windows = [crop.slices for _, crop, _ in kept]
+        boxes = [(x.start, y.start, x.stop, y.stop) for y, x in windows]
+        pairs = None
+        if self.pairs is not None:
+            place = {annotation_id: k for k, (_, _, annotation_id) in enumerate(kept)}
+            known = self.pairs.of_image(row.image_id).tolist()
+            found = [(place[i], place[j]) for i, j in known if i in place and j in place]
+            pairs = torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
         return TrainingTarget(
             semantic=torch.from_numpy(transform_map(runs.paint(values), geometry)),
-            boxes=torch.from_numpy(boxes),
-            labels=torch.tensor([instance.category for instance, _ in kept], dtype=torch.int64),
-            masks=tuple(encode_mask(crop) for _, crop in kept),
-            pairs=self._pairs(row, [instance.annotation_id for instance, _ in kept]),
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor([category for category, _, _ in kept], dtype=torch.int64),
+            masks=tuple(encode_mask(crop) for _, crop, _ in kept),
+            pairs=pairs,
         )
-
-    def _pairs(self, row: ImageRow, kept: Sequence[int | None]) -> Tensor | None:
-        """``[K, 2]`` positions of the pairs of which both are among the annotations ``kept``."""
-        if self.pairs is None:
-            return None
-        place = {annotation_id: k for k, annotation_id in enumerate(kept)}
-        pairs = self.pairs.of_image(row.image_id).tolist()
-        found = [(place[i], place[j]) for i, j in pairs if i in place and j in place]
-        return torch.tensor(found, dtype=torch.int64).reshape(-1, 2)
 
 
 def _select(files: DatasetFiles, image_ids: Sequence[int] | None) -> np.ndarray:
@@ -217,13 +189,19 @@ def _select(files: DatasetFiles, image_ids: Sequence[int] | None) -> np.ndarray:
     return np.array([rows[image_id] for image_id in image_ids])
 
 
-def _outlined(row: ImageRow, runs: SegmentRuns) -> list[_Outlined]:
-    """Full outlines if there are any, else what the segment map shows."""
+def _outlined(
+    row: ImageRow, runs: SegmentRuns
+) -> Iterator[tuple[int, Outline | MaskCrop, int | None]]:
+    """Category, outline and annotation id of the instances that are no crowds.
+
+    Outlines are full if the row has any, else what the segment map shows (without an id).
+    """
     if row.instances is not None:
-        return [_Outlined(a.category, a.outline, a.id) for a in row.instances if not a.is_crowd]
+        yield from ((a.category, a.outline, a.id) for a in row.instances if not a.is_crowd)
+        return
     places = [k for k, s in enumerate(row.segments, start=1) if s.is_thing and not s.is_crowd]
-    crops = runs.find_crops(places)
-    return [_Outlined(row.segments[k - 1].category, c) for k, c in zip(places, crops, strict=True)]
+    for k, crop in zip(places, runs.find_crops(places), strict=True):
+        yield row.segments[k - 1].category, crop, None
 
 
 def _transform_outline(outline: Outline | MaskCrop, geometry: Geometry) -> MaskCrop | None:
@@ -236,27 +214,19 @@ def _transform_outline(outline: Outline | MaskCrop, geometry: Geometry) -> MaskC
     return tight_crop(moved.mask, y=moved.y, x=moved.x) if moved is not None else None
 
 
-def _box(crop: MaskCrop) -> tuple[int, int, int, int]:
-    height, width = crop.mask.shape
-    return crop.x, crop.y, crop.x + width, crop.y + height
-
-
 def _make_truth(row: ImageRow, runs: SegmentRuns) -> GroundTruth:
+    instances = None
+    if row.instances is not None:
+        empty = MaskCrop(y=0, x=0, mask=np.zeros((0, 0), dtype=bool))
+        crops = [original_mask(a.outline, row.size) or empty for a in row.instances]
+        instances = InstanceTruth(
+            boxes=np.array([a.box for a in row.instances], dtype=np.float32).reshape(-1, 4),
+            labels=np.array([a.category for a in row.instances], dtype=np.int64),
+            is_crowd=np.array([a.is_crowd for a in row.instances], dtype=bool),
+            masks=tuple(encode_mask(crop) for crop in crops),
+        )
     return GroundTruth(
         segment_map=runs.paint(np.arange(len(row.segments) + 1, dtype=np.int32)),
         segments=tuple(replace(s, id=k) for k, s in enumerate(row.segments, start=1)),
-        instances=None if row.instances is None else _instance_truth(row.instances, row.size),
-    )
-
-
-def _instance_truth(
-    annotations: Sequence[InstanceAnnotation], size: tuple[int, int]
-) -> InstanceTruth:
-    empty = MaskCrop(y=0, x=0, mask=np.zeros((0, 0), dtype=bool))
-    crops = [original_mask(a.outline, size) or empty for a in annotations]
-    return InstanceTruth(
-        boxes=np.array([a.box for a in annotations], dtype=np.float32).reshape(-1, 4),
-        labels=np.array([a.category for a in annotations], dtype=np.int64),
-        is_crowd=np.array([a.is_crowd for a in annotations], dtype=bool),
-        masks=tuple(encode_mask(crop) for crop in crops),
+        instances=instances,
     )

@@ -21,10 +21,9 @@ from refine.types import Batch
 
 
 class BatchLoader(DataLoader[Any]):
-    """A DataLoader whose bad input stays a one-line message.
+    """A DataLoader that keeps a worker's :class:`RefineError` one line.
 
-    torch re-raises a worker's exception with the worker's whole traceback as its text; of a
-    :class:`RefineError` only its own line is kept.
+    torch re-raises a worker's exception with the worker's whole traceback as its text.
     """
 
     # torch promises its private iterator class here; whoever iterates needs an iterator only
@@ -84,11 +83,7 @@ class ResumableDataModule(pl.LightningDataModule):
         self._val: CocoPanopticDataset | None = None
 
     def prepare_data(self) -> None:
-        """Generate the toy dataset if that is what the options ask for.
-
-        Raises:
-            RefineError: The root holds something else, or cannot be written.
-        """
+        """Generate the toy dataset if asked for; a RefineError if the root cannot hold it."""
         if self.options.toy is not None:
             # one process: a second would import the caller's torch before it draws anything
             ensure_toy_dataset(Path(self.options.root), self.options.toy)
@@ -143,31 +138,30 @@ class ResumableDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled, augmented batches; this rank's share of ``batch_size`` images each."""
         dataset = self.train_dataset
-        rank, world_size = self._rank()
         sampler = TrainBatchSampler(
             dataset.is_wide,
             batch_size=self.batch_size,
             seed=self.seed,
-            rank=rank,
-            world_size=world_size,
             position=lambda: self._position(len(sampler)),
+            **self._rank(),
         )
         return ResumableLoader(dataset, batch_sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> BatchLoader:
         """Batches in the split's order; over several ranks, strided and padded."""
         dataset = self.val_dataset
-        rank, world_size = self._rank()
+        ranks = self._rank()
         return BatchLoader(
             dataset,
-            batch_size=max(self.val_batch_size // world_size, 1),
-            sampler=eval_places(len(dataset), rank=rank, world_size=world_size),
+            batch_size=max(self.val_batch_size // ranks["world_size"], 1),
+            sampler=eval_places(len(dataset), **ranks),
             **self._loading(),
         )
 
-    def _rank(self) -> tuple[int, int]:
-        trainer = self.trainer
-        return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+    def _rank(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
     def _loading(self) -> dict[str, Any]:
         return {
@@ -188,14 +182,7 @@ class ResumableDataModule(pl.LightningDataModule):
 
 
 class PanopticDataModule(ResumableDataModule):
-    """A COCO-panoptic dataset, to train and evaluate a detector.
-
-    It is evaluated on one image at a time.
-
-    Args:
-        options: The dataset and how it is fed.
-        seed: Seed of the order of the images and of their augmentation.
-    """
+    """A COCO-panoptic dataset, to train a detector and evaluate it on one image at a time."""
 
     def __init__(self, options: DataOptions, *, seed: int) -> None:
         super().__init__(options, seed=seed, batch_size=options.batch_size, val_batch_size=1)
@@ -203,10 +190,7 @@ class PanopticDataModule(ResumableDataModule):
     def _dataset(
         self, split: str, image_ids: Sequence[int] | None, *, is_train: bool
     ) -> CocoPanopticDataset:
+        files, image = self._open(split), self.options.image
         return CocoPanopticDataset(
-            self._open(split),
-            self.options.image,
-            training=is_train,
-            seed=self.seed,
-            image_ids=image_ids,
+            files, image, training=is_train, seed=self.seed, image_ids=image_ids
         )

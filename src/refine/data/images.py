@@ -12,16 +12,13 @@ _EIGHT_BIT_MODES = ("RGB", "L", "CMYK", "P", "RGBA", "LA", "YCbCr", "1")
 
 
 def decode_image(data: bytes, *, source: str) -> np.ndarray:
-    """Decode an image of any 8-bit kind that Pillow reads.
+    """The ``[H, W, 3]`` uint8 RGB pixels of an image file of any 8-bit kind that Pillow reads.
 
     EXIF orientation is not applied: COCO's annotations are in the pixels as they are stored.
 
     Args:
         data: The file's content.
         source: File name shown in error messages.
-
-    Returns:
-        ``[H, W, 3]`` uint8 RGB.
 
     Raises:
         RefineError: Truncated, no image, or not 8 bits per channel.
@@ -35,17 +32,10 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
 
 
 def to_rgb(image: Image.Image, *, source: str) -> np.ndarray:
-    """The pixels of a PIL image of any 8-bit kind.
-
-    Args:
-        image: Image as it is stored; EXIF orientation is not applied.
-        source: File name shown in error messages.
-
-    Returns:
-        ``[H, W, 3]`` uint8 RGB.
+    """The ``[H, W, 3]`` uint8 RGB pixels of a PIL image as it is stored.
 
     Raises:
-        RefineError: Not 8 bits per channel.
+        RefineError: Not 8 bits per channel; ``source`` is the name shown in the message.
     """
     if image.mode not in _EIGHT_BIT_MODES:
         raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")

@@ -53,11 +53,7 @@ class ImageRow:
 
 
 def read_row(files: DatasetFiles, k: int) -> ImageRow:
-    """The annotations of image ``k``, its position in the panoptic JSON.
-
-    Raises:
-        RefineError: A mask has another size than the image.
-    """
+    """Image ``k`` of the panoptic JSON; a RefineError if a mask has another size than it."""
     annotations = files.annotations
     height, width = annotations.sizes[k].tolist()
     image_id = int(annotations.image_ids[k])
@@ -82,11 +78,7 @@ def read_row(files: DatasetFiles, k: int) -> ImageRow:
 
 
 def original_mask(outline: Outline, size: tuple[int, int]) -> MaskCrop | None:
-    """An annotation's outline as pixels of the original image of ``size`` (height, width).
-
-    Returns:
-        The tight crop, or None if no pixel is covered.
-    """
+    """The tight crop of an outline in an image of ``size`` (height, width); None if it is empty."""
     if isinstance(outline, CodedMask):
         return tight_crop(decode_mask(outline).mask)
     return rasterize_polygons(outline, size)

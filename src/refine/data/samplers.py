@@ -25,7 +25,7 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
         is_wide: ``[n]`` bool, the group of each image.
         batch_size: Images of a global batch.
         seed: Seed of the order.
-        rank: Number of this process.
+        rank: Number of this process, of ``world_size``.
         world_size: Number of processes.
         position: Called at the start of each iteration for (epoch, batches of it already trained
             on): the iteration starts there, so a resumed run continues where it stopped.
@@ -62,24 +62,23 @@ class TrainBatchSampler(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch, done = self.position()
+        shares = []
         # not a generator: where to start is settled now, not when the first batch is asked for
-        return iter([self._share(batch, epoch) for batch in self._global_batches(epoch)[done:]])
-
-    def _share(self, batch: np.ndarray, epoch: int) -> list[SampleKey]:
-        size = -(-len(batch) // self.world_size)
-        mine = np.resize(batch, size * self.world_size)[self.rank * size :][:size]
-        return [SampleKey(epoch, place) for place in mine.tolist()]
+        for batch in self._global_batches(epoch)[done:]:
+            size = -(-len(batch) // self.world_size)
+            mine = np.resize(batch, (self.world_size, size))[self.rank]
+            shares.append([SampleKey(epoch, place) for place in mine.tolist()])
+        return iter(shares)
 
     def _global_batches(self, epoch: int) -> list[np.ndarray]:
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.is_wide))
         if len(order) < self.batch_size:
             return [order]
-        batches, leftovers = [], []
+        batches, leftovers, due = [], [], []
         # a batch comes when its last image does, so the groups mix over the epoch
-        due = []
         for group in (np.flatnonzero(self.is_wide[order]), np.flatnonzero(~self.is_wide[order])):
             full = len(group) // self.batch_size * self.batch_size
-            batches += np.split(order[group[:full]], full // self.batch_size) if full else []
+            batches += list(order[group[:full]].reshape(-1, self.batch_size))
             due += group[self.batch_size - 1 : full : self.batch_size].tolist()
             leftovers.append(group[full:])
         mixed = np.sort(np.concatenate(leftovers))

@@ -40,12 +40,7 @@ class SegmentRuns:
 
 
 def find_runs(ids: np.ndarray, segments: Sequence[Segment], *, source: str) -> SegmentRuns:
-    """Match a PNG's ids with the segments of its annotation.
-
-    Args:
-        ids: ``[H, W]`` int32 24-bit ids, 0 void.
-        segments: The segments that the JSON lists for the PNG.
-        source: File name of the PNG shown in error messages.
+    """Match a PNG's ``[H, W]`` int32 ids (0 is void) with the segments that the JSON lists for it.
 
     Raises:
         RefineError: An id of the PNG is not in the JSON, or the reverse.
@@ -53,7 +48,7 @@ def find_runs(ids: np.ndarray, segments: Sequence[Segment], *, source: str) -> S
     values, lengths = find_label_runs(ids)
     listed = np.array([0, *(s.id for s in segments)], dtype=np.int64)
     order = np.argsort(listed)
-    places = order[np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)]
+    places = order[np.searchsorted(listed, values, sorter=order).clip(max=len(order) - 1)]
     unknown = values[listed[places] != values]
     if len(unknown):
         raise RefineError(

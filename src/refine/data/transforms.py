@@ -16,7 +16,7 @@ from refine.options import ImageOptions
 from refine.types import MaskCrop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """A resize, then a crop, then perhaps a horizontal flip.
 
@@ -38,12 +38,9 @@ class Geometry:
 def draw_geometry(
     size: tuple[int, int], options: ImageOptions, rng: np.random.Generator
 ) -> Geometry:
-    """A random geometry for training.
+    """A random geometry for training on an image of ``size`` (height, width).
 
-    Args:
-        size: ``(height, width)`` of the image.
-        options: Short sides, limit of the long side, crop and flip.
-        rng: Consumed equally whatever the options, so that they do not shift each other's draws.
+    ``rng`` is consumed equally whatever the options, so that they do not shift each other's draws.
     """
     short, top, left, flip = rng.random(4)
     sides = options.train_short_sides_px
@@ -51,20 +48,14 @@ def draw_geometry(
     crop = options.crop_px or resized
     height, width = min(crop[0], resized[0]), min(crop[1], resized[1])
     offset = (int(top * (resized[0] - height + 1)), int(left * (resized[1] - width + 1)))
-    return Geometry(
-        source=size,
-        resized=resized,
-        offset=offset,
-        size=(height, width),
-        flip=bool(flip < options.flip_prob),
-    )
+    return Geometry(size, resized, offset, (height, width), flip=bool(flip < options.flip_prob))
 
 
 def eval_geometry(size: tuple[int, int], options: ImageOptions) -> Geometry:
     """The geometry of evaluation and prediction: the resize alone."""
     limit = options.eval_max_long_side_px or options.max_long_side_px
     resized = resized_size(size, options.eval_short_side_px, limit)
-    return Geometry(source=size, resized=resized, offset=(0, 0), size=resized, flip=False)
+    return Geometry(size, resized, offset=(0, 0), size=resized, flip=False)
 
 
 def resized_size(size: tuple[int, int], short_px: int, max_long_px: int) -> tuple[int, int]:
@@ -74,17 +65,11 @@ def resized_size(size: tuple[int, int], short_px: int, max_long_px: int) -> tupl
 
 
 def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
-    """An image, resized bilinearly; with antialiasing where it shrinks.
+    """An image, ``[H, W, 3]`` uint8 to ``[3, h, w]`` uint8, channels last in memory.
 
-    torch's kernel agrees with Pillow's to one grey level and takes an eighth of its time, on
-    pixels that keep their channels together.
-
-    Args:
-        image: ``[H, W, 3]`` uint8.
-        geometry: Geometry for images of this size.
-
-    Returns:
-        ``[3, h, w]`` uint8, channels last in memory.
+    It is resized bilinearly, with antialiasing where it shrinks. torch's kernel agrees with
+    Pillow's to one grey level and takes an eighth of its time, on pixels that keep their channels
+    together.
     """
     pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
     if geometry.resized != geometry.source:
@@ -104,8 +89,7 @@ def transform_map(labels: np.ndarray, geometry: Geometry) -> np.ndarray:
 def transform_crop(crop: MaskCrop, geometry: Geometry) -> MaskCrop | None:
     """A mask, exactly as :func:`transform_map` would move it on the full image.
 
-    Returns:
-        The crop in the result, not necessarily tight, or None if none of it is left.
+    The result is not necessarily tight, and None if nothing of the mask is left.
     """
     rows, columns = _source_pixels(geometry)
     height, width = crop.mask.shape

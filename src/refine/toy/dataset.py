@@ -14,13 +14,13 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,21 +56,8 @@ _TABLE = CategoryTable(TOY_CATEGORIES)
 _log = logging.getLogger(__name__)
 
 
-class _Entries(NamedTuple):
-    """What one scene adds to the JSON files and to the report."""
-
-    image: dict[str, Any]
-    panoptic: dict[str, Any]
-    instances: list[dict[str, Any]]
-    counts: Counter[str]
-
-
 def ensure_toy_dataset(root: Path, options: ToyOptions) -> None:
-    """Write the toy dataset unless ``root`` already holds it.
-
-    Args:
-        root: The dataset's folder; missing or empty, or made with the same options.
-        options: Seed, numbers and size of the scenes.
+    """Write the toy dataset unless ``root`` already holds the one of these options.
 
     Raises:
         RefineError: ``root`` holds something else, or cannot be written.
@@ -90,16 +77,11 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
     The files are a function of ``options`` alone. They are written beside ``root`` and appear
     there at once, whole; an interrupted run leaves ``root`` as it was.
 
-    Args:
-        root: Folder of the dataset. It must be missing or empty.
-        options: Seed, numbers and size of the scenes.
-        num_processes: Number of processes that draw.
-
     Returns:
         Counts over all scenes (:mod:`refine.toy.statistics`).
 
     Raises:
-        RefineError: ``root`` is not empty, or cannot be written.
+        RefineError: ``root`` is neither missing nor empty, or cannot be written.
         ValueError: ``num_processes`` below 1.
     """
     if num_processes < 1:
@@ -107,11 +89,33 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
     if not _is_vacant(root):
         raise RefineError(f"{root}: not empty; name another folder or remove this one")
     try:
-        return _write_and_publish(root, options, num_processes=num_processes)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{root.name}.", dir=root.parent, ignore_cleanup_errors=True
+        ) as holder:
+            draft = Path(holder) / "draft"  # the holder itself is private to its user
+            counts = Counter[str]()
+            for split in SPLITS:
+                counts += _write_split(draft, options, split, num_processes=num_processes)
+            _write_json(draft / _RECORD, _record_of(options))
+            _publish(draft, root, options)
     except OSError as error:
         raise RefineError(
             f"{root}: cannot write the toy dataset ({error}); set data.root to a writable folder"
         ) from error
+    return counts
+
+
+def _publish(draft: Path, root: Path, options: ToyOptions) -> None:
+    try:
+        if root.exists():
+            root.rmdir()
+        draft.rename(root)
+    except OSError:
+        # another process of the same run may have been quicker: its files are the same
+        if _is_vacant(root):
+            raise
+        _check_record(root, options)
 
 
 def _is_vacant(root: Path) -> bool:
@@ -138,29 +142,6 @@ def _check_record(root: Path, options: ToyOptions) -> None:
         )
 
 
-def _write_and_publish(root: Path, options: ToyOptions, *, num_processes: int) -> Counter[str]:
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{root.name}.", dir=root.parent, ignore_cleanup_errors=True
-    ) as holder:
-        draft = Path(holder) / "draft"  # the holder itself is private to its user
-        draft.mkdir()
-        counts = Counter[str]()
-        for split in SPLITS:
-            counts += _write_split(draft, options, split, num_processes=num_processes)
-        _write_json(draft / _RECORD, _record_of(options))
-        try:
-            if root.exists():
-                root.rmdir()
-            draft.rename(root)
-        except OSError:
-            # another process of the same run may have been quicker: its files are the same
-            if _is_vacant(root):
-                raise
-            _check_record(root, options)
-    return counts
-
-
 def _write_split(
     root: Path, options: ToyOptions, split: str, *, num_processes: int
 ) -> Counter[str]:
@@ -174,38 +155,34 @@ def _write_split(
         # spawn: a fork of a process that holds threads (torch's) may hang
         with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
             scenes = list(pool.map(write, indices, chunksize=16))
-    head = {"info": _INFO, "licenses": [_LICENSE], "images": [scene.image for scene in scenes]}
-    panoptic = {
-        **head,
-        "annotations": [scene.panoptic for scene in scenes],
-        "categories": _categories_json(),
-    }
-    instances = {
-        **head,
-        "annotations": [entry for scene in scenes for entry in scene.instances],
-        "categories": [
-            {key: c[key] for key in ("supercategory", "id", "name")}
-            for c in _categories_json()
-            if c["isthing"]
-        ],
-    }
-    for name, content in (("panoptic", panoptic), ("instances", instances)):
+    images, panoptic, instances, counts = zip(*scenes, strict=True)
+    categories: list[dict[str, Any]] = [
+        {"supercategory": "object" if entry["isthing"] else "ground", **entry}
+        for entry in _TABLE.to_json()
+    ]
+    keys = ("supercategory", "id", "name")
+    things = [{key: c[key] for key in keys} for c in categories if c["isthing"]]
+    for name, annotations, known in (
+        ("panoptic", panoptic, categories),
+        ("instances", [entry for entries in instances for entry in entries], things),
+    ):
+        content = {"info": _INFO, "licenses": [_LICENSE], "images": images}
+        content |= {"annotations": annotations, "categories": known}
         _write_json(root / "annotations" / f"{name}_{split}2017.json", content)
-    return sum((scene.counts for scene in scenes), Counter[str]())
+    return sum(counts, Counter[str]())
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _categories_json() -> list[dict[str, Any]]:
-    return [
-        {"supercategory": "object" if entry["isthing"] else "ground", **entry}
-        for entry in _TABLE.to_json()
-    ]
+_Entry = dict[str, Any]
 
 
-def _write_scene(root: Path, options: ToyOptions, split: str, index: int) -> _Entries:
+def _write_scene(
+    root: Path, options: ToyOptions, split: str, index: int
+) -> tuple[_Entry, _Entry, list[_Entry], Counter[str]]:
+    """What one scene adds: an image, a panoptic annotation, instance annotations, and counts."""
     scene = generate_scene(options, split, index)
     image_id = _FIRST_IMAGE_ID[split] + index
     stem = f"{image_id:012d}"
@@ -214,95 +191,78 @@ def _write_scene(root: Path, options: ToyOptions, split: str, index: int) -> _En
     # shuffled, or the place in the list would tell the depth
     things = [scene.objects[k] for k in rng.permutation(len(scene.objects))]
     segment_map, segments = _segments_of(scene.stuff, things, rng)
-    Image.fromarray(scene.image).save(
-        root / f"{split}2017" / f"{stem}.jpg", quality=_JPEG_QUALITY, subsampling=0
-    )
+    jpeg = root / f"{split}2017" / f"{stem}.jpg"
+    Image.fromarray(scene.image).save(jpeg, quality=_JPEG_QUALITY, subsampling=0)
     png = root / "annotations" / f"panoptic_{split}2017" / f"{stem}.png"
     png.write_bytes(encode_segment_png(segment_map))
-    return _Entries(
-        image={
-            "id": image_id,
-            "width": options.width_px,
-            "height": options.height_px,
-            "file_name": f"{stem}.jpg",
-            "license": _LICENSE["id"],
-        },
-        panoptic={"image_id": image_id, "file_name": png.name, "segments_info": segments},
-        instances=[
-            _instance_entry(thing, image_id=image_id, annotation_id=image_id * _MAX_OBJECTS + k)
-            for k, thing in enumerate(things)
-        ],
-        counts=count_scene(scene),
+    size = {"width": options.width_px, "height": options.height_px}
+    instances = [
+        {
+            "id": image_id * _MAX_OBJECTS + k,
+            "image_id": image_id,
+            **_describe(thing.category, thing.mask, is_crowd=thing.is_crowd),
+            "segmentation": _outline(thing),
+            "depth": thing.depth,
+        }
+        for k, thing in enumerate(things)
+    ]
+    return (
+        {"id": image_id, **size, "file_name": jpeg.name, "license": _LICENSE["id"]},
+        {"image_id": image_id, "file_name": png.name, "segments_info": segments},
+        instances,
+        count_scene(scene),
     )
 
 
 def _segments_of(
     stuff: np.ndarray, things: Sequence[ToyObject], rng: np.random.Generator
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
+) -> tuple[np.ndarray, list[_Entry]]:
     """The ``[H, W]`` int32 map of the visible parts, and its ``segments_info``."""
-    parts = [(int(c), False, stuff == c) for c in np.unique(stuff[stuff != VOID])]
-    parts += [(thing.category, thing.is_crowd, thing.visible) for thing in things]
+    parts = [(int(c), stuff == c, False) for c in np.unique(stuff[stuff != VOID])]
+    parts += [(thing.category, thing.visible, thing.is_crowd) for thing in things]
     segment_map = np.zeros(stuff.shape, np.int32)
-    segments = []
-    used = {0}
-    for category, is_crowd, visible in parts:
-        segment_id = _draw_segment_id(category, used, rng)
-        used.add(segment_id)
+    segments: dict[int, _Entry] = {}
+    for category, visible, is_crowd in parts:
+        segment_id = _draw_segment_id(category, segments, rng)
         segment_map[visible] = segment_id
-        segments.append(
-            {
-                "id": segment_id,
-                "category_id": _TABLE[category].dataset_id,
-                "iscrowd": int(is_crowd),
-                "area": int(visible.sum()),
-                "bbox": _bbox(visible),
-            }
-        )
-    return segment_map, segments
+        segments[segment_id] = {
+            "id": segment_id,
+            **_describe(category, visible, is_crowd=is_crowd),
+        }
+    return segment_map, list(segments.values())
 
 
-def _draw_segment_id(category: int, used: set[int], rng: np.random.Generator) -> int:
+def _draw_segment_id(category: int, used: Container[int], rng: np.random.Generator) -> int:
     """A free id: the category's colour, for things moved a little, read as R + 256 G + 256² B."""
     color = np.array(TOY_CATEGORIES[category].color)
     spread = 35 if TOY_CATEGORIES[category].is_thing else 0
     while True:
         red, green, blue = np.clip(color + rng.integers(-spread, spread + 1, 3), 0, 255).tolist()
         segment_id: int = red + 256 * green + 256**2 * blue
-        if segment_id not in used:
+        if segment_id and segment_id not in used:
             return segment_id
 
 
-def _instance_entry(thing: ToyObject, *, image_id: int, annotation_id: int) -> dict[str, Any]:
-    height, width = thing.mask.shape
-    segmentation: dict[str, Any] | list[list[float]]
-    if thing.is_crowd:
-        segmentation = {"counts": _run_lengths(thing.mask), "size": [height, width]}
-    else:
-        outline = clip_outline(thing.outlines[0], (height, width))
-        segmentation = [[round(float(v), 2) for v in outline.ravel()]]
-    return {
-        "id": annotation_id,
-        "image_id": image_id,
-        "category_id": _TABLE[thing.category].dataset_id,
-        "iscrowd": int(thing.is_crowd),
-        "area": int(thing.mask.sum()),
-        "bbox": _bbox(thing.mask),
-        "segmentation": segmentation,
-        "depth": thing.depth,
-    }
-
-
-def _bbox(mask: np.ndarray) -> list[int]:
-    """COCO's x, y, width, height of the pixels of a mask that is not empty."""
+def _describe(category: int, mask: np.ndarray, *, is_crowd: bool) -> _Entry:
+    """What segments and instances have in common; the mask is not empty."""
     crop = tight_crop(mask)
     if crop is None:
         raise ValueError("an empty mask has no box")
-    return [crop.x, crop.y, *crop.mask.shape[::-1]]
+    return {
+        "category_id": _TABLE[category].dataset_id,
+        "iscrowd": int(is_crowd),
+        "area": int(mask.sum()),
+        "bbox": [crop.x, crop.y, *crop.mask.shape[::-1]],
+    }
 
 
-def _run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed run lengths: down the columns, beginning with a run of zeros."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat, prepend=False)).tolist()
-    runs: list[int] = np.diff([0, *changes, flat.size]).tolist()
-    return runs
+def _outline(thing: ToyObject) -> dict[str, Any] | list[list[float]]:
+    """A polygon, or of a crowd COCO's run lengths: down the columns, beginning with zeros."""
+    height, width = thing.mask.shape
+    if not thing.is_crowd:
+        outline = clip_outline(thing.outlines[0], (height, width))
+        return [[round(float(v), 2) for v in outline.ravel()]]
+    flat = thing.mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat, prepend=False))
+    runs = np.diff(changes, prepend=0, append=flat.size)
+    return {"counts": runs.tolist(), "size": [height, width]}

@@ -27,13 +27,9 @@ def overlapping_pairs(order: Sequence[ToyObject]) -> Iterator[tuple[ToyObject, T
 
 def nearer_is(far: ToyObject, near: ToyObject) -> tuple[bool, bool]:
     """Whether the nearer thing is the smaller one, and whether its middle row is the lower one."""
-    is_smaller = bool(near.mask.sum() < far.mask.sum())
-    return is_smaller, _middle_row(near.mask) > _middle_row(far.mask)
-
-
-def _middle_row(mask: np.ndarray) -> float:
-    rows = np.flatnonzero(mask.any(1))
-    return float(rows[0] + rows[-1] + 1) / 2
+    far_rows, near_rows = (np.flatnonzero(thing.mask.any(1)) for thing in (far, near))
+    is_lower = near_rows[0] + near_rows[-1] > far_rows[0] + far_rows[-1]
+    return bool(near.mask.sum() < far.mask.sum()), bool(is_lower)
 
 
 def balanced_order(
@@ -42,24 +38,18 @@ def balanced_order(
     """A random depth order, from far to near, in which size and height tell next to nothing.
 
     Of a few orders it takes the one in which the nearer of a pair is as often the smaller as the
-    larger, and as often the lower as the upper. Chance alone would balance thousands of scenes
-    as well, but not a hundred.
-
-    Args:
-        rng: Source of the orders.
-        placed: The objects.
-        index: Number of the scene; its bits say on which side an odd pair out falls.
+    larger, and as often the lower as the upper; the bits of ``index``, the scene's number, say on
+    which side an odd pair out falls. Chance alone would balance thousands of scenes as well, but
+    not a hundred.
     """
-    draws = [_draw_order(rng, placed) for _ in range(_ORDER_DRAWS)]
-    return min(draws, key=lambda order: _imbalance(order, index))
 
+    def imbalance(order: Sequence[ToyObject]) -> int:
+        answers = [nearer_is(*pair) for pair in overlapping_pairs(order)]
+        half, odd = divmod(len(answers), 2)
+        counts = np.array(answers, dtype=int).reshape(-1, 2).sum(axis=0)
+        return int(np.abs(counts - half - odd * np.array([index & 1, index >> 1 & 1])).sum())
 
-def _imbalance(order: Sequence[ToyObject], index: int) -> int:
-    answers = [nearer_is(*pair) for pair in overlapping_pairs(order)]
-    half, odd = divmod(len(answers), 2)
-    smaller, lower = np.array(answers, dtype=int).reshape(-1, 2).sum(axis=0).tolist()
-    targets = (half + odd * (index & 1), half + odd * (index >> 1 & 1))
-    return int(abs(smaller - targets[0]) + abs(lower - targets[1]))
+    return min((_draw_order(rng, placed) for _ in range(_ORDER_DRAWS)), key=imbalance)
 
 
 def _draw_order(rng: np.random.Generator, placed: Sequence[ToyObject]) -> list[ToyObject]:

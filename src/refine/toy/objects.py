@@ -21,6 +21,8 @@ TOY_CATEGORIES = (
 )
 """Category names in the order of their contiguous ids."""
 
+THINGS = tuple(category.name for category in TOY_CATEGORIES if category.is_thing)
+
 ID_OF = {category.name: k for k, category in enumerate(TOY_CATEGORIES)}
 """Name of a category to its contiguous id."""
 
@@ -38,14 +40,14 @@ SPLITS = ("train", "val")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ToyObject:
-    """One thing, or one crowd of them; first placed, then ordered in depth.
+    """One thing, or one crowd of small ones; first placed, then ordered in depth.
 
     Attributes:
         name: Name of the category.
         outlines: One polygon ``[K, 2]`` per member (see :mod:`refine.toy.shapes`).
         mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
-        side: Square root of the area of a single thing, in pixels.
-        centre: (x, y) of a single thing, in pixels.
+        side: Square root of the area in pixels (not of a crowd).
+        centre: (x, y) in pixels (not of a crowd).
         depth: Position from far (0) to near; -1 before the order is drawn.
         visible: ``[H, W]`` bool, what nothing nearer hides; empty before the order is drawn.
     """
@@ -65,19 +67,18 @@ class ToyObject:
 
     @property
     def is_crowd(self) -> bool:
-        """Whether it is a cluster of small things of one category, annotated as one."""
+        """Whether it has several members, annotated as one."""
         return len(self.outlines) > 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class ToyScene:
     """A picture and everything that is known of it.
 
     Attributes:
         image: ``[H, W, 3]`` uint8 RGB.
         objects: The objects from far to near.
-        background: ``[H, W]`` uint8, the stuff category (contiguous id) behind the objects, or
-            :data:`VOID`.
+        background: ``[H, W]`` uint8, contiguous id of the stuff behind the objects, or VOID.
     """
 
     image: np.ndarray

@@ -42,18 +42,20 @@ def paint_thing(
         return
     hue = (_HUES[name] + rng.uniform(-_HUE_JITTER, _HUE_JITTER)) / 360 % 1
     paint = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.7, 0.9), rng.uniform(0.75, 0.95)))
-    light = _slope(window, outline, angle=rng.uniform(0, 2 * np.pi)) * 0.25 + 1.0
-    tone = light * (1 - 0.75 * rim)
-    alpha = inside[..., None]
-    canvas[window] += alpha * (tone[..., None] * paint.astype(np.float32) - canvas[window])
+    angle = rng.uniform(0, 2 * np.pi)
+    low, high = outline.min(0), outline.max(0)
+    x = np.arange(window[1].start, window[1].stop) + 0.5 - (low[0] + high[0]) / 2
+    y = np.arange(window[0].start, window[0].stop) + 0.5 - (low[1] + high[1]) / 2
+    # about -1 to 1 across the outline
+    plane = (np.cos(angle) * x + np.sin(angle) * y[:, None]) / (max(high - low) / 2)
+    tone = (plane.astype(np.float32) * 0.25 + 1.0) * (1 - 0.75 * rim)
+    canvas[window] += inside[..., None] * (
+        tone[..., None] * paint.astype(np.float32) - canvas[window]
+    )
 
 
 def paint_patch(canvas: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """Paint the part of ``patch`` inside an outline over ``canvas``, in place.
-
-    Returns:
-        ``[H, W]`` bool, the pixels covered.
-    """
+    """Paint ``patch`` inside an outline, in place; gives the ``[H, W]`` bool pixels covered."""
     size = (canvas.shape[0], canvas.shape[1])
     window, inside, _ = rasterise(outline, size)
     canvas[window] += inside[..., None] * (patch[window] - canvas[window])
@@ -65,17 +67,8 @@ def paint_patch(canvas: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> n
 def expose(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The canvas as a noisy ``[H, W, 3]`` uint8 photograph."""
     noisy = canvas + _SENSOR_NOISE * rng.standard_normal(canvas.shape, dtype=np.float32)
-    photograph: np.ndarray = np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+    photograph: np.ndarray = np.rint(noisy).clip(0, 255).astype(np.uint8)
     return photograph
-
-
-def _slope(window: tuple[slice, slice], outline: np.ndarray, *, angle: float) -> np.ndarray:
-    """A plane over the window's pixels, from about -1 to 1 across the outline."""
-    low, high = outline.min(0), outline.max(0)
-    x = np.arange(window[1].start, window[1].stop) + 0.5 - (low[0] + high[0]) / 2
-    y = np.arange(window[0].start, window[0].stop) + 0.5 - (low[1] + high[1]) / 2
-    plane = (np.cos(angle) * x + np.sin(angle) * y[:, None]) / (max(high - low) / 2)
-    return np.asarray(plane, np.float32)
 
 
 def _tinted(
@@ -83,8 +76,7 @@ def _tinted(
 ) -> np.ndarray:
     """A jittered base colour, ``brightness`` grey levels lighter or darker at each pixel."""
     base = np.array(rgb, np.float32) + rng.uniform(-8, 8, 3).astype(np.float32)
-    tinted: np.ndarray = base + brightness.astype(np.float32)[..., None]
-    return tinted
+    return base + brightness.astype(np.float32)[..., None]
 
 
 def _cloud(shape: tuple[int, ...], cells: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -17,19 +17,10 @@ import numpy as np
 
 from refine.options import ToyOptions
 from refine.toy.depth import balanced_order, overlap
-from refine.toy.objects import (
-    ID_OF,
-    NEVER_ON,
-    SPLITS,
-    TOY_CATEGORIES,
-    VOID,
-    ToyObject,
-    ToyScene,
-)
+from refine.toy.objects import ID_OF, NEVER_ON, SPLITS, THINGS, VOID, ToyObject, ToyScene
 from refine.toy.render import VOID_TEXTURES, expose, paint_patch, paint_texture, paint_thing
 from refine.toy.shapes import blob_outline, mask_of, outline_area, thing_outline
 
-_THINGS = tuple(c.name for c in TOY_CATEGORIES if c.is_thing)
 _LOOKALIKES = ("beach", "desert")
 
 _NO_THINGS_SHARE = 0.06
@@ -77,7 +68,7 @@ _CROWDED = _Crowding(
 )
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Stage:
     """A scene in the making."""
 
@@ -91,34 +82,35 @@ class _Stage:
 
 
 def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
-    """Make one scene, the same whenever and wherever it is made.
+    """Scene ``index`` (from 0) of a split, the same whenever and wherever it is made.
 
-    Args:
-        options: Seed and size; the numbers of scenes do not matter.
-        split: ``"train"`` or ``"val"``.
-        index: Number of the scene in its split, from 0.
+    Of the options only seed, size and crowdedness matter.
 
     Raises:
-        ValueError: Another split or a negative index.
+        ValueError: An unknown split or a negative index.
     """
     if split not in SPLITS or index < 0:
         raise ValueError(f"split={split!r}, index={index}: expected one of {SPLITS} and 0 or more")
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     crowding = _CROWDED if options.crowded else _LOOSE
-    num_things = 0
-    if rng.random() >= _NO_THINGS_SHARE:
-        odds = crowding.num_things_odds
-        num_things = 1 + int(rng.choice(len(odds), p=odds))
+    bare = rng.random() < _NO_THINGS_SHARE
+    num_things = 0 if bare else _draw_count(rng, crowding.num_things_odds)
     size = (options.height_px, options.width_px)
-    stage = _lay_background(rng, size, bare=num_things == 0, crowding=crowding)
+    stage = _lay_background(rng, size, bare=bare, crowding=crowding)
     if num_things:
         _place_things(stage, num_things)
-    objects = _stack(stage, balanced_order(rng, stage.placed, index=index))
-    for thing in objects:
+    order = balanced_order(rng, stage.placed, index=index)
+    nearest = np.full(size, -1)
+    for depth, thing in enumerate(order):
+        nearest[thing.mask] = depth
         for outline in thing.outlines:
             paint_thing(stage.canvas, thing.name, outline, unit=stage.unit, rng=rng)
-    image = expose(stage.canvas, rng)
-    return ToyScene(image=image, objects=objects, background=stage.background)
+    objects = (replace(t, depth=k, visible=nearest == k) for k, t in enumerate(order))
+    return ToyScene(expose(stage.canvas, rng), tuple(objects), stage.background)
+
+
+def _draw_count(rng: np.random.Generator, odds: Sequence[float]) -> int:
+    return 1 + int(rng.choice(len(odds), p=odds))
 
 
 def _lay_background(
@@ -136,12 +128,13 @@ def _lay_background(
         alpha = np.clip(levels - cut + 0.5, 0, 1).astype(np.float32)[..., None]
         canvas += alpha * (paint_texture(name, size, unit=unit, rng=rng) - canvas)
         background[levels >= cut] = ID_OF[name]
-    stage = _Stage(
-        crowding=crowding, rng=rng, size=size, unit=unit, canvas=canvas, background=background
-    )
     if rng.random() < _VOID_PATCH_SHARE:
-        _lay_void_patch(stage)
-    return stage
+        name = str(rng.choice(VOID_TEXTURES))
+        side = rng.uniform(28, 60) * unit
+        outline = blob_outline(side_px=side, centre=_anywhere(rng, size), rng=rng)
+        patch = paint_texture(name, size, unit=unit, rng=rng)
+        background[paint_patch(canvas, patch, outline)] = VOID
+    return _Stage(crowding, rng, size, unit, canvas, background)
 
 
 def _choose_stuff(rng: np.random.Generator, *, bare: bool) -> list[str]:
@@ -149,7 +142,7 @@ def _choose_stuff(rng: np.random.Generator, *, bare: bool) -> list[str]:
 
     A look-alike needs things to tell it, so a bare scene has none; two of them never touch.
     """
-    count = 1 + int(rng.choice(len(_NUM_REGIONS_ODDS), p=_NUM_REGIONS_ODDS))
+    count = _draw_count(rng, _NUM_REGIONS_ODDS)
     names = [str(n) for n in rng.permutation(["sky", "water", "meadow", *([] if bare else ["?"])])]
     names = names[:count]
     first, second = (str(n) for n in rng.permutation(_LOOKALIKES))
@@ -171,14 +164,6 @@ def _levels(rng: np.random.Generator, size: tuple[int, int], *, unit: float) -> 
     return waves
 
 
-def _lay_void_patch(stage: _Stage) -> None:
-    name = str(stage.rng.choice(VOID_TEXTURES))
-    side = stage.rng.uniform(28, 60) * stage.unit
-    outline = blob_outline(side_px=side, centre=_anywhere(stage), rng=stage.rng)
-    patch = paint_texture(name, stage.size, unit=stage.unit, rng=stage.rng)
-    stage.background[paint_patch(stage.canvas, patch, outline)] = VOID
-
-
 def _place_things(stage: _Stage, count: int) -> None:
     """First what tells the look-alikes, then partners in overlap and others."""
     rng = stage.rng
@@ -191,10 +176,10 @@ def _place_things(stage: _Stage, count: int) -> None:
         partner = None
         if stage.placed and rng.random() < partner_odds:
             partner = stage.placed[int(rng.choice(len(stage.placed)))]
-        if _place(stage, _THINGS, partner=partner) and partner:
+        if _place(stage, THINGS, partner=partner) and partner:
             partner_odds = later_odds
     if rng.random() < _CROWD_SHARE:
-        _place(stage, _THINGS, crowd=True)
+        _place(stage, THINGS, crowd=True)
 
 
 def _place(
@@ -205,25 +190,16 @@ def _place(
     partner: ToyObject | None = None,
     crowd: bool = False,
 ) -> bool:
-    """Find a place for one object of any of the categories ``names``.
+    """Add one object of any of the categories ``names``; whether a place was found for it.
 
-    Args:
-        stage: The scene; the object is added to it.
-        names: Things to choose from.
-        ground: Stuff that it must stand on.
-        partner: Object that it must overlap.
-        crowd: A cluster of small things instead of one.
-
-    Returns:
-        Whether a place was found.
+    It has to stand on ``ground`` and to overlap ``partner``, if given.
     """
-    least = stage.crowding.partner_overlap
     for _ in range(_ATTEMPTS):
         name = str(stage.rng.choice(names))
         candidate = _cluster(stage, name) if crowd else _single(stage, name, partner=partner)
         if not candidate.mask.any() or not _stands_well(stage, candidate, ground=ground):
             continue
-        if partner and overlap(candidate.mask, partner.mask) < least:
+        if partner and overlap(candidate.mask, partner.mask) < stage.crowding.partner_overlap:
             continue
         if _leaves_all_visible(stage, [*stage.placed, candidate]):
             stage.placed.append(candidate)
@@ -234,14 +210,12 @@ def _place(
 def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject:
     rng = stage.rng
     side = float(np.exp(rng.uniform(*np.log(_SIDE_PX)))) * stage.unit
-    centre = _anywhere(stage)
+    centre = _anywhere(rng, stage.size)
     if partner:
         distance = rng.uniform(*stage.crowding.partner_distance) * (side + partner.side) / 2
         angle = rng.uniform(0, 2 * np.pi)
-        centre = (
-            partner.centre[0] + distance * np.cos(angle),
-            partner.centre[1] + distance * np.sin(angle),
-        )
+        x, y = partner.centre
+        centre = x + distance * np.cos(angle), y + distance * np.sin(angle)
     outline = thing_outline(name, side_px=side, centre=centre, rng=rng)
     mask = mask_of([outline], stage.size)
     return ToyObject(name=name, outlines=(outline,), mask=mask, side=side, centre=centre)
@@ -249,20 +223,18 @@ def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject
 
 def _cluster(stage: _Stage, name: str) -> ToyObject:
     rng, unit = stage.rng, stage.unit
-    middle = _anywhere(stage)
+    middle = _anywhere(rng, stage.size)
     spread = (rng.uniform(12, 20) * unit, rng.uniform(8, 14) * unit)
     outlines = []
     for _ in range(int(rng.integers(12, 22))):
-        offset = rng.uniform(-1, 1, 2) * spread
-        centre = (middle[0] + offset[0], middle[1] + offset[1])
+        x, y = middle + rng.uniform(-1, 1, 2) * spread
         side = rng.uniform(5.0, 7.5) * unit
-        outlines.append(thing_outline(name, side_px=side, centre=centre, rng=rng))
+        outlines.append(thing_outline(name, side_px=side, centre=(x, y), rng=rng))
     return ToyObject(name=name, outlines=tuple(outlines), mask=mask_of(outlines, stage.size))
 
 
-def _anywhere(stage: _Stage) -> tuple[float, float]:
-    height, width = stage.size
-    return stage.rng.uniform(0, width), stage.rng.uniform(0, height)
+def _anywhere(rng: np.random.Generator, size: tuple[int, int]) -> tuple[float, float]:
+    return rng.uniform(0, size[1]), rng.uniform(0, size[0])
 
 
 def _stands_well(stage: _Stage, candidate: ToyObject, *, ground: str | None) -> bool:
@@ -282,22 +254,8 @@ def _leaves_all_visible(stage: _Stage, placed: Sequence[ToyObject]) -> bool:
 
     Asking this of every order keeps the order that is drawn later independent of the places.
     """
-    cover = np.zeros(placed[0].mask.shape, np.uint8)
-    for thing in placed:
-        cover += thing.mask
-    for thing in placed:
-        area, alone = thing.mask.sum(), (cover[thing.mask] == 1).sum()
-        least = max((1 - stage.crowding.most_hidden) * area, _LEAST_UNCOVERED_PX * stage.unit**2)
-        if alone < least:
-            return False
-    return True
-
-
-def _stack(stage: _Stage, order: Sequence[ToyObject]) -> tuple[ToyObject, ...]:
-    """The placed objects, in their order from far to near, with what is left visible of each."""
-    hidden = np.zeros(stage.size, bool)
-    objects = []
-    for depth, thing in reversed(list(enumerate(order))):
-        objects.append(replace(thing, depth=depth, visible=thing.mask & ~hidden))
-        hidden |= thing.mask
-    return tuple(reversed(objects))
+    cover = np.sum([thing.mask for thing in placed], axis=0)
+    share, least = 1 - stage.crowding.most_hidden, _LEAST_UNCOVERED_PX * stage.unit**2
+    return all(
+        (cover[thing.mask] == 1).sum() >= max(share * thing.mask.sum(), least) for thing in placed
+    )

@@ -10,9 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-Window = tuple[slice, slice]
-"""Rows and columns of a crop in the full image."""
-
 _SUPERSAMPLING = 8
 _MAX_EDGE_PX = 1.5  # of an outline that the image border cuts
 
@@ -20,16 +17,9 @@ _MAX_EDGE_PX = 1.5  # of an outline that the image border cuts
 def thing_outline(
     name: str, *, side_px: float, centre: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """A jittered, rotated outline of one thing category.
+    """A jittered, rotated outline of the thing category ``name``, perhaps outside the image.
 
-    Args:
-        name: Name of a thing of ``TOY_CATEGORIES``.
-        side_px: Square root of its area, so that no category is larger than another.
-        centre: (x, y) of its middle.
-        rng: Source of the jitter.
-
-    Returns:
-        ``[K, 2]`` float64 corners; they may lie outside the image.
+    Its area is ``side_px`` squared, so that no category is larger than another.
     """
     make, max_turn = _SHAPES[name]
     corners = make(rng)
@@ -45,13 +35,12 @@ def thing_outline(
 def blob_outline(
     *, side_px: float, centre: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """A smooth irregular patch of about ``side_px`` by ``side_px`` (``[K, 2]`` float64)."""
+    """A smooth irregular patch of about ``side_px`` by ``side_px``."""
     angle = _angles(40)
     radius = np.ones_like(angle)
     for harmonic in (2, 3, 4):
         radius += rng.uniform(0, 0.14) * np.sin(harmonic * angle + rng.uniform(0, 2 * np.pi))
-    corners: np.ndarray = _polar(radius, angle) * side_px / 2 + centre
-    return corners
+    return _polar(radius, angle) * side_px / 2 + centre
 
 
 def outline_area(outline: np.ndarray) -> float:
@@ -70,24 +59,24 @@ def clip_outline(outline: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     limit = np.array(size[::-1], dtype=np.float64)
     if ((outline >= 0) & (outline <= limit)).all():
         return outline
-    clipped: np.ndarray = np.clip(_split_edges(outline), 0, limit)
+    pieces = []
+    for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
+        count = max(1, int(np.ceil(np.hypot(*(end - start)) / _MAX_EDGE_PX)))
+        pieces.append(start + (end - start) * np.arange(count)[:, None] / count)
+    clipped: np.ndarray = np.clip(np.concatenate(pieces), 0, limit)
     is_new = (clipped != np.roll(clipped, 1, axis=0)).any(1)
     return np.compress(is_new, clipped, axis=0)
 
 
 def rasterise(
     outline: np.ndarray, size: tuple[int, int], *, rim_px: float = 0.0
-) -> tuple[Window, np.ndarray, np.ndarray]:
+) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     """Anti-aliased pixels of an outline in an image of ``size`` (height, width).
 
-    Args:
-        outline: ``[K, 2]`` corners.
-        size: Height and width of the image.
-        rim_px: Width of the contour inside the outline.
-
     Returns:
-        The window that holds the outline (perhaps empty), and for its ``[h, w]`` pixels the
-        fraction inside the outline and the fraction on its contour, float32 in [0, 1].
+        The window (rows, columns) that holds the outline (perhaps empty), and for its ``[h, w]``
+        pixels the fraction inside the outline and the fraction on its contour, which is ``rim_px``
+        wide and lies inside: float32 in [0, 1].
     """
     low = np.clip(np.floor(outline.min(0)).astype(int), 0, size[::-1])
     high = np.clip(np.ceil(outline.max(0)).astype(int), low, size[::-1])
@@ -105,7 +94,10 @@ def rasterise(
         # centred on the outline: its outer half falls where nothing of the thing is painted
         width = round(2 * rim_px * _SUPERSAMPLING)
         ImageDraw.Draw(rim).line([*corners, *corners[:2]], fill=255, width=width, joint="curve")
-    return window, _coverage(area), _coverage(rim)
+    inside, on_rim = (
+        np.asarray(fine.reduce(_SUPERSAMPLING), dtype=np.float32) / 255 for fine in (area, rim)
+    )
+    return window, inside, on_rim
 
 
 def mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -115,18 +107,6 @@ def mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray
         window, inside, _ = rasterise(outline, size)
         mask[window] |= inside >= 0.5
     return mask
-
-
-def _coverage(fine: Image.Image) -> np.ndarray:
-    return np.asarray(fine.reduce(_SUPERSAMPLING), dtype=np.float32) / 255
-
-
-def _split_edges(outline: np.ndarray) -> np.ndarray:
-    pieces = []
-    for start, end in zip(outline, np.roll(outline, -1, axis=0), strict=True):
-        count = max(1, int(np.ceil(np.hypot(*(end - start)) / _MAX_EDGE_PX)))
-        pieces.append(start + (end - start) * np.arange(count)[:, None] / count)
-    return np.concatenate(pieces)
 
 
 def _angles(count: int) -> np.ndarray:

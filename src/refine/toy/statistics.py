@@ -8,7 +8,7 @@ import numpy as np
 from refine.toy.depth import nearer_is, overlapping_pairs
 from refine.toy.objects import ALWAYS_OVER, ID_OF, NEVER_ON, TOY_CATEGORIES, VOID, ToyScene
 
-REPORT = {
+_REPORT = {
     "with an overlap of .2 or more": ("overlaps", "scenes"),
     "without things": ("bare", "scenes"),
     "with a crowd": ("crowds", "scenes"),
@@ -22,15 +22,13 @@ REPORT = {
 
 
 def report_shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """The shares of :data:`REPORT` from the summed :func:`count_scene` of all scenes.
+    """What the summed :func:`count_scene` of all scenes tell: fractions in [0, 1], NaN of nothing.
 
-    Returns:
-        Fractions in [0, 1], NaN where there is nothing; also "right by categories or a coin": the
-        pairs ordered right by their categories, with a coin tossed for the others.
+    "Right by categories or a coin" orders pairs by their categories, or else tosses a coin.
     """
     shares = {
         name: counts.get(part, 0) / counts[whole] if counts.get(whole) else float("nan")
-        for name, (part, whole) in REPORT.items()
+        for name, (part, whole) in _REPORT.items()
     }
     known = shares["order known from the categories"]
     right = counts.get("pairs_right", 0) / max(counts.get("pairs", 0), 1)
@@ -38,20 +36,15 @@ def report_shares(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 def count_scene(scene: ToyScene) -> Counter[str]:
-    """Everything that the report needs of one scene; counts of scenes add up.
-
-    The keys are those of :data:`REPORT`, and ``segments/NAME`` for each category.
-    """
+    """What the report needs of one scene, and ``segments/NAME`` by category; counts add up."""
     stuff = scene.stuff
-    covered = np.zeros(stuff.shape, bool)
-    for thing in scene.objects:
-        covered |= thing.mask
+    covered = sum(int(thing.visible.sum()) for thing in scene.objects)
     counts: Counter[str] = Counter(
         scenes=1,
         bare=not scene.objects,
         crowds=any(thing.is_crowd for thing in scene.objects),
         px=stuff.size,
-        void_px=int(((stuff == VOID) & ~covered).sum()),
+        void_px=int((stuff == VOID).sum()) - covered,
     )
     for far, near in overlapping_pairs(scene.objects):
         is_smaller, is_lower = nearer_is(far, near)
@@ -67,14 +60,10 @@ def count_scene(scene: ToyScene) -> Counter[str]:
         counts[f"segments/{name}"] += 1
     for ground in {*NEVER_ON.values()} & present:
         counts["lookalikes"] += 1
-        counts["told"] += _is_told(scene, ground)
+        # half of a thing lies on it that would not lie on its look-alike
+        counts["told"] += any(
+            NEVER_ON.get(thing.name, ground) != ground
+            and (scene.background[thing.mask] == ID_OF[ground]).mean() >= 0.5
+            for thing in scene.objects
+        )
     return counts
-
-
-def _is_told(scene: ToyScene, ground: str) -> bool:
-    """Whether half of a thing lies on ``ground`` that would not lie on its look-alike."""
-    return any(
-        NEVER_ON.get(thing.name, ground) != ground
-        and (scene.background[thing.mask] == ID_OF[ground]).mean() >= 0.5
-        for thing in scene.objects
-    )

@@ -10,6 +10,7 @@ from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP, open_dataset
 from refine.errors import RefineError
 
 SPLIT = "val2017"
+PNGS = f"annotations/panoptic_{SPLIT}"
 
 
 def _zip_folder(folder, target, prefix, *, method=zipfile.ZIP_STORED):
@@ -21,12 +22,11 @@ def _zip_folder(folder, target, prefix, *, method=zipfile.ZIP_STORED):
 
 def _official(root, *, method, folder=""):
     """The tree as downloaded: images, both annotation archives, all zipped."""
-    pngs = root / "annotations" / f"panoptic_{SPLIT}"
     inner = root / f"panoptic_{SPLIT}.zip"
-    _zip_folder(pngs, inner, f"panoptic_{SPLIT}/", method=zipfile.ZIP_DEFLATED)
+    _zip_folder(root / PNGS, inner, f"panoptic_{SPLIT}/", method=zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(root / folder / PANOPTIC_ZIP, "w", method) as archive:
-        archive.writestr(f"annotations/panoptic_{SPLIT}.json", json.dumps(panoptic_json()))
-        archive.write(inner, f"annotations/panoptic_{SPLIT}.zip")
+        archive.writestr(f"{PNGS}.json", json.dumps(panoptic_json()))
+        archive.write(inner, f"{PNGS}.zip")
     with zipfile.ZipFile(root / folder / INSTANCES_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"annotations/instances_{SPLIT}.json", json.dumps(instances_json()))
     inner.unlink()
@@ -35,18 +35,13 @@ def _official(root, *, method, folder=""):
     _zip_folder(root / SPLIT, root / f"{SPLIT}.zip", f"{SPLIT}/")
 
 
-def _move_pngs(root):
-    shutil.move(root / "annotations" / f"panoptic_{SPLIT}", root / f"panoptic_{SPLIT}")
-
-
 def _zip_pngs(root, folder):
-    pngs = root / "annotations" / f"panoptic_{SPLIT}"
-    _zip_folder(pngs, root / folder / f"panoptic_{SPLIT}.zip", f"panoptic_{SPLIT}/")
+    _zip_folder(root / PNGS, root / folder / f"panoptic_{SPLIT}.zip", f"panoptic_{SPLIT}/")
 
 
 LAYOUTS = {
     "unpacked": lambda root: None,
-    "PNGs in the root": _move_pngs,
+    "PNGs in the root": lambda root: (root / PNGS).rename(root / f"panoptic_{SPLIT}"),
     "zipped PNGs in annotations": partial(_zip_pngs, folder="annotations"),
     "zipped PNGs in the root": partial(_zip_pngs, folder=""),
     "official, stored": partial(_official, method=zipfile.ZIP_STORED),
@@ -59,7 +54,7 @@ LAYOUTS = {
 def test_every_layout_gives_the_same_files(tmp_path, arrange):
     root = write_tree(tmp_path, SPLIT, instances=instances_json())
     jpeg = (root / SPLIT / "0002.jpg").read_bytes()
-    png = (root / "annotations" / f"panoptic_{SPLIT}" / "0002.png").read_bytes()
+    png = (root / PNGS / "0002.png").read_bytes()
     arrange(root)
     files = open_dataset(root, SPLIT)
     assert files.annotations.image_ids.tolist() == [1, 2, 3]
@@ -78,20 +73,15 @@ def test_a_compressed_inner_zip_goes_to_the_cache(tmp_path):
     assert len(list((root / ".refine_cache").iterdir())) == 1
 
 
-def test_instances_are_optional(tmp_path):
-    assert open_dataset(write_tree(tmp_path, SPLIT), SPLIT).instances is None
-
-
 def test_a_missing_root_says_how_to_get_data(tmp_path):
     with pytest.raises(RefineError, match=r"nowhere: no such dataset folder.*data=toy"):
         open_dataset(tmp_path / "nowhere", SPLIT)
 
 
-@pytest.mark.parametrize(
-    "part", [SPLIT, f"annotations/panoptic_{SPLIT}.json", f"annotations/panoptic_{SPLIT}"]
-)
+@pytest.mark.parametrize("part", [SPLIT, f"{PNGS}.json", PNGS])
 def test_a_missing_part_is_named(tmp_path, part):
     path = write_tree(tmp_path, SPLIT) / part
+    assert open_dataset(tmp_path, SPLIT).instances is None  # they are optional
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(RefineError, match=rf"^{tmp_path}: neither {part}.*data\.root"):
         open_dataset(tmp_path, SPLIT)
@@ -99,8 +89,8 @@ def test_a_missing_part_is_named(tmp_path, part):
 
 def test_messages_name_the_zip(tmp_path):
     write_tree(tmp_path, SPLIT)
-    (tmp_path / "annotations" / f"panoptic_{SPLIT}.json").unlink()
+    (tmp_path / f"{PNGS}.json").unlink()
     with zipfile.ZipFile(tmp_path / PANOPTIC_ZIP, "w") as archive:
-        archive.writestr(f"annotations/panoptic_{SPLIT}.json", "{}")
+        archive.writestr(f"{PNGS}.json", "{}")
     with pytest.raises(RefineError, match=f"{PANOPTIC_ZIP}/annotations/panoptic_val2017.json: "):
         open_dataset(tmp_path, SPLIT)

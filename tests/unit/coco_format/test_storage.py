@@ -19,10 +19,6 @@ def _write_zip(path, files, *, method=zipfile.ZIP_DEFLATED):
     return path
 
 
-def _prefixed(prefix):
-    return {prefix + name: data for name, data in FILES.items()}
-
-
 def _open_inner(folder, name="annotations/files.zip", prefix="files/"):
     return open_inner_zip(folder / "outer.zip", name, prefix=prefix, cache_dir=folder / "cache")
 
@@ -36,7 +32,8 @@ def _make(kind, tmp_path):
         return open_storage(tmp_path / "files")
     if kind in METHODS:
         return open_storage(_write_zip(tmp_path / "files.zip", FILES, method=METHODS[kind]))
-    inner = _write_zip(tmp_path / "inner.zip", _prefixed("files/") | {"__MACOSX/x": b"?"})
+    prefixed = {f"files/{name}": data for name, data in FILES.items()}
+    inner = _write_zip(tmp_path / "inner.zip", prefixed | {"__MACOSX/x": b"?"})
     content = {"readme": b"x" * 77, "annotations/files.zip": inner.read_bytes()}
     _write_zip(tmp_path / "outer.zip", content, method=METHODS[kind.removeprefix("inner ")])
     inner.unlink()
@@ -85,33 +82,26 @@ def _read_often(storage):
     return all(storage.read(name) == data for _ in range(200) for name, data in FILES.items())
 
 
-def test_the_prefix_is_optional(tmp_path):
-    with_prefix = open_storage(_write_zip(tmp_path / "p.zip", _prefixed("val/")), prefix="val/")
-    without = open_storage(_write_zip(tmp_path / "n.zip", FILES), prefix="val/")
-    assert with_prefix.read("b.png") == without.read("b.png") == FILES["b.png"]
-    assert "val/b.png" not in with_prefix
-
-
-def test_an_empty_zip_holds_nothing(tmp_path):
+def test_prefixes_and_empty_zips(tmp_path):
+    path = _write_zip(tmp_path / "p.zip", {"val/b.png": b"second"})
+    for prefix, name in (("val/", "b.png"), ("", "val/b.png"), ("train/", "val/b.png")):
+        storage = open_storage(path, prefix=prefix)
+        assert storage.read(name) == b"second"
+        assert ("val/b.png" in storage) == (name == "val/b.png")
     assert "a.png" not in open_storage(_write_zip(tmp_path / "e.zip", {}))
 
 
-def test_neither_folder_nor_zip(tmp_path):
+def test_what_is_no_zip_is_named(tmp_path):
     with pytest.raises(RefineError, match="nowhere: no such folder or zip"):
         open_storage(tmp_path / "nowhere")
-
-
-def test_a_half_downloaded_zip_is_named(tmp_path):
     path = _write_zip(tmp_path / "files.zip", FILES)
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(RefineError, match=r"files.zip: no readable zip.*get the file again"):
         open_storage(path)
-
-
-def test_an_inner_zip_that_is_none_is_named(tmp_path):
     _write_zip(tmp_path / "outer.zip", {"x.zip": b"no zip"}, method=zipfile.ZIP_STORED)
     with pytest.raises(RefineError, match=r"outer.zip/x.zip: no readable zip"):
         _open_inner(tmp_path, "x.zip")
+    assert _open_inner(tmp_path, "y.zip") is None
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -143,11 +133,6 @@ def test_only_a_compressed_inner_zip_is_unpacked_and_only_once(tmp_path):
     assert copy.stat().st_mtime_ns == before
     assert storage.read("a.png") == b"first"
     assert "outer.zip/annotations/files.zip" in storage.label
-
-
-def test_an_inner_zip_that_is_not_there(tmp_path):
-    _write_zip(tmp_path / "outer.zip", FILES)
-    assert _open_inner(tmp_path, "x.zip") is None
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path):

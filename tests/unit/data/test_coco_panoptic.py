@@ -8,16 +8,17 @@ from PIL import Image
 
 from make.dataset import (
     CAR,
+    CAR_ID,
     CAT,
     CAT_ID,
     CATEGORIES,
+    CROWD_ID,
     GRASS,
     GRASS_ID,
     SKY,
     instances_json,
     panoptic_json,
     segment_maps,
-    write_png,
     write_tree,
 )
 from refine.coco_format.layout import open_dataset
@@ -28,6 +29,7 @@ from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions
 
 SPLIT = "train2017"
+FILES = ("0001.jpg", "0001.png")
 SAME_SIZE = {"train_short_sides_px": [8], "max_long_side_px": 12, "flip_prob": 0.0}
 
 
@@ -60,7 +62,7 @@ def _full(coded, size):
     return full
 
 
-def test_the_image_is_the_file(plain):
+def test_a_training_sample_without_outlines_holds_what_image_and_map_show(plain):
     sample = _dataset(plain)[0]
     expected = np.asarray(Image.open(plain / SPLIT / "0001.jpg"))
     assert sample.image.dtype == torch.uint8
@@ -69,28 +71,20 @@ def test_the_image_is_the_file(plain):
     assert sample.original_size == (8, 12)
     assert sample.truth is None
     assert not sample.is_padding
-
-
-def test_semantic_targets_keep_crowds_and_ignore_void(plain):
-    semantic = _dataset(plain)[0].target.semantic.numpy()
-    expected = np.full((8, 12), GRASS)
-    expected[2:6, 1:5] = CAR
-    expected[4:7, 3:8] = CAT
-    expected[0:2, 9:12] = CAR
-    assert semantic.dtype == np.uint8
-    assert np.array_equal(semantic, expected)
-    second = _dataset(plain, train_short_sides_px=[6])[1].target.semantic.numpy()
-    assert [set(row.tolist()) for row in second] == [{SKY}] * 3 + [{255}] * 2 + [{SKY}] * 5
-
-
-def test_without_outlines_instances_are_what_the_map_shows(plain):
-    target = _dataset(plain)[0].target
+    target = sample.target
+    semantic = np.full((8, 12), GRASS)
+    semantic[2:6, 1:5] = CAR
+    semantic[4:7, 3:8] = CAT
+    semantic[0:2, 9:12] = CAR  # crowds keep their category
+    assert target.semantic.dtype == torch.uint8
+    assert np.array_equal(target.semantic, semantic)
     assert target.labels.tolist() == [CAT, CAR]
     assert target.boxes.tolist() == [[3, 4, 8, 7], [1, 2, 5, 6]]
     assert target.boxes.dtype == torch.float32
-    maps = segment_maps()[1]
-    assert np.array_equal(_full(target.masks[0], (8, 12)), maps == CAT_ID)
+    assert np.array_equal(_full(target.masks[0], (8, 12)), segment_maps()[1] == CAT_ID)
     assert _full(target.masks[1], (8, 12)).sum() == 12
+    second = _dataset(plain, train_short_sides_px=[6])[1].target.semantic.numpy()
+    assert [set(row.tolist()) for row in second] == [{SKY}] * 3 + [{255}] * 2 + [{SKY}] * 5
 
 
 def test_with_outlines_instances_overlap_and_crowds_are_dropped(outlined):
@@ -100,15 +94,12 @@ def test_with_outlines_instances_overlap_and_crowds_are_dropped(outlined):
     car, cat = (_full(mask, (8, 12)) for mask in target.masks)
     assert car.sum() == 16
     assert (car & cat).sum() == 4
-
-
-def test_images_without_things_and_of_one_thing(outlined):
     dataset = _dataset(outlined, train_short_sides_px=[10])
-    target = dataset[1].target
+    target = dataset[1].target  # of an image without things
     assert (target.boxes.shape, target.boxes.dtype) == ((0, 4), torch.float32)
     assert (target.labels.shape, target.labels.dtype) == ((0,), torch.int64)
     assert target.masks == ()
-    target = dataset[2].target
+    target = dataset[2].target  # of one thing
     assert target.boxes.tolist() == [[0, 0, 10, 10]]
     assert _full(target.masks[0], (10, 10)).all()
 
@@ -170,35 +161,25 @@ def test_a_sample_is_a_function_of_seed_epoch_and_place(outlined):
     assert len(different) > 3
 
 
-def test_evaluation_has_the_truth_at_original_size(outlined):
-    sample = _dataset(outlined, training=False, eval_short_side_px=16, max_long_side_px=24)[0]
+def test_evaluation_has_the_truth_at_original_size(plain, outlined):
+    dataset = _dataset(outlined, training=False, eval_short_side_px=16, max_long_side_px=24)
+    sample = dataset[0]
     assert sample.image.shape == (3, 16, 24)
     assert sample.target is None
     truth = sample.truth
     assert truth.segment_map.dtype == np.int32
-    assert truth.segment_map.shape == (8, 12)
-    assert [s.id for s in truth.segments] == [1, 2, 3, 4]
-    assert [s.category for s in truth.segments] == [CAT, GRASS, CAR, CAR]
-    assert [s.area for s in truth.segments] == [15, 63, 12, 6]
-    assert [s.is_crowd for s in truth.segments] == [False, False, False, True]
-    maps = segment_maps()[1]
-    assert np.array_equal(truth.segment_map == 1, maps == CAT_ID)
-    assert np.array_equal(truth.segment_map == 2, maps == GRASS_ID)
-
-
-def test_evaluation_keeps_crowds_among_the_instances(outlined):
-    instances = _dataset(outlined, training=False)[0].truth.instances
-    assert instances.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7], [9, 0, 12, 2]]
-    assert instances.labels.tolist() == [CAR, CAT, CAR]
-    assert instances.is_crowd.tolist() == [False, False, True]
-    assert [_full(m, (8, 12)).sum() for m in instances.masks] == [16, 15, 6]
-
-
-def test_evaluation_without_outlines_or_things(plain, outlined):
+    found = [(s.id, s.category, s.area, s.is_crowd) for s in truth.segments]
+    assert found == [(1, CAT, 15, 0), (2, GRASS, 63, 0), (3, CAR, 12, 0), (4, CAR, 6, 1)]
+    ids = np.array([0, CAT_ID, GRASS_ID, CAR_ID, CROWD_ID])
+    assert np.array_equal(ids[truth.segment_map], segment_maps()[1])
+    # crowds are kept among the instances
+    assert truth.instances.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7], [9, 0, 12, 2]]
+    assert truth.instances.labels.tolist() == [CAR, CAT, CAR]
+    assert truth.instances.is_crowd.tolist() == [False, False, True]
+    assert [_full(m, (8, 12)).sum() for m in truth.instances.masks] == [16, 15, 6]
+    assert dataset[1].truth.instances.boxes.shape == (0, 4)
+    assert dataset[1].truth.instances.masks == ()
     assert _dataset(plain, training=False)[0].truth.instances is None
-    instances = _dataset(outlined, training=False)[1].truth.instances
-    assert instances.boxes.shape == (0, 4)
-    assert instances.masks == ()
 
 
 def test_an_outline_without_a_pixel_vanishes_in_training_and_stays_in_evaluation(tmp_path):
@@ -211,18 +192,15 @@ def test_an_outline_without_a_pixel_vanishes_in_training_and_stays_in_evaluation
     assert decode_mask(instances.masks[1]).mask.size == 0
 
 
-def test_an_index_beyond_the_end_is_padding(plain):
+def test_places_of_images(plain):
     dataset = _dataset(plain, training=False)
     assert [dataset[k].is_padding for k in range(5)] == [False, False, False, True, True]
     assert dataset[4].image_id == 2
-
-
-def test_a_choice_of_images(plain):
-    dataset = _dataset(plain, image_ids=[3, 1])
-    assert len(dataset) == 2
-    assert [dataset[k].image_id for k in range(2)] == [3, 1]
-    assert dataset.is_wide.tolist() == [True, True]
-    assert _dataset(plain).is_wide.tolist() == [True, False, True]
+    assert dataset.is_wide.tolist() == [True, False, True]
+    chosen = _dataset(plain, image_ids=[3, 1])
+    assert len(chosen) == 2
+    assert [chosen[k].image_id for k in range(2)] == [3, 1]
+    assert chosen.is_wide.tolist() == [True, True]
 
 
 @pytest.mark.parametrize("image_ids", [[1, 77], [], [1, 1]])
@@ -255,40 +233,30 @@ def _shrink(path):
     Image.open(path).crop((0, 0, 11, 8)).save(path)
 
 
-def _add_id(path):
-    ids = segment_maps()[1]
-    ids[7, 11] = 4711
-    write_png(path, ids)
-
-
-def _lose_id(path):
-    ids = segment_maps()[1]
-    ids[ids == CAT_ID] = GRASS_ID
-    write_png(path, ids)
-
-
-JPEG, PNG = f"{SPLIT}/0001.jpg", f"annotations/panoptic_{SPLIT}/0001.png"
+def _blacken(path):
+    Image.new("RGB", (12, 8)).save(path)
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "expected"),
+    ("damage", "jpeg", "png"),
     [
-        (JPEG, Path.unlink, "no file '0001.jpg'"),
-        (JPEG, _truncate, "0001.jpg: damaged image"),
-        (JPEG, _shrink, r"0001.jpg: 11 x 8 pixels, but .*panoptic_train2017.json says 12 x 8"),
-        (PNG, Path.unlink, "no file '0001.png'"),
-        (PNG, _truncate, "0001.png: damaged PNG"),
-        (PNG, _shrink, r"0001.png: 11 x 8 pixels, but .*panoptic_train2017.json says 12 x 8"),
-        (PNG, _add_id, "0001.png: segment id 4711 is not in the JSON"),
-        (PNG, _lose_id, f"0001.png: segment id {CAT_ID} of the JSON has no pixel"),
+        (Path.unlink, "no file '0001.jpg'", "no file '0001.png'"),
+        (_truncate, "0001.jpg: damaged image", "0001.png: damaged PNG"),
+        (_shrink, *(rf"{name}: 11 x 8 pixels, but .*17.json says 12 x 8" for name in FILES)),
+        (_blacken, None, "0001.png: segment id 300 of the JSON has no pixel"),
     ],
 )
-def test_bad_files_are_named(plain, name, damage, expected):
-    damage(plain / name)
-    with pytest.raises(RefineError, match=expected) as error:
-        _dataset(plain)[0]
-    assert "\n" not in str(error.value)
-    assert str(plain) in str(error.value)
+def test_bad_files_are_named(plain, damage, jpeg, png):
+    folders = (plain / "annotations" / f"panoptic_{SPLIT}", plain / SPLIT)
+    for folder, name, expected in zip(folders, FILES[::-1], (png, jpeg), strict=True):
+        if expected:
+            whole = (folder / name).read_bytes()
+            damage(folder / name)
+            with pytest.raises(RefineError, match=expected) as error:
+                _dataset(plain)[0]
+            assert "\n" not in str(error.value)
+            assert str(plain) in str(error.value)
+            (folder / name).write_bytes(whole)
 
 
 def test_run_lengths_of_another_size_are_named(tmp_path):
@@ -304,21 +272,15 @@ PAIRS = OcclusionPairs.from_images({1: [OrderedPair(1, 2, 2)]})  # the cat lies 
 
 
 @pytest.mark.parametrize("flip_prob", [0.0, 1.0])
-def test_pairs_are_places_among_the_instances(outlined, flip_prob):
-    target = _dataset(outlined, flip_prob=flip_prob, pairs=PAIRS)[0].target
+def test_pairs_are_places_among_the_instances(outlined, tmp_path, flip_prob):
+    dataset = _dataset(outlined, flip_prob=flip_prob, pairs=PAIRS)
+    target = dataset[0].target
     assert target.pairs.dtype == torch.int64
     assert target.pairs.tolist() == [[1, 0]]
     assert target.labels[target.pairs[0]].tolist() == [CAT, CAR]
-
-
-def test_without_pairs_a_target_says_so(outlined):
+    assert dataset[1].target.pairs.shape == dataset[2].target.pairs.shape == (0, 2)
     assert _dataset(outlined)[0].target.pairs is None
-    for k in (1, 2):
-        assert _dataset(outlined, pairs=PAIRS)[k].target.pairs.shape == (0, 2)
-
-
-def test_crowds_are_not_counted_among_the_places(tmp_path):
-    content = instances_json()
+    content = instances_json()  # crowds are not counted among the places
     content["annotations"] = [content["annotations"][k] for k in (2, 0, 1, 3)]
     root = write_tree(tmp_path, SPLIT, instances=content)
     assert _dataset(root, pairs=PAIRS)[0].target.pairs.tolist() == [[1, 0]]

@@ -30,38 +30,29 @@ def _sample(height, width, *, training=True, **fields):
 SIZES = [(40, 64), (33, 100), (1, 1)]
 
 
-def test_images_and_targets_are_padded_to_a_common_multiple():
-    samples = [_sample(*size) for size in SIZES]
+@pytest.mark.parametrize("sizes", [SIZES, [(32, 64)], [(1, 1)]])
+def test_images_and_targets_are_padded_to_a_common_multiple(sizes):
+    samples = [_sample(*size) for size in sizes]
     batch = collate(samples)
-    assert batch.images.shape == (3, 3, 64, 128)
+    shape = {(40, 64): (64, 128), (32, 64): (32, 64), (1, 1): (32, 32)}[sizes[0]]
+    assert batch.images.shape == (len(sizes), 3, *shape)
     assert batch.images.dtype == torch.uint8
-    assert batch.image_sizes == tuple(SIZES)
-    for k, (sample, (h, w)) in enumerate(zip(samples, SIZES, strict=True)):
-        assert torch.equal(batch.images[k, :, :h, :w], sample.image)
-        assert not batch.images[k, :, h:].any()
-        assert not batch.images[k, :, :, w:].any()
-        semantic = batch.targets[k].semantic
-        assert semantic.shape == (64, 128)
-        assert torch.equal(semantic[:h, :w], sample.target.semantic)
-        assert (semantic[h:] == 255).all()
-        assert (semantic[:, w:] == 255).all()
-
-
-def test_the_rest_travels_unchanged():
-    samples = [_sample(*size) for size in SIZES]
-    collated = collate(samples).samples
-    assert [s.target.semantic.shape for s in samples] == SIZES  # what was given stays as it is
-    for before, after in zip(samples, collated, strict=True):
+    assert batch.image_sizes == tuple(sizes)
+    for k, (before, after, (h, w)) in enumerate(zip(samples, batch.samples, sizes, strict=True)):
+        for padded, whole, filling in (
+            (batch.images[k], before.image, 0),
+            (after.target.semantic, before.target.semantic, 255),
+        ):
+            assert padded.shape[-2:] == shape
+            assert torch.equal(padded[..., :h, :w], whole)
+            assert (padded[..., h:, :] == filling).all()
+            assert (padded[..., w:] == filling).all()
+        # the rest travels unchanged
+        assert before.target.semantic.shape == (h, w)
         assert torch.equal(after.image, before.image)
         assert torch.equal(after.target.boxes, before.target.boxes)
         assert after.target.masks == before.target.masks
         assert (after.image_id, after.original_size) == (before.image_id, before.original_size)
-
-
-def test_images_of_the_samples_are_views_of_the_batch():
-    batch = collate([_sample(*size) for size in SIZES])
-    batch.images[1] = 7
-    assert (batch.samples[1].image == 7).all()
 
 
 def test_dense_memory_is_four_bytes_a_padded_pixel():
@@ -70,12 +61,8 @@ def test_dense_memory_is_four_bytes_a_padded_pixel():
     assert stored == 4 * 3 * 64 * 128
     storages = {t.semantic.untyped_storage().nbytes() for t in batch.targets}
     assert storages == {64 * 128}
-
-
-@pytest.mark.parametrize("size", [(32, 64), (1, 1)])
-def test_one_sample(size):
-    batch = collate([_sample(*size)])
-    assert batch.images.shape[-2:] == (32, 64 if size[1] == 64 else 32)
+    batch.images[1] = 7  # the samples' images are views of the batch
+    assert (batch.samples[1].image == 7).all()
 
 
 def test_evaluation_samples_keep_truth_and_padding_mark():

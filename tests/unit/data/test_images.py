@@ -1,5 +1,4 @@
 import io
-import warnings
 
 import numpy as np
 import pytest
@@ -21,26 +20,22 @@ def _smooth(mode="RGB"):
     return Image.fromarray(pixels).convert(mode)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_jpegs_of_every_kind_become_rgb(mode):
-    pixels = decode_image(_encoded(_smooth(mode), quality=95), source="a.jpg")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")),
+        *(("PNG", mode) for mode in ("RGB", "RGBA", "P", "L", "LA", "1")),
+    ],
+)
+def test_files_of_every_kind_become_rgb(kind, mode):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # an orientation, which is not applied
+    pixels = decode_image(_encoded(_smooth(mode), kind, quality=95, exif=exif), source="a.jpg")
     assert pixels.shape == (32, 48, 3)
     assert pixels.dtype == np.uint8
     expected = np.asarray(_smooth(mode).convert("RGB")).astype(int)
     assert np.abs(pixels - expected).mean() < 3
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1"])
-def test_pngs_become_rgb(mode):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert decode_image(_encoded(_smooth(mode), "PNG"), source="a.png").shape == (32, 48, 3)
-
-
-def test_orientation_is_not_applied():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert decode_image(_encoded(_smooth(), exif=exif), source="a.jpg").shape == (32, 48, 3)
 
 
 def test_a_one_pixel_image():
@@ -48,16 +43,12 @@ def test_a_one_pixel_image():
     assert decode_image(_encoded(image, "PNG"), source="a.png").tolist() == [[[7, 7, 7]]]
 
 
-@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.95])
-def test_truncated_files_are_named(share):
+def test_damaged_files_are_named():
     data = _encoded(_smooth())
-    with pytest.raises(RefineError, match=r"^x/a.jpg: damaged image .*get the file again$"):
-        decode_image(data[: int(len(data) * share)], source="x/a.jpg")
-
-
-def test_other_files_are_named():
-    with pytest.raises(RefineError, match=r"a.jpg: damaged image"):
-        decode_image(b"<html>not found</html>", source="a.jpg")
+    cut = [data[: int(len(data) * share)] for share in (0, 0.05, 0.5, 0.95)]
+    for damaged in (*cut, b"<html>not found</html>"):
+        with pytest.raises(RefineError, match=r"^x/a.jpg: damaged image .*get the file again$"):
+            decode_image(damaged, source="x/a.jpg")
 
 
 def test_sixteen_bits_are_refused():

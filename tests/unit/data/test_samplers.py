@@ -68,17 +68,12 @@ def test_ranks_together_see_what_one_device_would(world_size):
     assert together == _batches(is_wide)
 
 
-@pytest.mark.parametrize("done", [0, 1, 4, 5])
-def test_iterations_start_at_the_position(done):
+def test_iterations_start_at_the_position_of_their_beginning():
     is_wide = _wide(12, 8)
-    assert _batches(is_wide, 3, done) == _batches(is_wide, 3)[done:]
-
-
-def test_the_position_is_asked_for_at_each_iteration():
+    for done in (0, 1, 4, 5):
+        assert _batches(is_wide, 3, done) == _batches(is_wide, 3)[done:]
     positions = iter([(0, 3), (1, 0)])
-    sampler = TrainBatchSampler(
-        _wide(12, 8), batch_size=4, seed=1, position=lambda: next(positions)
-    )
+    sampler = TrainBatchSampler(is_wide, batch_size=4, seed=1, position=lambda: next(positions))
     iterator = iter(sampler)
     assert next(positions) == (1, 0)
     assert [key.epoch for key in next(iterator)] == [0] * 4
@@ -88,9 +83,6 @@ def test_a_dataset_smaller_than_a_batch_makes_one_short_batch():
     (batch,) = _batches(_wide(2, 1))
     assert sorted(_places([batch])) == [0, 1, 2]
     assert len(TrainBatchSampler(_wide(2, 1), batch_size=4, seed=1)) == 1
-
-
-def test_a_short_batch_gives_every_rank_equally_many():
     shares = [_batches(_wide(2, 1), rank=r, world_size=4) for r in range(4)]
     assert [len(_places(share)) for share in shares] == [1, 1, 1, 1]
     assert {place for share in shares for place in _places(share)} == {0, 1, 2}

@@ -43,30 +43,25 @@ def test_crops_are_tight_and_in_the_order_asked_for():
             assert crop.mask.any(axis=1)[[0, -1]].all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
-def test_one_segment_everywhere(shape):
-    runs = find_runs(np.full(shape, 5, np.int32), _segments(5), source="m.png")
-    (crop,) = runs.find_crops([1])
-    assert crop.mask.shape == shape
-    assert crop.mask.all()
-
-
-def test_all_void():
+def test_one_segment_everywhere_or_none():
+    for shape in [(1, 1), (1, 9), (9, 1)]:
+        runs = find_runs(np.full(shape, 5, np.int32), _segments(5), source="m.png")
+        (crop,) = runs.find_crops([1])
+        assert crop.mask.shape == shape
+        assert crop.mask.all()
     runs = find_runs(np.zeros((3, 4), np.int32), [], source="m.png")
     assert runs.paint(np.array([255], np.uint8)).tolist() == [[255] * 4] * 3
     assert runs.find_crops([]) == []
 
 
-@pytest.mark.parametrize("unknown", [1, 6, 2**24 - 1])
-def test_an_id_that_the_json_lacks(unknown):
-    ids_map = np.full((3, 4), 5, np.int32)
-    ids_map[1, 1] = unknown
-    with pytest.raises(RefineError, match=rf"^m.png: segment id {unknown} is not in the JSON"):
-        find_runs(ids_map, _segments(5), source="m.png")
-
-
-def test_an_id_that_the_png_lacks():
-    with pytest.raises(RefineError, match=r"^m.png: segment id 9 of the JSON has no pixel"):
-        find_runs(np.full((3, 4), 5, np.int32), _segments(5, 9), source="m.png")
-    with pytest.raises(RefineError, match=r"segment id 9 of the JSON"):
-        find_runs(np.zeros((3, 4), np.int32), _segments(9), source="m.png")
+@pytest.mark.parametrize(
+    ("pixels", "listed", "expected"),
+    [
+        *(([5, i, 5], [5], f"{i} is not in the JSON") for i in (1, 6, 2**24 - 1)),
+        ([5, 5], [5, 9], "9 of the JSON has no pixel"),
+        ([0], [9], "9 of the JSON has no pixel"),
+    ],
+)
+def test_ids_that_the_json_or_the_png_lacks(pixels, listed, expected):
+    with pytest.raises(RefineError, match=rf"^m.png: segment id {expected}"):
+        find_runs(np.array([pixels], np.int32), _segments(*listed), source="m.png")

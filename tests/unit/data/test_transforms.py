@@ -89,8 +89,7 @@ def test_polygons_move_like_the_map(geometry):
 
 
 def test_polygons_scale_exactly():
-    geometry = _geometry((40, 60), (67, 101), offset=(7, 30), size=(50, 40), flip=True)
-    moved = transform_polygon(np.array([[6.0, 4.0]]), geometry)
+    moved = transform_polygon(np.array([[6.0, 4.0]]), GEOMETRIES[5])
     assert moved == pytest.approx(np.array([[40 - (6 * 101 / 60 - 30), 4 * 67 / 40 - 7]]))
 
 
@@ -139,9 +138,16 @@ def test_sizes(size, short, long, expected):
     assert resized_size(size, short, long) == expected
 
 
-def test_evaluation_only_resizes():
-    geometry = eval_geometry((480, 640), ImageOptions(crop_px=[10, 10], flip_prob=1.0))
-    assert geometry == _geometry((480, 640), (800, 1067))
+@pytest.mark.parametrize(
+    ("size", "options", "resized"),
+    [
+        ((480, 640), {"crop_px": [10, 10], "flip_prob": 1.0}, (800, 1067)),
+        ((100, 200), {"eval_max_long_side_px": 80}, (40, 80)),  # its own limit
+        ((100, 200), {"max_long_side_px": 160}, (80, 160)),
+    ],
+)
+def test_evaluation_only_resizes(size, options, resized):
+    assert eval_geometry(size, ImageOptions(**options)) == _geometry(size, resized)
 
 
 def test_drawn_geometries_stay_in_the_image_and_use_every_choice():
@@ -155,15 +161,7 @@ def test_drawn_geometries_stay_in_the_image_and_use_every_choice():
     assert {g.offset[0] for g in drawn if g.resized == (48, 96)} == set(range(9))
     assert {g.offset[1] for g in drawn if g.resized == (32, 64)} == set(range(15))
     assert 100 < sum(g.flip for g in drawn) < 200
-
-
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_flips_can_be_certain(probability):
-    options, rng = ImageOptions(flip_prob=probability), np.random.default_rng(0)
-    assert {draw_geometry((30, 60), options, rng).flip for _ in range(50)} == {probability == 1}
-
-
-@pytest.mark.parametrize(("limit", "size"), [(80, (40, 80)), (None, (50, 100))])
-def test_evaluation_may_have_its_own_limit_of_the_long_side(limit, size):
-    options = ImageOptions(eval_short_side_px=50, max_long_side_px=160, eval_max_long_side_px=limit)
-    assert eval_geometry((100, 200), options).size == size
+    for probability in (0.0, 1.0):
+        certain = ImageOptions(flip_prob=probability)
+        flips = {draw_geometry((30, 60), certain, rng).flip for _ in range(50)}
+        assert flips == {probability == 1}

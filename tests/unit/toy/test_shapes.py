@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from refine.toy.scene import TOY_CATEGORIES
+from refine.toy.objects import THINGS
 from refine.toy.shapes import clip_outline, outline_area, rasterise, thing_outline
 
 
-@pytest.mark.parametrize("name", [c.name for c in TOY_CATEGORIES if c.is_thing])
+@pytest.mark.parametrize("name", THINGS)
 def test_things_of_every_category_have_the_same_area(name):
     rng = np.random.default_rng(0)
     for _ in range(10):

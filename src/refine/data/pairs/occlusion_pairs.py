@@ -11,22 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refine.coco_format.instances import InstanceAnnotation, InstanceAnnotations
-from refine.data.rows import original_mask
+from refine.coco_format.instances import InstanceAnnotations
+from refine.data.rows import ImageRow, original_mask
 from refine.data.segment_runs import SegmentRuns
 from refine.fusion.overlaps import pair_overlaps, shared_window
 from refine.fusion.true_order import lead, match_outlines
-from refine.types import Segment
 
 
 class OrderedPair(NamedTuple):
-    """Two instance annotations of one image.
-
-    Attributes:
-        first: Id of the one that comes first in the instances JSON.
-        second: Id of the other one.
-        top: Id of the one on top.
-    """
+    """Ids of two annotations of an image, in the order of the file, and of the one on top."""
 
     first: int
     second: int
@@ -34,14 +27,9 @@ class OrderedPair(NamedTuple):
 
 
 def find_pairs(
-    annotations: Sequence[InstanceAnnotation],
-    segments: Sequence[Segment],
-    *,
-    read_map: Callable[[], SegmentRuns],
-    size: tuple[int, int],
-    overlap_thresh: float,
+    row: ImageRow, read_map: Callable[[], SegmentRuns], overlap_thresh: float
 ) -> list[OrderedPair]:
-    """Order the overlapping instances of one image.
+    """Order the overlapping instances of one image, in the order of the annotations.
 
     1. Crowds, and annotations that cover no pixel, are left out.
     2. Two instances are a pair if the pixels that both outlines cover are at least
@@ -54,19 +42,15 @@ def find_pairs(
        stuff) owns more than either, if both own equally many, or if all is void.
 
     Args:
-        annotations: Instance annotations of the image, in the file's order.
-        segments: Segments of the image.
+        row: The annotations of the image.
         read_map: Reads the segment map; called only if there are pairs to order.
-        size: ``(height, width)`` of the image.
         overlap_thresh: Smallest share of either outline (rho), in [0, 1].
-
-    Returns:
-        The pairs in the order of the annotations.
     """
     outlined = [
         (annotation, crop)
-        for annotation in annotations
-        if not annotation.is_crowd and (crop := original_mask(annotation.outline, size)) is not None
+        for annotation in row.instances or ()
+        if not annotation.is_crowd
+        and (crop := original_mask(annotation.outline, row.size)) is not None
     ]
     crops = [crop for _, crop in outlined]
     overlaps = pair_overlaps(crops)
@@ -74,15 +58,15 @@ def find_pairs(
     if not len(pairs):
         return []
     runs = read_map()
-    places = [k for k, s in enumerate(segments, start=1) if s.is_thing and not s.is_crowd]
+    places = [k for k, s in enumerate(row.segments, start=1) if s.is_thing and not s.is_crowd]
     matches = match_outlines(
         runs.find_crops(places),
-        [segments[place - 1].category for place in places],
+        [row.segments[place - 1].category for place in places],
         outlines=crops,
         outline_categories=[annotation.category for annotation, _ in outlined],
     )
     place_of = {outline: places[part] for part, outline in matches.items()}
-    segment_map = runs.paint(np.arange(len(segments) + 1))
+    segment_map = runs.paint(np.arange(len(row.segments) + 1))
     found = []
     for i, j in pairs.tolist():
         if i in place_of and j in place_of:
@@ -133,14 +117,9 @@ class OcclusionPairs:
         return OcclusionPairs(self.image_ids[kept], self.triples[kept])
 
     def count_categories(self, instances: InstanceAnnotations, num_things: int) -> np.ndarray:
-        """How often each category lies on each other one.
+        """How often each thing category lies on each other one: ``[num_things, num_things]`` int64.
 
-        Args:
-            instances: Annotations of the split.
-            num_things: Number of thing categories ``C``.
-
-        Returns:
-            ``[C, C]`` int64: pairs with the row's category on top of the column's.
+        Row: the category on top. ``instances`` are those of the split.
         """
         order = np.argsort(instances.ids)
         places = order[np.searchsorted(instances.ids, self.ordered, sorter=order)]

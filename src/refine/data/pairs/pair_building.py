@@ -4,9 +4,8 @@ A process holds the directory of the PNGs and one chunk of images with their ann
 megabytes, whatever the size of the dataset. The result does not depend on the number of processes.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
@@ -28,20 +27,9 @@ CHUNK = 64
 IMAGES_PER_PROCESS = 500
 """Smallest share of a split for which another process is started: fewer images are done sooner."""
 
+_AHEAD = 8  # chunks per process that are read at a time
+
 _Found = dict[int, list[OrderedPair]]
-
-
-def _find(rows: Sequence[ImageRow], pngs: Storage, overlap_thresh: float) -> _Found:
-    return {
-        row.image_id: find_pairs(
-            row.instances or (),
-            row.segments,
-            read_map=partial(row.read_runs, pngs),
-            size=row.size,
-            overlap_thresh=overlap_thresh,
-        )
-        for row in rows
-    }
 
 
 def build_pairs(
@@ -51,7 +39,7 @@ def build_pairs(
     num_processes: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> OcclusionPairs:
-    """Order the overlapping instances of every image (see :func:`find_pairs`).
+    """Order the overlapping instances of every image of a split (see :func:`find_pairs`).
 
     Args:
         files: The split.
@@ -70,10 +58,9 @@ def build_pairs(
             f"{instances.source}: annotation id {values[counts > 1][0]} occurs twice; give every "
             "annotation its own"
         )
-    rows = (read_row(files, k) for k in range(len(files.annotations)))
     num_processes = min(num_processes, -(-len(files.annotations) // IMAGES_PER_PROCESS))
     found: _Found = {}
-    for chunk in _search(rows, files.pngs, overlap_thresh, num_processes=num_processes):
+    for chunk in _search(files, overlap_thresh, num_processes):
         found.update(chunk)
         if progress is not None:
             progress(len(chunk))
@@ -92,39 +79,28 @@ def require_instances(files: DatasetFiles) -> InstanceAnnotations:
     return files.instances
 
 
-def _search(
-    rows: Iterator[ImageRow], pngs: Storage, overlap_thresh: float, *, num_processes: int
-) -> Iterator[_Found]:
+def _search(files: DatasetFiles, overlap_thresh: float, num_processes: int) -> Iterator[_Found]:
+    rows = (read_row(files, k) for k in range(len(files.annotations)))
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
     if num_processes <= 1:
-        yield from (_find(chunk, pngs, overlap_thresh) for chunk in chunks)
+        for chunk in chunks:
+            yield _find(chunk, files.pngs, overlap_thresh)
         return
     pool = ProcessPoolExecutor(
         num_processes,
         mp_context=get_context("spawn"),  # a fork of a process that holds threads may hang
         initializer=_start_process,
-        initargs=(pngs, overlap_thresh),
+        initargs=(files.pngs, overlap_thresh),
     )
     with pool:
         try:
-            yield from _in_order(pool, chunks, ahead=2 * num_processes)
+            # given all chunks, the pool would hold them all at once
+            while some := list(islice(chunks, _AHEAD * num_processes)):
+                yield from pool.map(_find_chunk, some)
         except BrokenProcessPool:
             raise RefineError(
                 "a process that looked for occlusion pairs died (out of memory?); use fewer"
             ) from None
-
-
-def _in_order(
-    pool: ProcessPoolExecutor, chunks: Iterable[Sequence[ImageRow]], *, ahead: int
-) -> Iterator[_Found]:
-    """The answers in the order of the chunks; the pool's own map would hold them all at once."""
-    waiting: deque[Future[_Found]] = deque()
-    for chunk in chunks:
-        waiting.append(pool.submit(_find_chunk, chunk))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 _shared: list[Any] = []  # in a worker process: PNGs and threshold, sent once, not with every chunk
@@ -136,3 +112,9 @@ def _start_process(*shared: Any) -> None:
 
 def _find_chunk(rows: Sequence[ImageRow]) -> _Found:
     return _find(rows, *_shared)
+
+
+def _find(rows: Sequence[ImageRow], pngs: Storage, overlap_thresh: float) -> _Found:
+    return {
+        row.image_id: find_pairs(row, partial(row.read_runs, pngs), overlap_thresh) for row in rows
+    }

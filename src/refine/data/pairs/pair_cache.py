@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +33,8 @@ _FIX = "remove it, or set data.occlusion_pairs.folder to another folder"
 _log = logging.getLogger(__name__)
 
 
-def describe_source(files: DatasetFiles, overlap_thresh: float) -> dict[str, Any]:
-    """All that the pairs of a split depend on.
-
-    Returns:
-        ``images`` (SHA-256 of the image ids, to tell other datasets from changed ones),
-        ``panoptic_json``, ``instances_json`` (SHA-256 of the files), ``png_sizes`` (SHA-256 of the
-        PNGs' sizes in bytes), ``overlap_thresh``, and ``version`` of the rule and of the file.
-
-    Raises:
-        RefineError: There are no instances, or a PNG is missing.
-    """
+def _describe_source(files: DatasetFiles, overlap_thresh: float) -> dict[str, Any]:
+    """All that the pairs depend on; ``images`` tells other datasets from changed ones."""
     annotations = files.annotations
     sizes = [files.pngs.size(str(name)) for name in annotations.file_names]
     return {
@@ -61,13 +52,7 @@ def _hash(numbers: np.ndarray) -> str:
 
 
 def pairs_path(root: Path, split: str, options: OcclusionPairsOptions) -> Path:
-    """The file with the pairs of a split.
-
-    Args:
-        root: The dataset's folder.
-        split: Name of the split in the names of its files.
-        options: Options whose ``folder`` may name another folder than ``root/annotations``.
-    """
+    """The file with the pairs of a split, in ``root/annotations`` or the folder of the options."""
     folder = root / "annotations" if options.folder is None else Path(options.folder)
     return folder / f"occlusion_pairs_{split}.json"
 
@@ -85,22 +70,22 @@ def ensure_pairs(
     What is out of date is built again. So is what is damaged or of other images in the dataset's
     own folder; in a folder that the options name it is left alone and reported.
 
-    Args:
-        files: The split.
-        path: The file with the pairs (:func:`pairs_path`).
-        options: Threshold, and whether the folder was named.
-        num_processes: Maximum number of processes that build them.
-        progress: Called with the number of images that have been done since its last call.
+    ``path`` comes from :func:`pairs_path`; the rest is for :func:`build_pairs`.
 
     Raises:
         RefineError: There are no instances; the file is no pairs file or one of another dataset, in
             a folder that was named; the folder cannot be written; or the dataset is damaged.
     """
-    source = describe_source(files, options.overlap_thresh)
+    source = _describe_source(files, options.overlap_thresh)
     stored = _read_current(path, source, is_named=options.folder is not None)
     if stored is not None:
         return stored
-    _require_writable(path.parent)
+    try:  # before the work, not after it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _not_writable(path.parent, error) from None
     _log.info("looking for occlusion pairs in %s", files.annotations.source)
     pairs = build_pairs(
         files,
@@ -130,7 +115,7 @@ def _read_current(path: Path, wanted: dict[str, Any], *, is_named: bool) -> Occl
     try:
         document = parse_json_object(read_bytes(path), source=str(path))
         try:
-            pairs, found = _parse_document(document), document["source"]
+            pairs, found = _parse_document(document, wanted.keys()), document["source"]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise RefineError(
                 f"{path}: no occlusion pairs of this version, or damaged; {_FIX}"
@@ -148,15 +133,12 @@ def _read_current(path: Path, wanted: dict[str, Any], *, is_named: bool) -> Occl
     return None if changed else pairs
 
 
-_SOURCE_KEYS = {"images", "panoptic_json", "instances_json", "png_sizes", "overlap_thresh"}
-
-
-def _parse_document(document: dict[str, Any]) -> OcclusionPairs:
+def _parse_document(document: dict[str, Any], source_keys: Set[str]) -> OcclusionPairs:
     """The pairs in a file's JSON; raises any of four errors if it is something else."""
     source = document["source"]
     if document["format"] != _FORMAT or source["version"] != _VERSION:
         raise ValueError
-    if source.keys() != _SOURCE_KEYS | {"version"}:
+    if source.keys() != source_keys:
         raise ValueError
     images = {
         int(image_id): [OrderedPair(*triple) for triple in triples]
@@ -166,16 +148,6 @@ def _parse_document(document: dict[str, Any]) -> OcclusionPairs:
         if set(map(type, pair)) != {int} or pair.top not in pair[:2]:
             raise ValueError
     return OcclusionPairs.from_images(images)
-
-
-def _require_writable(folder: Path) -> None:
-    """Before the work, not after it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise _not_writable(folder, error) from None
 
 
 def _not_writable(folder: Path, error: OSError) -> RefineError:

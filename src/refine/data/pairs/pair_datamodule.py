@@ -35,8 +35,7 @@ class OcclusionDataModule(ResumableDataModule):
         """Generate the toy dataset if asked for, and find the pairs of both splits.
 
         Raises:
-            RefineError: The root holds something else than the toy dataset, a part of the dataset
-                is missing or malformed, there are no instances, or the pairs cannot be written.
+            RefineError: The dataset or the pairs cannot be used or written.
         """
         super().prepare_data()
         for split in (self.options.train_split, self.options.val_split):
@@ -48,8 +47,7 @@ class OcclusionDataModule(ResumableDataModule):
             options = self.options.occlusion_pairs
             files = self._open(split)
             path = pairs_path(Path(self.options.root), split, options)
-            num_processes = max(self.options.num_workers, 1)
-            pairs = ensure_pairs(files, path, options, num_processes=num_processes)
+            pairs = ensure_pairs(files, path, options, num_processes=self.options.num_workers)
             self._found[split] = files, pairs
         return self._found[split]
 

@@ -19,10 +19,6 @@ _MIN_IOU = 0.5
 def outline_areas(files: DatasetFiles, pairs: OcclusionPairs) -> np.ndarray:
     """The sizes of the full outlines, for "the smaller is on top".
 
-    Args:
-        files: The split.
-        pairs: Occlusion pairs of the split.
-
     Returns:
         ``[K, 2]`` float64 original pixels of the upper and of the lower instance of each pair.
     """
@@ -42,10 +38,7 @@ def detection_scores(
     By descending score, each detection stands for the instance of its category with the highest box
     IoU that none stands for yet, if that is at least 1/2.
 
-    Args:
-        files: The split.
-        pairs: Occlusion pairs of the split.
-        read: Reads the prediction of an image id.
+    ``read`` gives the prediction of an image id.
 
     Returns:
         ``[K, 2]`` float64 in [0, 1], of the upper and of the lower instance of each pair; NaN for
@@ -53,24 +46,20 @@ def detection_scores(
     """
 
     def match(row: ImageRow, known: Sequence[InstanceAnnotation]) -> list[float]:
-        return _match(read(row.image_id), known)
+        raw = read(row.image_id)
+        boxes = torch.tensor([a.box for a in known], dtype=torch.float32)
+        labels = torch.tensor([a.category for a in known])
+        order = torch.argsort(raw.scores, descending=True, stable=True)
+        iou = box_iou(to_original_boxes(raw)[order], boxes) * (raw.labels[order, None] == labels)
+        scores = [float("nan")] * len(known)
+        for overlaps, score in zip(iou, raw.scores[order].tolist(), strict=True):
+            k = int(overlaps.argmax())
+            if overlaps[k] >= _MIN_IOU:
+                scores[k] = score
+                iou[:, k] = 0
+        return scores
 
     return _of_members(files, pairs, match)
-
-
-def _match(raw: RawPrediction, known: Sequence[InstanceAnnotation]) -> list[float]:
-    """The score of each instance's detection, or NaN."""
-    boxes = torch.tensor([a.box for a in known], dtype=torch.float32)
-    labels = torch.tensor([a.category for a in known])
-    order = torch.argsort(raw.scores, descending=True, stable=True)
-    iou = box_iou(to_original_boxes(raw)[order], boxes) * (raw.labels[order, None] == labels)
-    scores = [float("nan")] * len(known)
-    for row, score in zip(iou, raw.scores[order].tolist(), strict=True):
-        k = int(row.argmax())
-        if row[k] >= _MIN_IOU:
-            scores[k] = score
-            iou[:, k] = 0
-    return scores
 
 
 def _of_members(

@@ -10,28 +10,18 @@ from make.dataset import (
     annotate,
     describe,
     instances_json,
+    order_pairs,
     paint,
     rectangle,
-    runs_of,
     write_tree,
 )
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import open_dataset
-from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair, find_pairs
-
-
-def find_annotated(annotations, segment_map, segments, rho=0.2):
-    return find_pairs(
-        annotations,
-        segments,
-        read_map=lambda: runs_of(segment_map, segments),
-        size=segment_map.shape,
-        overlap_thresh=rho,
-    )
+from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
 
 
 def find(things, *drawn, **options):
-    return find_annotated(annotate(things), *drawn, **options)
+    return order_pairs(annotate(things), *drawn, **options)
 
 
 def two_squares():
@@ -59,7 +49,7 @@ def test_polygons_are_outlines_too():
         )
         for thing, (x, y) in zip(squares, [(2, 2), (6, 4)], strict=True)
     ]
-    assert find_annotated(annotations, *paint(squares)) == [(1, 2, 2)]
+    assert order_pairs(annotations, *paint(squares)) == [(1, 2, 2)]
 
 
 def test_the_share_of_either_outline_counts_and_the_limit_is_in():
@@ -135,14 +125,8 @@ def test_of_two_equal_outlines_one_alone_has_a_segment():
 def test_nothing_to_order_reads_no_map(count):
     things = [Thing(rectangle(2, 2, 10, 10), id=1)][:count]
     things.append(Thing(rectangle(12, 12, 14, 14), CAT, id=2))
-    found = find_pairs(
-        annotate(things),
-        [],
-        read_map=lambda: pytest.fail("read"),
-        size=(16, 20),
-        overlap_thresh=0.2,
-    )
-    assert found == []
+    # reading it would fail: the map has ids that the segments lack
+    assert find(things, np.ones((16, 20), np.int32), []) == []
 
 
 def test_one_pixel():

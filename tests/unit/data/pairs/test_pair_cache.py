@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,30 +86,26 @@ def change_png(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "name", "top"),
+    ("change", "thresh", "name", "expected"),
     [
-        (change_panoptic, "panoptic_json", 2),
-        (change_instances, "instances_json", 2),
-        (change_png, "png_sizes", 1),
+        (change_panoptic, 0.2, "panoptic_json", [[1, 2, 2]]),
+        (change_instances, 0.2, "instances_json", [[1, 2, 2]]),
+        (change_png, 0.2, "png_sizes", [[1, 2, 1]]),
+        (lambda root: None, 0.9, "overlap_thresh", []),
     ],
 )
-def test_what_is_out_of_date_is_built_again(root, options, builds, change, name, top, caplog):
+def test_what_is_out_of_date_is_built_again(
+    root, options, builds, change, thresh, name, expected, caplog
+):
     ensure(root, options)
     change(root)
+    options = replace(options, overlap_thresh=thresh)
     with caplog.at_level(logging.WARNING):
         pairs = ensure(root, options)
     assert f"out of date ({name} changed)" in caplog.text
-    assert pairs.triples.tolist() == [[1, 2, top]]
+    assert pairs.triples.tolist() == expected
     ensure(root, options)
-    assert len(builds) == 2
-
-
-def test_another_threshold_is_another_search(root, builds, caplog):
-    ensure(root, OcclusionPairsOptions())
-    with caplog.at_level(logging.WARNING):
-        assert len(ensure(root, OcclusionPairsOptions(overlap_thresh=0.9))) == 0
-    assert builds == [0.2, 0.9]
-    assert "overlap_thresh changed" in caplog.text
+    assert builds == [0.2, thresh]
 
 
 WRECKS = {
@@ -165,12 +162,12 @@ def test_a_folder_that_cannot_be_written_is_one_line_before_the_work(
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(pair_cache.tempfile, "TemporaryFile", refuse)
-        message = message_of(root, options)
-        assert "Permission denied" in message
-        assert "data.occlusion_pairs.folder" in message
-        assert not builds
+    monkeypatch.setattr(pair_cache.tempfile, "TemporaryFile", refuse)
+    message = message_of(root, options)
+    assert "Permission denied" in message
+    assert "data.occlusion_pairs.folder" in message
+    assert not builds
+    monkeypatch.undo()
     ensure(root, options)
     monkeypatch.setattr(pair_cache.tempfile, "TemporaryFile", refuse)
     assert len(ensure(root, options)) == 1  # nothing has to be written
@@ -185,18 +182,12 @@ def test_a_full_disk_leaves_no_file(root, options, monkeypatch):
     assert not path_of(root, options).exists()
 
 
-@pytest.mark.parametrize("folder", ["file", "file/pairs"])
-def test_a_folder_that_is_a_file_is_one_line(root, tmp_path, folder):
+def test_what_is_missing_or_no_folder_is_named(root, tmp_path):
     (tmp_path / "file").write_text("")
-    options = OcclusionPairsOptions(folder=str(tmp_path / folder))
-    assert "data.occlusion_pairs.folder" in message_of(root, options)
-
-
-def test_a_dataset_without_instances_is_one_line(tmp_path):
-    root = write_tree(tmp_path, SPLIT)
-    assert "no instances JSON" in message_of(root, OcclusionPairsOptions())
-
-
-def test_a_png_that_is_missing_is_named(root):
+    for folder in ("file", "file/pairs"):
+        options = OcclusionPairsOptions(folder=str(tmp_path / folder))
+        assert "data.occlusion_pairs.folder" in message_of(root, options)
     (root / "annotations" / f"panoptic_{SPLIT}" / "0003.png").unlink()
     assert "0003.png" in message_of(root, OcclusionPairsOptions())
+    plain = write_tree(tmp_path / "plain", SPLIT)
+    assert "no instances JSON" in message_of(plain, OcclusionPairsOptions())
