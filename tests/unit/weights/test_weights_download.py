@@ -61,28 +61,31 @@ def test_a_file_is_fetched_once(server, cache):
     assert _files(cache) == [path]
 
 
-def test_files_of_one_name_from_two_places_stay_apart(server):
+def test_names_in_the_cache(server):
+    """Those of one name stay apart, and torchvision's own downloads are found."""
     first, second = fetch(f"{server.url}/a/R-50.pkl"), fetch(f"{server.url}/b/R-50.pkl")
     assert first != second
     assert first.suffix == second.suffix == ".pkl"
-
-
-def test_a_name_that_carries_its_hash_is_kept(server):
-    """Then torchvision's own downloads are found."""
     assert fetch(f"{server.url}/resnet18-f37072fd.pth").name == "resnet18-f37072fd.pth"
 
 
-@pytest.mark.parametrize("sha256", [None, SHA256])
-def test_a_download_cut_short_leaves_nothing(server, cache, sha256):
-    with pytest.raises(RefineError, match=f"cut short at 2560 of {len(CONTENT)} bytes") as caught:
-        fetch(f"{server.url}/cut.pkl", sha256=sha256)
-    assert "nothing was kept" in str(caught.value)
-    assert not _files(cache)
-
-
-def test_a_download_of_another_hash_leaves_nothing(server, cache):
-    with pytest.raises(RefineError, match=f"sha256 {SHA256}, not {'0' * 64}; nothing was kept"):
-        fetch(f"{server.url}/w.pkl", sha256="0" * 64)
+@pytest.mark.parametrize(
+    ("place", "sha256", "message"),
+    [
+        ("/cut.pkl", None, f"cut short at 2560 of {len(CONTENT)} bytes; nothing was kept"),
+        ("/cut.pkl", SHA256, "cut short at 2560"),
+        ("/w.pkl", "0" * 64, f"sha256 {SHA256}, not {'0' * 64}; nothing was kept"),
+        ("/absent.pkl", None, "the download failed"),
+        (None, None, "the download failed"),
+    ],
+    ids=["cut", "cut, with a hash", "another hash", "no such file", "no server"],
+)
+def test_failed_downloads_leave_nothing_and_are_one_line(server, cache, place, sha256, message):
+    url = f"{server.url}{place}" if place else "http://127.0.0.1:1/w.pkl"
+    with pytest.raises(RefineError, match=message) as caught:
+        fetch(url, sha256=sha256)
+    assert str(caught.value).startswith(url)
+    assert "\n" not in str(caught.value)
     assert not _files(cache)
 
 
@@ -93,16 +96,6 @@ def test_a_damaged_file_in_the_cache_is_named(server):
         fetch(f"{server.url}/w.pkl", sha256=SHA256)
     assert str(path) in str(caught.value)
     assert path.exists()
-
-
-@pytest.mark.parametrize("place", ["/absent.pkl", None], ids=["no such file", "no server"])
-def test_failures_are_one_line(server, cache, place):
-    url = f"{server.url}{place}" if place else "http://127.0.0.1:1/w.pkl"
-    with pytest.raises(RefineError, match="the download failed") as caught:
-        fetch(url)
-    assert str(caught.value).startswith(url)
-    assert "\n" not in str(caught.value)
-    assert not _files(cache)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, server, monkeypatch):

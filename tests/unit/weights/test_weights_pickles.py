@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from make.weights import python2_pickle
 from refine.errors import RefineError
 from refine.weights.formats import read_weights
 from refine.weights.pickles import read_pickle
@@ -41,19 +40,6 @@ def test_arrays_and_plain_containers_come_back(tmp_path, protocol):
     assert result["b"] == content["b"]
     assert result["c"]["scalar"] == 3.5
     assert result["c"]["empty"].shape == (0, 4)
-
-
-def test_a_pickle_of_python_2(tmp_path):
-    rng = np.random.default_rng(0)
-    arrays = {
-        "conv1_w": rng.random((4, 3, 7, 7), np.float32),
-        "pred_b": rng.random(300, np.float32),
-    }
-    (tmp_path / "w.pkl").write_bytes(python2_pickle(arrays))
-    result = read_pickle(tmp_path / "w.pkl")
-    assert list(result) == list(arrays)
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(result[name], array)
 
 
 @pytest.mark.parametrize("nested", [False, True])
