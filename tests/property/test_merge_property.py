@@ -158,24 +158,6 @@ def test_random_relations_make_a_difference():
     assert min(counts.values()) >= 2, counts
 
 
-@pytest.mark.parametrize("order", ["score", "topological"])
-@pytest.mark.parametrize("on_top", [0, 1])
-def test_relations_that_follow_the_score_are_the_heuristic(on_top, order):
-    rng = np.random.default_rng(5)
-    for _ in range(60):
-        masks, labels, scores, semantic = random_scene(rng, (15, 20))
-        scores.sort(reverse=True)
-        scene = (masks, labels, scores, semantic)
-        pairs = np.argwhere(np.triu(np.ones((len(masks),) * 2), 1))
-        everyone = np.full(len(pairs), on_top, np.int8)
-        relations = Relations(pairs, everyone, rng.random(len(pairs)))
-        heuristic = check(rng, *scene, options=MergeOptions(), limit=0)
-        options = MergeOptions(order=order)
-        related = check(rng, *scene, options=options, limit=0, relations=relations)
-        assert np.array_equal(related.segment_map, heuristic.segment_map)
-        assert related.segments == heuristic.segments
-
-
 @pytest.mark.parametrize("overlap_thresh", [0.07, 0.14, 0.28, 0.29, 0.55, 0.57, 0.58])
 def test_a_share_of_exactly_the_limit_is_accepted(overlap_thresh):
     rng = np.random.default_rng(0)

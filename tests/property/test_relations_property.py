@@ -6,21 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from make.scenes import raw_of, truth_of
 from oracles import relations as oracle
 from oracles.overlaps import full_mask
 from refine.fusion.merge import Instance
 from refine.fusion.overlaps import pair_overlaps
 from refine.fusion.relations import relate
-from refine.ops.outlines import encode_mask
 from refine.options import RelationsOptions
 from refine.options.fusion import RELATIONS
 from refine.types import (
-    GroundTruth,
-    InstanceTruth,
     MaskCrop,
     PairOcclusions,
-    RawPrediction,
-    Segment,
 )
 
 SIZE = (16, 18)
@@ -55,22 +51,13 @@ def random_raw(rng):
     corners = np.sort(rng.integers(0, 10, (12, 2, 2)), axis=1)
     corners[:, 1] += 1
     pairs = rng.permutation(np.argwhere(~np.eye(12, dtype=bool)))
-    return RawPrediction(
-        boxes=torch.from_numpy(corners.reshape(12, 4)).float(),
-        scores=torch.zeros(12),
-        labels=torch.zeros(12, dtype=torch.int64),
-        mask_logits=torch.zeros(12, 28, 28),
-        semantic_logits=torch.zeros(3, 4, 5),
-        image_size=SIZE,
-        original_size=SIZE,
-        occlusions={
-            "occlusion": PairOcclusions(
-                pairs=torch.from_numpy(pairs),
-                probabilities=torch.from_numpy(
-                    rng.choice([0.0, 0.3, 0.6, 1.0], len(pairs))
-                ).float(),
-            )
-        },
+    probabilities = torch.from_numpy(rng.choice([0.0, 0.3, 0.6, 1.0], len(pairs))).float()
+    answers = PairOcclusions(pairs=torch.from_numpy(pairs), probabilities=probabilities)
+    return raw_of(
+        corners.reshape(12, 4),
+        [0.0] * 12,
+        size=SIZE,
+        occlusions={"occlusion": answers},
         rankings={"occlusion": torch.from_numpy(rng.choice([0.0, 0.2, 0.7], 12))},
     )
 
@@ -87,20 +74,8 @@ def random_truth(rng):
     segment_map[rng.random(SIZE) < 0.05] = 0
     painted = {k: v for k, v in outlines.items() if (segment_map == k).any()}
     things = [v for v in painted.values() if v[0] < 2]
-    truth = GroundTruth(
-        segment_map=segment_map,
-        segments=tuple(
-            Segment(id=k, category=c, is_thing=c < 2, area=int((segment_map == k).sum()))
-            for k, (c, _) in painted.items()
-        ),
-        instances=InstanceTruth(
-            boxes=np.zeros((len(things), 4), np.float32),
-            labels=np.array([label for label, _ in things], np.int64),
-            is_crowd=np.zeros(len(things), bool),
-            masks=tuple(encode_mask(crop) for _, crop in things),
-        ),
-    )
-    return truth, things
+    categories = {k: c for k, (c, _) in painted.items()}
+    return truth_of(segment_map, categories, [(*thing, False) for thing in things]), things
 
 
 def expected_answer(i, j, *, instances, masks, raw, options, ordered):

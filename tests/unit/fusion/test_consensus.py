@@ -1,16 +1,17 @@
 """Where the semantic map and the instances say otherwise, counted pixel by pixel."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 import torch
 
+from make.scenes import raw_of
 from refine.fusion.consensus import ConsensusGap, consensus_gap, consensus_gaps, count_disputed
 from refine.fusion.evidence import Evidence
 from refine.fusion.merge import Instance
 from refine.options import MergeOptions
-from refine.types import IterationTrace, MaskCrop, RawPrediction
+from refine.types import IterationTrace, MaskCrop
 
 BALL, TENT, GRASS, SKY, VOID = 0, 1, 2, 3, 255
 NUM_THINGS = 2
@@ -34,13 +35,7 @@ def count_slowly(semantic, masks, band_px):
 
 
 def counts_of(gap):
-    return [
-        gap.num_pixels,
-        gap.num_bare_things,
-        gap.num_covered_stuff,
-        gap.num_band,
-        gap.num_band_void,
-    ]
+    return list(astuple(gap))
 
 
 def instance(mask, y=0, x=0):
@@ -93,21 +88,12 @@ def test_counts_add_up_and_shares_are_of_the_sum():
     assert (ConsensusGap().gap, ConsensusGap().band_void) == (0, 0)
 
 
-def raw_prediction(box=(8, 8, 24, 24), *, scores=(0.9,), original_size=(32, 64)):
+def raw_prediction(box=(8, 8, 24, 24), *, scores=(0.9,), original=(32, 64)):
     """A ball's category in the square ``8..24`` of a 32 x 64 image, sky elsewhere."""
     semantic = torch.zeros(4, 8, 16)
     semantic[SKY] = 5
     semantic[BALL, 2:6, 2:6] = 10
-    count = len(scores)
-    return RawPrediction(
-        boxes=torch.tensor([box] * count, dtype=torch.float32).reshape(-1, 4),
-        scores=torch.tensor(scores),
-        labels=torch.zeros(count, dtype=torch.int64),
-        mask_logits=torch.full((count, 28, 28), 9.0),
-        semantic_logits=semantic,
-        image_size=(32, 64),
-        original_size=original_size,
-    )
+    return raw_of([box] * len(scores), scores, semantic=semantic, original=original)
 
 
 def gap_of(raw, **options):
@@ -116,11 +102,11 @@ def gap_of(raw, **options):
 
 @pytest.mark.parametrize("original_size", [(32, 64), (64, 128)])
 def test_a_raw_prediction_is_judged_at_original_size(original_size):
-    gap = gap_of(raw_prediction(original_size=original_size))
+    gap = gap_of(raw_prediction(original=original_size))
     assert gap.num_pixels == original_size[0] * original_size[1]
     assert gap.gap == pytest.approx(0, abs=0.01)
     scale = original_size[0] // 32
-    moved = gap_of(raw_prediction((24, 8, 40, 24), original_size=original_size))
+    moved = gap_of(raw_prediction((24, 8, 40, 24), original=original_size))
     assert moved.num_covered_stuff == 16 * 16 * scale**2
     assert moved.num_bare_things == pytest.approx(16 * 16 * scale**2, rel=0.2)
 

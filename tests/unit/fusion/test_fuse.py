@@ -6,29 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from make.scenes import raw_of
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
 from refine.options import FusionOptions, MergeOptions
-from refine.types import RawPrediction
 
 THING, GRASS, SKY = 0, 1, 2
 
 
-def raw_prediction(*, boxes=((8, 4, 24, 20),), scores=(0.9,), original_size=(32, 64)):
+def raw_prediction(*, boxes=((8, 4, 24, 20),), scores=(0.9,), original=(32, 64)):
     """Sky over grass on a 32 x 64 image; solid masks in the boxes."""
     semantic = torch.zeros(3, 8, 16)
     semantic[GRASS, 4:], semantic[SKY, :4] = 5, 5
-    count = len(boxes)
-    return RawPrediction(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        scores=torch.tensor(scores),
-        labels=torch.zeros(count, dtype=torch.int64),
-        mask_logits=torch.full((count, 28, 28), 9.0),
-        semantic_logits=semantic,
-        image_size=(32, 64),
-        original_size=original_size,
-    )
+    return raw_of(boxes, scores, semantic=semantic, original=original)
 
 
 def run(raw, *, limit=0, **options):
@@ -50,7 +41,7 @@ def test_a_box_before_sky_and_grass():
 
 
 def test_boxes_are_scaled_to_the_original_size_in_both_directions():
-    result = run(raw_prediction(original_size=(64, 32)))
+    result = run(raw_prediction(original=(64, 32)))
     assert result.segment_map.shape == (64, 32)
     assert (result.segment_map[8:40, 4:12] == 1).all()
     assert result.segments[0].area == 32 * 8

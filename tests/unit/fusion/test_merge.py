@@ -39,27 +39,6 @@ def run(instances, semantic=None, *, limit=0, relations=None, **options):
     )
 
 
-def test_the_higher_score_is_on_top_whatever_the_input_order():
-    low, high = square(0, 0, 6, score=0.6), square(4, 4, 6, score=0.8)
-    result = run([low, high])
-    assert [s.score for s in result.segments] == [0.8, 0.6]
-    assert result.segment_map[5, 5] == 1
-    assert np.array_equal(result.segment_map, run([high, low]).segment_map)
-
-
-def test_half_covered_stays_and_more_goes():
-    top = square(0, 0, 4)
-    half = Instance(MaskCrop(0, 2, np.ones((4, 4), bool)), 1, 0.8)
-    assert [s.area for s in run([top, half]).segments] == [16, 8]
-    more = Instance(MaskCrop(0, 1, np.ones((4, 4), bool)), 1, 0.8)
-    assert [s.area for s in run([top, more]).segments] == [16]
-
-
-def test_scores_below_the_limit_are_left_out_and_the_limit_itself_is_in():
-    result = run([square(0, 0, 2, score=0.49), square(4, 4, 3, score=0.5)])
-    assert [s.area for s in result.segments] == [9]
-
-
 def test_stuff_below_the_limit_is_void_and_the_limit_itself_is_kept():
     semantic = np.full((12, 12), SKY, np.uint8)
     semantic[:5] = GRASS
@@ -93,51 +72,11 @@ def test_a_later_instance_reclaims_what_it_lies_over():
     assert (result.segment_map[2:6, 2:6] == 2).all()
 
 
-def test_a_rejected_instance_changes_nothing():
-    # the third may reclaim 4 of its 16 pixels from the first; the second keeps the other 12
-    scene = [rectangle(0, 0, 2, 6), rectangle(2, 0, 6, 6), rectangle(1, 0, 4, 4, score=0.6)]
-    without = run(scene[:2])
-    result = run(scene, relations=over((2, 0)))
-    assert result.segments == without.segments
-    assert np.array_equal(result.segment_map, without.segment_map)
-
-
-def test_an_instance_is_not_tested_again_when_another_reclaims_from_it():
-    scene = [square(0, 0, 6), rectangle(0, 0, 6, 5, score=0.6)]
-    result = run(scene, relations=over((1, 0)))
-    assert [s.area for s in result.segments] == [6, 30]
-
-
 def test_what_is_reclaimed_entirely_disappears_and_ids_close_up():
     scene = [square(1, 1, 3), square(6, 6, 3, label=1, score=0.8), square(0, 0, 6, score=0.6)]
     result = run(scene, relations=over((2, 0)))
     assert [(s.id, s.score, s.area) for s in result.segments] == [(1, 0.8, 9), (2, 0.6, 36)]
     assert sorted(np.unique(result.segment_map)) == [0, 1, 2]
-
-
-@pytest.mark.parametrize(("upper", "left"), [((0, 1), 0.9), ((1, 0), 0.6)])
-@pytest.mark.parametrize("order", ["score", "topological"])
-def test_of_identical_masks_the_upper_one_is_left(upper, left, order):
-    scene = [square(1, 1, 4), square(1, 1, 4, label=1, score=0.6)]
-    result = run(scene, relations=over(upper), order=order)
-    assert [(s.score, s.area) for s in result.segments] == [(left, 16)]
-
-
-def test_a_circle_of_three_is_decided_pair_by_pair():
-    """Score order 0, 1, 2; 0 over 1, 1 over 2, 2 over 0; all three share one pixel."""
-    scene = [
-        rectangle(0, 0, 2, 6),
-        rectangle(0, 4, 6, 2, score=0.8),
-        Instance(MaskCrop(0, 0, np.rot90(np.eye(6, dtype=bool))), 1, 0.7),
-    ]
-    circle = over((0, 1), (1, 2), (2, 0))
-    result = run(scene, relations=circle)
-    assert [s.score for s in result.segments] == [0.9, 0.8, 0.7]
-    assert result.segment_map[0, 4] == 1, "0 over 1"
-    assert result.segment_map[1, 4] == 3, "2 takes from 0, which holds the pixel"
-    assert result.segment_map[0, 5] == 3
-    again = run(scene, relations=circle)
-    assert np.array_equal(result.segment_map, again.segment_map)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from make.scenes import segments_of, truth_of
 from refine.fusion.semantic import semantic_map
 from refine.fusion.unknown_erasing import (
     ErasedCount,
@@ -15,7 +16,7 @@ from refine.fusion.unknown_erasing import (
     wrong_stuff,
 )
 from refine.options import UnknownErasingOptions
-from refine.types import GroundTruth, PanopticPrediction, Segment
+from refine.types import PanopticPrediction
 
 VOID = 255
 THING, GRASS, SKY = 0, 1, 2
@@ -57,15 +58,6 @@ def test_a_confident_speck_goes_with_the_doubtful_patch_near_it(at):
     assert (result[semantic == SKY] == SKY).all()
 
 
-@pytest.mark.parametrize("at", FORMS)
-def test_a_confident_speck_further_away_stays(at):
-    semantic, regions = regions_of(two_parts(22), at=at, dilation_frac=0.25)
-    result = erase(semantic, regions, 0.75)
-    assert (result[72:88, 16:32][semantic[72:88, 16:32] == GRASS] == VOID).all()
-    assert (result[:, 100:] == semantic[:, 100:]).all()
-    assert len(regions.scores) == 3
-
-
 def test_score_is_the_mean_over_the_regions_own_cells():
     lead = np.log([[[1.0, 2.0, 8.0, 2.0]]])[0] + np.log(2)  # probabilities 1/2, 2/3, 8/9, 2/3
     categories = np.array([[GRASS, GRASS, SKY, GRASS]])
@@ -80,40 +72,12 @@ def test_a_score_of_exactly_the_threshold_stays():
     assert (erase(semantic, regions, 0.2500001) == VOID).all()
 
 
-@pytest.mark.parametrize("at", FORMS)
-def test_things_are_erased_only_if_asked(at):
-    logits = torch.randn(3, 8, 12)
-    semantic, stuff = regions_of(logits, at=at)
-    assert THING in semantic
-    assert (erase(semantic, stuff, 1.0)[semantic == THING] == THING).all()
-    _, both = regions_of(logits, at=at, categories="all")
-    assert (erase(semantic, both, 1.0) == VOID).mean() > 0.9
-
-
-@pytest.mark.parametrize("at", FORMS)
-def test_padding_neither_counts_nor_joins(at):
-    logits = logits_of(np.full((8, 8), GRASS), 9.0)
-    logits[:, 4:], logits[:, :, 6:] = 0, 0  # doubt in the padding
-    _, regions = regions_of(logits, at=at, image_size=(13, 21))
-    _, clean = regions_of(logits[:, :4, :6], at=at, image_size=(13, 21))
-    assert regions.scores == pytest.approx(clean.scores, abs=0.02)
-
-
 def test_a_category_that_wins_only_between_cells_stays():
     # cells say 0 and 1; half-way category 2 leads, and no cell is of category 2
     logits = torch.tensor([[[7.0, 0.0]], [[0.0, 7.0]], [[5.0, 5.0]]])
     semantic, regions = regions_of(logits, image_size=(4, 8), categories="all")
     assert semantic[0].tolist() == [0, 0, 0, 2, 2, 1, 1, 1]
     assert erase(semantic, regions, 1.0)[0].tolist() == [VOID] * 3 + [2, 2] + [VOID] * 3
-
-
-def test_between_two_regions_the_nearest_cell_decides():
-    # doubtful grass, sky, sure grass; the pixels say that all of it is grass
-    logits = logits_of([[GRASS, SKY, GRASS]], [[0.1, 9.0, 9.0]])
-    semantic = np.full((4, 12), GRASS, np.uint8)
-    options = UnknownErasingOptions(dilation_frac=0.0)
-    regions = erasable_regions(logits, semantic, image_size=(4, 12), num_things=1, options=options)
-    assert erase(semantic, regions, 0.5)[3].tolist() == [VOID] * 6 + [GRASS] * 6
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -160,27 +124,12 @@ def test_erase_categories():
 
 def prediction_of(segment_map, categories):
     segment_map = np.asarray(segment_map, np.int32)
-    return PanopticPrediction(
-        segment_map=segment_map,
-        segments=tuple(
-            Segment(
-                id=int(k),
-                category=categories[k],
-                is_thing=categories[k] == THING,
-                area=int((segment_map == k).sum()),
-            )
-            for k in np.unique(segment_map[segment_map > 0])
-        ),
-    )
-
-
-def truth_of(segment_map, categories):
-    prediction = prediction_of(segment_map, categories)
-    return GroundTruth(segment_map=prediction.segment_map, segments=prediction.segments)
+    segments = segments_of(segment_map, categories, num_things=1)
+    return PanopticPrediction(segment_map=segment_map, segments=segments)
 
 
 def test_wrong_stuff_is_a_false_positive_of_panoptic_quality():
-    truth = truth_of([[1, 1, 1, 1, 2, 2, 2, 2]], {1: GRASS, 2: SKY})
+    truth = truth_of([[1, 1, 1, 1, 2, 2, 2, 2]], {1: GRASS, 2: SKY}, num_things=1)
     segment_map = [[1, 1, 1, 2, 2, 2, 2, 3]]
     right = prediction_of(segment_map, {1: GRASS, 2: SKY, 3: THING})
     assert wrong_stuff(right, truth) == set()

@@ -54,27 +54,6 @@ def test_fragments_with_a_gap_of_up_to_twice_the_radius_are_one(gap, expected, a
     assert num_components(np.moveaxis(categories, 0, axis).copy(), 50) == expected
 
 
-@pytest.mark.parametrize(
-    ("down", "right", "expected"),
-    [(4, 5, 1), (5, 4, 1), (5, 5, 2), (5, -4, 1), (5, -5, 2), (6, 0, 2), (0, 6, 2), (1, -5, 1)],
-)
-@pytest.mark.parametrize("top", range(6))
-def test_squares_that_share_a_corner_only_are_two(down, right, expected, top):
-    # radius 2: squares of 5 x 5 around the two pixels, at every place relative to the strips
-    categories = canvas((20, 20), (top, 8), (top + down, 8 + right))
-    assert num_components(categories, 2) == expected
-
-
-def test_the_image_border_separates_nothing():
-    assert num_components(canvas((8, 30), (0, 0), (7, 5), (0, 11)), 3) == 1
-
-
-def test_a_chain_joins_what_is_far_apart():
-    places = [(y, 7 * k) for k, y in enumerate((0, 5, 0, 5))]
-    assert num_components(canvas((6, 30), *places), 3) == 1
-    assert num_components(canvas((6, 30), places[0], *places[2:]), 3) == 2
-
-
 @pytest.mark.parametrize("radius", [0, 1, 1000])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (4, 4)])
 def test_one_colour(size, radius):

@@ -111,29 +111,9 @@ def test_targets_are_exact_area_averages(side):
     assert targets.max() > 0.2
 
 
-def test_targets_of_cells_that_are_pixels_are_the_mask_itself():
-    rng = np.random.default_rng(3)
-    crop = MaskCrop(5, 6, rng.random((8, 8)) < 0.5)
-    assert np.array_equal(roi_mask_targets([crop], as_boxes([6, 5, 14, 13]), 8)[0], crop.mask)
-
-
 def test_targets_are_zero_where_nothing_meets():
     solid = MaskCrop(4, 4, np.ones((6, 6), bool))
     empty = MaskCrop(4, 4, np.zeros((0, 0), bool))
     boxes = as_boxes([12, 12, 20, 20], [4, 4, 4, 9], [9, 9, 5, 5], [2, 2, 12, 12])
     assert not roi_mask_targets([solid, solid, solid, empty], boxes, 7).any()
     assert roi_mask_targets([], as_boxes(), 7).shape == (0, 7, 7)
-
-
-def test_targets_need_one_mask_a_box():
-    with pytest.raises(ValueError, match="zip"):
-        roi_mask_targets([], as_boxes([0, 0, 4, 4]), 4)
-
-
-def test_a_target_pasted_back_recovers_the_mask():
-    rows, columns = np.ogrid[:40, :50]
-    disc = (rows - 20) ** 2 + (columns - 25) ** 2 < 18**2
-    box = as_boxes([0, 0, 50, 40])
-    target = roi_mask_targets([MaskCrop(0, 0, disc)], box, 28)
-    (crop,) = paste_masks(target, box, (40, 50), threshold=0.5)
-    assert (crop.mask != disc).mean() < 0.01

@@ -5,7 +5,6 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from torch.autograd import gradcheck
 from torchvision.ops import roi_align
 
 from refine.ops import roi_flatten
@@ -42,31 +41,6 @@ def random_boxes(rng, count, *, reach=12.0):
     return as_boxes(*np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1).tolist())
 
 
-def pixels_of(box):
-    """``[h, w]`` bool: the box holds the centre of the canvas pixel."""
-    y, x = ((torch.arange(side) + 0.5) * 4 for side in SIZE)
-    left, top, right, bottom = box
-    return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
-
-
-def test_a_full_mask_is_the_raster_of_its_box():
-    canvas = flatten(torch.ones(1, 28, 28), as_boxes([8, 4, 64, 52]))
-    assert torch.equal(canvas[0] > 0, pixels_of((8, 4, 64, 52)))
-    assert (canvas > 0).sum() * 16 == 56 * 48
-    assert not canvas[1:].any()
-
-
-def test_nothing_is_drawn_in_the_halo_of_a_coarse_mask():
-    """grid_sample would fade out over half a cell: 8 network pixels here."""
-    canvas = flatten(torch.ones(1, 2, 2), as_boxes([24, 24, 56, 56]))
-    assert torch.equal(canvas[0] > 0, pixels_of((24, 24, 56, 56)))
-
-
-def test_the_stride_scales_the_boxes():
-    masks, boxes = torch.rand(6, 7, 7), random_boxes(np.random.default_rng(1), 6)
-    assert torch.equal(flatten(masks, boxes), flatten(masks, boxes * 2, stride=8))
-
-
 @pytest.mark.parametrize("side", [14, 28])
 def test_roi_align_at_the_same_box_recovers_a_smooth_mask(side):
     y, x = torch.meshgrid(*[(torch.arange(side) + 0.5) / side] * 2, indexing="ij")
@@ -76,17 +50,6 @@ def test_roi_align_at_the_same_box_recovers_a_smooth_mask(side):
     found = roi_align(canvas[None], [boxes], side, spatial_scale=1 / 4, aligned=True)[:, 0]
     assert mask.std() > 0.2
     assert (found - mask).abs().mean() < 0.01
-
-
-@pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_gradcheck(reduce):
-    rng = np.random.default_rng(4)
-    boxes = torch.cat([random_boxes(rng, 5), as_boxes([0, 0, 80, 64], [9, 9, 12, 12])])
-    masks = torch.rand(7, 4, 4, dtype=torch.float64, requires_grad=True)
-    planes = torch.tensor([0, 0, 1, 1, 0, 1, 0])
-    small = {"num_planes": 2, "size": (8, 10), "stride": 8, "reduce": reduce}
-    assert gradcheck(lambda m: flatten(m, boxes, planes, **small), masks, fast_mode=True)
-    assert flatten(masks, boxes, planes, **small).dtype == torch.float64
 
 
 def test_a_gradient_that_is_not_finite_stays_with_the_winner():

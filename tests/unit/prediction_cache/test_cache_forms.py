@@ -106,11 +106,3 @@ def test_logits_beyond_float16(tmp_path, form):
     assert torch.equal(got.semantic_logits.argmax(dim=0), raw.semantic_logits.argmax(dim=0))
     assert got.semantic_logits.isfinite().all()
     assert torch.equal(got.mask_logits > 0, raw.mask_logits > 0)
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_equal_logits_give_the_same_map(tmp_path, form):
-    raw = fake_prediction(**SMALL)
-    raw.semantic_logits = torch.full_like(raw.semantic_logits, 3.5)
-    got = through_cache(tmp_path, raw, form=form)
-    assert not semantic_map(got.semantic_logits, raw.image_size, raw.original_size).any()

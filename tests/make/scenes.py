@@ -1,0 +1,44 @@
+"""Predictions and ground truths of a few masks, made by hand."""
+
+import numpy as np
+import torch
+
+from refine.ops.outlines import encode_mask
+from refine.types import GroundTruth, InstanceTruth, RawPrediction, Segment
+
+
+def raw_of(boxes, scores, *, labels=None, semantic=None, size=(32, 64), original=None, **heads):
+    """A prediction with solid masks in the boxes; ``semantic``: logits."""
+    boxes = torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    return RawPrediction(
+        boxes=boxes,
+        scores=torch.tensor(scores, dtype=torch.float32),
+        labels=torch.tensor([0] * len(boxes) if labels is None else labels, dtype=torch.int64),
+        mask_logits=torch.full((len(boxes), 28, 28), 9.0),
+        semantic_logits=torch.zeros(3, 8, 8) if semantic is None else semantic,
+        image_size=size,
+        original_size=original or size,
+        **heads,
+    )
+
+
+def segments_of(segment_map, categories, *, num_things):
+    """The segments of a map; ``categories`` by segment id."""
+    return tuple(
+        Segment(id=k, category=c, is_thing=c < num_things, area=int((segment_map == k).sum()))
+        for k, c in categories.items()
+        if (segment_map == k).any()
+    )
+
+
+def truth_of(segment_map, categories, outlines=None, *, num_things=2):
+    """``outlines``: ``(label, mask crop, is crowd)``; None: a dataset without them."""
+    segment_map = np.asarray(segment_map, np.int32)
+    instances = outlines is not None and InstanceTruth(
+        boxes=np.zeros((len(outlines), 4), np.float32),
+        labels=np.array([label for label, *_ in outlines], np.int64),
+        is_crowd=np.array([crowd for *_, crowd in outlines], bool),
+        masks=tuple(encode_mask(crop) for _, crop, _ in outlines),
+    )
+    segments = segments_of(segment_map, categories, num_things=num_things)
+    return GroundTruth(segment_map=segment_map, segments=segments, instances=instances or None)
