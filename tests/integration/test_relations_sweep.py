@@ -7,6 +7,7 @@ import pytest
 from make.commands import run_main
 from make.predictions import write_toy_cache
 
+pytestmark = pytest.mark.slow
 HEADS = ("category", "mask", "feature", "label", "ocfusion", "strong")
 
 
