@@ -1,10 +1,10 @@
 """Every relation equals one loop over pairs on full canvases."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from make.scenes import raw_of, truth_of
 from oracles import relations as oracle
@@ -14,10 +14,7 @@ from refine.fusion.overlaps import pair_overlaps
 from refine.fusion.relations import relate
 from refine.options import RelationsOptions
 from refine.options.fusion import RELATIONS
-from refine.types import (
-    MaskCrop,
-    PairOcclusions,
-)
+from refine.types import MaskCrop, PairOcclusions
 
 SIZE = (16, 18)
 VALUES = [0.2, 0.5, 0.5, 0.8]  # few, so that ties are common
@@ -80,22 +77,18 @@ def random_truth(rng):
 
 def expected_answer(i, j, *, instances, masks, raw, options, ordered):
     a, b = instances[i], instances[j]
-    boxes = raw.boxes.tolist()
-    occlusion = raw.occlusions["occlusion"]
-    answers = dict(
-        zip(map(tuple, occlusion.pairs.tolist()), occlusion.probabilities.tolist(), strict=True)
-    )
+    boxes, ranking = raw.boxes.tolist(), raw.rankings["occlusion"].tolist()
+    head = raw.occlusions["occlusion"]
+    answers = dict(zip(map(tuple, head.pairs.tolist()), head.probabilities.tolist(), strict=True))
     there, back = answers[a.index, b.index], answers[b.index, a.index]
-    ranking = raw.rankings["occlusion"].tolist()
+    scores = (a.score, b.score)
     return {
         "score": lambda: 1,
         "area": lambda: oracle.area(masks[i], masks[j]),
         "shr": lambda: oracle.shr(boxes[a.index], boxes[b.index], options.shr_box_frac),
         "srm": lambda: oracle.srm(ranking[a.index], ranking[b.index], a.label, b.label),
         "occlusion": lambda: oracle.higher(there, back),
-        "soft_occlusion": lambda: oracle.soft_occlusion(
-            a.score, b.score, there, back, options.sigma
-        ),
+        "soft_occlusion": lambda: oracle.soft_occlusion(*scores, there, back, options.sigma),
         "oracle": lambda: ordered(i, j),
     }[options.kind]()
 
@@ -131,21 +124,13 @@ def check(seed, kind):
 
     masks = [full_mask(i.crop, SIZE) for i in instances]
     ordered = true_answers(instances, masks, truth, things)
-    known = {
-        "instances": instances, "masks": masks, "raw": raw, "options": options, "ordered": ordered
-    }  # fmt: skip
+    known = {"instances": instances, "masks": masks, "raw": raw, "ordered": ordered}
+    limits = {k: getattr(options, k) for k in ("overlap_thresh", "intra_category")}
+    labels = [i.label for i in instances]
     expected = {
-        (i, j): expected_answer(i, j, **known)
-        for i in range(len(instances))
-        for j in range(i + 1, len(instances))
-        if oracle.is_queried(
-            masks[i],
-            masks[j],
-            instances[i].label,
-            instances[j].label,
-            overlap_thresh=options.overlap_thresh,
-            intra_category=options.intra_category,
-        )
+        (i, j): expected_answer(i, j, options=options, **known)
+        for i, j in combinations(range(len(instances)), 2)
+        if oracle.is_queried(masks[i], masks[j], labels[i], labels[j], **limits)
     }
     answers = zip(map(tuple, found.pairs.tolist()), found.on_top.tolist(), strict=True)
     assert dict(answers) == expected
@@ -156,16 +141,8 @@ def check(seed, kind):
 
 
 @pytest.mark.parametrize("kind", RELATIONS)
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_relations_equal_the_loops(kind, seed):
-    check(seed, kind)
-
-
-@pytest.mark.parametrize("kind", RELATIONS)
-def test_random_pairs_reach_every_answer(kind):
-    """Else the property above would prove nothing."""
-    answers = [answer for seed in range(60) for answer in check(seed, kind)]
+def test_relations_equal_the_loops(kind):
+    answers = [answer for seed in range(100) for answer in check(seed, kind)]
     possible = {"score": [1], "shr": [-1, 0, 1], "srm": [-1, 0, 1], "oracle": [-1, 0, 1]}
     for answer in possible.get(kind, [-1, 1]):
         assert answers.count(answer) > 5, answer

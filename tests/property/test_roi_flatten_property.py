@@ -34,15 +34,11 @@ def random_scene(seed):
         masks[-1], boxes[-1], planes[-1] = masks[0], boxes[0], planes[0]
     if count and rng.random() < 0.2:
         masks[0] = 0
+    grad, reduce = rng.normal(size=(NUM_PLANES, *size)), str(rng.choice(["max", "mean"]))
     return {
-        "masks": masks,
-        "boxes": boxes,
-        "planes": planes,
-        "grad": rng.normal(size=(NUM_PLANES, *size)),
-        "size": size,
-        "stride": stride,
-        "reduce": str(rng.choice(["max", "mean"])),
-    }
+        "masks": masks, "boxes": boxes, "planes": planes, "grad": grad, "size": size,
+        "stride": stride, "reduce": reduce,
+    }  # fmt: skip
 
 
 def run(form, scene, dtype):

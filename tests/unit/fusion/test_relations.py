@@ -11,12 +11,7 @@ from refine.fusion.overlaps import pair_overlaps
 from refine.fusion.relations import prefer_by_soft_occlusion, relate
 from refine.options import RelationsOptions
 from refine.options.fusion import RELATIONS
-from refine.types import (
-    GroundTruth,
-    MaskCrop,
-    PairOcclusions,
-    Segment,
-)
+from refine.types import GroundTruth, MaskCrop, PairOcclusions, Segment
 
 SIZE = (20, 20)
 

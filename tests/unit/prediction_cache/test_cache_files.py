@@ -7,19 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from make.predictions import (
-    IDS,
-    SMALL,
-    a_header,
-    assert_same,
-    fake_prediction,
-    refused,
-    write_all,
-)
+from make.predictions import IDS, SMALL, a_header, assert_same, fake_prediction, refused, write_all
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
-from refine.types import PairOcclusions
-
-# --- reading ---
+from refine.prediction_cache.tensor_file import read_tensors, write_tensors
 
 
 def test_a_reader_keeps_no_prediction(cache):
@@ -129,47 +119,34 @@ def test_a_header_of_tuples_and_floats_is_the_same_after_a_round_trip(tmp_path):
     assert PredictionWriter(tmp_path, header).load_header().digest == header.digest
 
 
-@pytest.mark.parametrize("place", ["folder", "file", "images"])
-def test_other_places_are_left_alone(tmp_path, place, raws):
-    target = tmp_path / "target"
-    if place == "folder":
-        target.mkdir()
-        (target / "thesis.tex").write_text("")
-        with refused(target, "thesis.tex", "empty folder"):
-            PredictionWriter(target, a_header())
-        assert [p.name for p in target.iterdir()] == ["thesis.tex"]
-    elif place == "file":
-        target.write_text("")
-        with refused(target, "a file"):
-            PredictionWriter(target, a_header())
-    else:
-        writer = PredictionWriter(target, a_header())
-        (target / "images").write_text("")
-        with refused(target, "fix that"):
-            writer.write(7, raws[7])
+def test_other_places_are_left_alone(tmp_path, raws):
+    folder, file, spoilt = (tmp_path / name for name in ("folder", "file", "spoilt"))
+    folder.mkdir()
+    for path in (folder / "thesis.tex", file):
+        path.write_text("")
+    with refused(folder, "thesis.tex", "empty folder"):
+        PredictionWriter(folder, a_header())
+    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+    with refused(file, "a file"):
+        PredictionWriter(file, a_header())
+    writer = PredictionWriter(spoilt, a_header())
+    (spoilt / "images").write_text("")
+    with refused(spoilt, "fix that"):
+        writer.write(7, raws[7])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["boxes", "scores", "mask_logits", "semantic_logits"])
-def test_predictions_that_are_not_finite_are_refused(tmp_path, raws, name, value):
-    getattr(raws[3], name).view(-1)[0] = value
-    writer = PredictionWriter(tmp_path, a_header())
+@pytest.mark.parametrize(
+    "name", ["boxes", "scores", "mask_logits", "semantic_logits", "occlusion/o", "ranking/r"]
+)
+def test_predictions_that_are_not_finite_are_refused(tmp_path, name, value):
+    raw = fake_prediction(**SMALL, heads=("o",), rankings=("r",))
+    values = {"occlusion/o": raw.occlusions["o"].probabilities, "ranking/r": raw.rankings["r"]}
+    values.get(name, getattr(raw, name, None)).view(-1)[0] = value
+    writer = PredictionWriter(tmp_path, a_header(occlusion_heads=("o",), ranking_heads=("r",)))
     with refused("image 3", name, "not finite"):
-        writer.write(3, raws[3])
+        writer.write(3, raw)
     assert not writer.has(3)
-
-
-def test_answers_of_heads_that_are_not_finite_are_refused(tmp_path, raws):
-    header = a_header(occlusion_heads=("o",), ranking_heads=("r",))
-    writer = PredictionWriter(tmp_path, header)
-    raw, nan = raws[3], torch.tensor([float("nan")])
-    fine = PairOcclusions(pairs=torch.tensor([[0, 1]]), probabilities=torch.tensor([0.5]))
-    raw.occlusions, raw.rankings = {"o": fine}, {"r": nan}
-    with refused("image 3", "ranking/r"):
-        writer.write(3, raw)
-    raw.occlusions, raw.rankings = {"o": replace(fine, probabilities=nan)}, {"r": raw.scores}
-    with refused("image 3", "occlusion/o"):
-        writer.write(3, raw)
 
 
 def test_predictions_that_contradict_the_header_are_a_bug(tmp_path, raws):
@@ -180,13 +157,17 @@ def test_predictions_that_contradict_the_header_are_a_bug(tmp_path, raws):
         writer.write(7, replace(raws[7], semantic_logits=raws[7].semantic_logits[1:]))
 
 
-def test_settings_that_make_no_sense_are_a_bug():
-    with pytest.raises(ValueError, match="predictions_form"):
-        a_header(form="tiny")
-    with pytest.raises(ValueError, match="score_thresh"):
-        a_header(score_thresh=1.5)
-    with pytest.raises(ValueError, match="slash"):
-        a_header(occlusion_heads=("a/b",))
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"form": "tiny"}, "predictions_form"),
+        ({"score_thresh": 1.5}, "score_thresh"),
+        ({"occlusion_heads": ("a/b",)}, "slash"),
+    ],
+)
+def test_settings_that_make_no_sense_are_a_bug(settings, words):
+    with pytest.raises(ValueError, match=words):
+        a_header(**settings)
 
 
 # --- damage ---
@@ -233,19 +214,14 @@ def test_a_damaged_index_counts_as_cut_short(cache, content):
 
 
 @pytest.mark.parametrize("damage", ["entries", "missing"])
-def test_tensors_that_contradict_each_other_are_refused(tmp_path, raws, damage, monkeypatch):
-    def spoil(raw, form):
-        tensors = real(raw, form)
-        if damage == "missing":
-            del tensors["scores"]
-        else:
-            tensors["semantic/counts"] = tensors["semantic/counts"] + 1
-        return tensors
-
-    from refine.prediction_cache import cache as module
-
-    real = module.to_tensors
-    monkeypatch.setattr(module, "to_tensors", spoil)
+def test_tensors_that_contradict_each_other_are_refused(tmp_path, raws, damage):
     write_all(tmp_path, a_header(form="compact"), raws)
+    path = tmp_path / "images" / "3.safetensors"
+    tensors, record = read_tensors(path)
+    if damage == "missing":
+        del tensors["scores"]
+    else:
+        tensors["semantic/counts"] += 1
+    write_tensors(path, tensors, record)
     with refused("3.safetensors", "torn"):
         PredictionReader(tmp_path).read(3)

@@ -4,28 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from make.predictions import (
-    IDS,
-    SMALL,
-    a_header,
-    fake_prediction,
-    refused,
-    write_all,
-)
+from make.predictions import IDS, SMALL, a_header, fake_prediction, refused, write_all
 from refine.coco_format.annotations import parse_panoptic_json
 from refine.options import FusionOptions, MergeOptions, RelationsOptions
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
-from refine.prediction_cache.header import (
-    hash_image_ids,
-    identify_dataset,
-)
-
-# --- refusals ---
-
-
-def test_a_folder_that_is_none(tmp_path):
-    with refused(tmp_path / "nowhere", "no such folder", "save_predictions"):
-        PredictionReader(tmp_path / "nowhere")
+from refine.prediction_cache.header import hash_image_ids, identify_dataset
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", '{"images": []}', "\xff"])
@@ -34,6 +17,8 @@ def test_a_folder_that_is_no_cache(tmp_path, content):
         (tmp_path / "header.json").write_text(content, encoding="latin1")
     with refused(tmp_path, "no prediction cache"):
         PredictionReader(tmp_path)
+    with refused(tmp_path / "nowhere", "no such folder", "save_predictions"):
+        PredictionReader(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -108,9 +93,6 @@ def test_panoptic_only_predictions_belong_to_one_score_threshold(tmp_path, raws)
     for options in (fusion(), fusion(panoptic_only=True, score_thresh=0.6)):
         with refused(tmp_path, "panoptic_only"):
             reader.require_fusion(options)
-
-
-# --- which dataset it is ---
 
 
 def some_annotations(*, source="a/panoptic_val.json", ids=(5, 2), area=9, name="thing"):
