@@ -55,6 +55,7 @@ def test_every_job_is_a_run_of_its_own_named_after_what_it_changes(sweep):
     folder, done, runs = sweep
     names = [f"optimizer.lr={rate}" for rate in RATES]
     assert done.returncode == 1  # a job has failed
+    assert done.stdout.count("wandb sync") == 1
     assert [run.exit_codes for run in runs] == [[1], [0]]
     assert len({run.id for run in runs}) == 2
     assert [run.folder.parents[1].name for run in runs] == ["0", "1"]
@@ -80,12 +81,6 @@ def test_a_run_holds_scalars_table_pictures_and_checkpoint(sweep):
         header, *rows = csv.reader(lines)
     assert table["columns"] == header
     assert [row[1] for row in table["data"]] == [row[1] for row in rows]
-
-
-def test_how_to_sync_is_said_once(sweep):
-    folder, done, _ = sweep
-    (line,) = [line for line in done.stdout.splitlines() if "wandb sync" in line]
-    assert f"wandb sync {folder}/*/wandb/offline-run-*" in line
 
 
 def test_evaluations_upload_their_results(run, tmp_path):

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from make.pictures import CAT, CATEGORIES, rectangles, truth
@@ -21,17 +20,15 @@ SIZE = (8, 12)
 BOX = (0, 0, 8, 8)
 
 
-class Module(pl.LightningModule):
+def a_module(iterations=0):
     """What the callback reads of a detector's module."""
-
-    is_final_evaluation = False
-
-    def __init__(self, iterations=0):
-        super().__init__()
-        network = SimpleNamespace(num_iterations=iterations, trace=trace)
-        self.pipeline = SimpleNamespace(fusion=FusionOptions(), network=network)
-        self.evaluation = SimpleNamespace(quality=SimpleNamespace(categories=CATEGORIES))
-        self.result = SimpleNamespace(rows=category_rows(PanopticStats.zeros(3), CATEGORIES))
+    network = SimpleNamespace(num_iterations=iterations, trace=trace)
+    return SimpleNamespace(
+        is_final_evaluation=False,
+        pipeline=SimpleNamespace(fusion=FusionOptions(), network=network),
+        evaluation=SimpleNamespace(quality=SimpleNamespace(categories=CATEGORIES)),
+        result=SimpleNamespace(rows=category_rows(PanopticStats.zeros(3), CATEGORIES)),
+    )
 
 
 class Recorder(WandbRun):
@@ -51,9 +48,9 @@ class Recorder(WandbRun):
 
 def trace(batch):
     raw = rectangles(BOX, size=SIZE)
-    return [
-        [IterationTrace(iteration=0, raw=raw, canvas=torch.zeros(2, 2, 3))] for _ in batch.samples
-    ]
+    return [[IterationTrace(iteration=0, raw=raw, canvas=torch.zeros(2, 2, 3))]] * len(
+        batch.samples
+    )
 
 
 def sample(image_id, *, has_truth=True, is_padding=False):
@@ -91,21 +88,17 @@ def validate(callback, trainer, module, *batches, boxes=(BOX,)):
     [({"count": 3}, ["5.jpg", "3.jpg", "9.jpg"]), ({"image_ids": [1, 3]}, ["3.jpg", "1.jpg"])],
     ids=["the first ones", "a list"],
 )
-def test_the_wanted_images_are_drawn_and_the_table_logged(settings, expected):
-    batches = [sample(5), sample(3)], [sample(9), sample(1)]
-    logged = validate(WandbMedia(**settings), a_trainer(), Module(), *batches)
+def test_the_wanted_images_with_truth_are_drawn_and_the_table_logged(settings, expected):
+    left_out = sample(1, is_padding=True), sample(3, has_truth=False)
+    batches = [*left_out, sample(5), sample(3)], [sample(9), sample(1)]
+    logged = validate(WandbMedia(**settings), a_trainer(), a_module(), *batches)
     assert logged[PANOPTIC_KEY] == expected
     assert logged[TABLE_KEY][0] == "category_id"
     assert not {DECISIONS_KEY, ITERATIONS_KEY} & set(logged)
 
 
-def test_padding_and_images_without_truth_are_left_out():
-    samples = [sample(1, is_padding=True), sample(2, has_truth=False), sample(3)]
-    assert validate(WandbMedia(), a_trainer(), Module(), samples)[PANOPTIC_KEY] == ["3.jpg"]
-
-
 def test_an_epoch_is_drawn_once_and_the_end_of_the_run_in_any_case():
-    media, module, trainer = WandbMedia(), Module(), a_trainer()
+    media, module, trainer = WandbMedia(), a_module(), a_trainer()
     drawn = []
     for epoch, is_final in ((0, False), (0, False), (1, False), (1, False), (1, True)):
         trainer.current_epoch, module.is_final_evaluation = epoch, is_final
@@ -116,17 +109,19 @@ def test_an_epoch_is_drawn_once_and_the_end_of_the_run_in_any_case():
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_iterations_are_drawn_of_a_network_that_has_them(iterations):
     batches = [sample(1), sample(2)], [sample(3), sample(4)]
-    logged = validate(WandbMedia(num_iterations=3), a_trainer(), Module(iterations), *batches)
+    logged = validate(WandbMedia(num_iterations=3), a_trainer(), a_module(iterations), *batches)
     expected = ["1.jpg", "2.jpg", "3.jpg"] if iterations else None
     assert logged.get(ITERATIONS_KEY) == expected
 
 
 def test_decisions_are_drawn_of_images_with_overlaps():
-    batch, overlapping = [sample(1), sample(2)], (BOX, (2, 0, 12, 8))
-    media = WandbMedia(num_decisions=1)
-    assert validate(media, a_trainer(), Module(), batch, boxes=overlapping)[DECISIONS_KEY] == [
-        "1.jpg"
-    ]
+    media, samples, boxes = (
+        WandbMedia(num_decisions=1),
+        [sample(1), sample(2)],
+        (BOX, (2, 0, 12, 8)),
+    )
+    logged = validate(media, a_trainer(), a_module(), samples, boxes=boxes)
+    assert logged[DECISIONS_KEY] == ["1.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +130,6 @@ def test_decisions_are_drawn_of_images_with_overlaps():
     ids=["another logger", "another process"],
 )
 def test_nothing_is_drawn_where_nothing_is_logged(change):
-    module = Module()
+    module = a_module()
     module.pipeline = None  # reading it would fail
     assert validate(WandbMedia(), a_trainer(**change), module, [sample(1)]) == {}

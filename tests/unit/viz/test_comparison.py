@@ -22,33 +22,19 @@ from refine.viz.comparison import (
     ("true", "pred", "true_categories", "pred_categories", "expected"),
     [
         (
-            [1, 1, 2, 2, 3, 0],
-            [1, 1, 2, 0, 1, 1],
-            {1: CAT, 2: GRASS, 3: DOG},
-            {1: CAT, 2: GRASS},
+            [1, 1, 2, 2, 3, 0], [1, 1, 2, 0, 1, 1],
+            {1: CAT, 2: GRASS, 3: DOG}, {1: CAT, 2: GRASS},
             [RIGHT, RIGHT, RIGHT, MISSED, WRONG_CATEGORY, NOT_JUDGED],
         ),
-        (
-            [1, 1, 1, 2, 2],
-            [1] * 5,
-            {1: CAT, 2: CAT},
-            {1: CAT},
-            [RIGHT] * 3 + [WRONG_INSTANCE] * 2,
-        ),
-        (
-            [1] * 5,
-            [1, 1, 2, 2, 2],
-            {1: CAT},
-            {1: CAT, 2: CAT},
-            [WRONG_INSTANCE] * 2 + [RIGHT] * 3,
-        ),
+        ([1, 1, 2], [1] * 3, {1: CAT, 2: CAT}, {1: CAT}, [RIGHT] * 2 + [WRONG_INSTANCE]),
+        ([1] * 3, [1, 2, 2], {1: CAT}, {1: CAT, 2: CAT}, [WRONG_INSTANCE] + [RIGHT] * 2),
         # most of prediction 1 lies on the dog, but its cat is the only one there
         ([1, 2, 2, 2], [1] * 4, {1: CAT, 2: DOG}, {1: CAT}, [RIGHT] + [WRONG_CATEGORY] * 3),
         ([1, 1], [0, 0], {1: CAT}, {}, [MISSED] * 2),
         ([0, 0], [1, 0], {}, {1: CAT}, [NOT_JUDGED] * 2),
     ],
     ids=["each kind", "two as one", "one as two", "across categories", "missed", "not judged"],
-)
+)  # fmt: skip
 def test_pixels_that_disagree(true, pred, true_categories, pred_categories, expected):
     got = compare_pixels(truth([true], true_categories), prediction([pred], pred_categories))
     assert got[0].tolist() == expected
@@ -60,50 +46,38 @@ def test_on_a_crowd_the_category_is_enough():
     assert got[0].tolist() == [RIGHT] * 3 + [WRONG_CATEGORY]
 
 
-def test_four_panels_of_which_the_last_shows_wrong_pixels_and_only_those():
-    segment_map = np.repeat([1, 2], 96)[None].repeat(128, 0)  # a cat on the left, grass right
-    true = truth(segment_map, {1: CAT, 2: GRASS})
-
-    def saturated(left):
-        pred = prediction(segment_map, {1: left, 2: GRASS})
-        picture = draw_pixel_comparison(grey_image((128, 192)), true, pred, CATEGORIES)
-        assert picture.shape == (256 + 24, 4 * 384 + 3 * 4, 3)
-        return np.ptp(picture[40:, -384:].astype(int), axis=2) > 40
-
-    assert not saturated(CAT).any()
-    assert saturated(DOG)[:, :180].all()
-    assert not saturated(DOG)[:, 200:].any()
-
-
-def draw_segments(true, pred, size, **kwargs):
+def draw(true, pred, size, draw=draw_segment_comparison, **kwargs):
     """Two maps of categories + 1, stretched to a size."""
-    true, pred = (
-        np.kron(m, np.ones(np.floor_divide(size, np.shape(m)), int)) for m in (true, pred)
-    )
-    true, pred = (
-        make(m, {k: k - 1 for k in set(m.flat) - {0}})
-        for make, m in ((truth, true), (prediction, pred))
-    )
-    return draw_segment_comparison(grey_image(size), true, pred, CATEGORIES, **kwargs)
+    scenes = []
+    for make, values in ((truth, true), (prediction, pred)):
+        stretched = np.kron(values, np.ones(np.floor_divide(size, np.shape(values)), int))
+        scenes.append(make(stretched, {k: k - 1 for k in set(stretched.flat) - {0}}))
+    return draw(grey_image(size), *scenes, CATEGORIES, **kwargs)
+
+
+def test_four_panels_of_which_the_last_shows_wrong_pixels_and_only_those():
+    for left, is_wrong in ((CAT, False), (DOG, True)):
+        true, pred = [[CAT + 1, GRASS + 1]], [[left + 1, GRASS + 1]]
+        picture = draw(true, pred, (128, 192), draw_pixel_comparison)
+        assert picture.shape == (256 + 24, 4 * 384 + 3 * 4, 3)
+        saturated = np.ptp(picture[40:, -384:].astype(int), axis=2) > 40
+        assert (saturated[:, :180] == is_wrong).all()
+        assert not saturated[:, 200:].any()
 
 
 def leans(pixels, color):
     """Share of the pixels in which the colour's strongest channel is clearly the strongest."""
     channel = int(np.argmax(color))
-    pixels = pixels.astype(int)
-    others = np.delete(pixels, channel, axis=-1).max(axis=-1)
+    others = np.delete(pixels.astype(int), channel, axis=-1).max(axis=-1)
     return float((pixels[..., channel] > others + 40).mean())
 
 
 def test_false_positives_are_red_misses_blue_both_striped_and_the_rest_grey():
-    true, pred = [[3, 3, 3, 3, 2, 1]], [[1, 3, 3, 3, 0, 2]]
-    picture = draw_segments(true, pred, size=(200, 600))[-200:, -600:]
-    false_positive, matched, missed, both = (
-        picture[:, k * 100 + 5 : k * 100 + 95] for k in (0, 2, 4, 5)
-    )
-    assert leans(false_positive, RED) > 0.9
-    assert leans(false_positive, BLUE) == leans(missed, RED) == 0
+    picture = draw([[3, 3, 3, 3, 2, 1]], [[1, 3, 3, 3, 0, 2]], (200, 600))[-200:, -600:]
+    wrong, matched, missed, both = (picture[:, k * 100 + 5 : k * 100 + 95] for k in (0, 2, 4, 5))
+    assert leans(wrong, RED) > 0.9
     assert leans(missed, BLUE) > 0.9
+    assert leans(wrong, BLUE) == leans(missed, RED) == 0
     assert 0.35 < leans(both, RED) < 0.6
     assert 0.35 < leans(both, BLUE) < 0.6
     assert np.ptp(matched.astype(int), axis=-1).max() == 0
@@ -112,14 +86,14 @@ def test_false_positives_are_red_misses_blue_both_striped_and_the_rest_grey():
 @pytest.mark.parametrize("size", [(1, 1), (300, 2), (700, 3), (90, 1400)], ids=str)
 @pytest.mark.parametrize("value", [0, 1], ids=["all void", "one segment"])
 def test_any_size_and_no_segments(size, value):
-    picture = draw_segments([[value]], [[1]], size, max_side_px=640)
+    picture = draw([[value]], [[1]], size, max_side_px=640)
     assert picture.shape[0] <= 640 + 24
     assert picture.shape[1] <= 3 * 640 + 8
 
 
-def test_maps_of_another_size_than_the_image_are_refused():
-    small, large = np.zeros((2, 2)), np.zeros((2, 3))
-    for draw in (draw_pixel_comparison, draw_segment_comparison):
-        for true, pred in ((small, large), (large, small)):
-            with pytest.raises(ValueError, match=r"expected \(2, 3, 3\)"):
-                draw(grey_image((2, 2)), truth(true, {}), prediction(pred, {}), CATEGORIES)
+@pytest.mark.parametrize("draw", [draw_pixel_comparison, draw_segment_comparison])
+@pytest.mark.parametrize("width", [2, 3])
+def test_maps_of_another_size_than_the_image_are_refused(draw, width):
+    true, pred = truth(np.zeros((2, width)), {}), prediction(np.zeros((2, 5 - width)), {})
+    with pytest.raises(ValueError, match=r"expected \(2, 3, 3\)"):
+        draw(grey_image((2, 2)), true, pred, CATEGORIES)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, rectangles
-from refine.categories import Category, CategoryTable
+from refine.categories import CategoryTable
 from refine.fusion.consensus import consensus_gaps
 from refine.options import MergeOptions
 from refine.types import IterationTrace
@@ -18,20 +18,17 @@ CELLS = (HEIGHT // 4, WIDTH // 4)
 CAPTION_PX, GAP_PX = 24, 4
 CANVAS, SEMANTIC, INSTANCES, DISPUTE = range(4)
 OPTIONS = MergeOptions(score_thresh=0.5)
+IMAGE = grey_image((HEIGHT, WIDTH))
 
 
 def trace(iteration=0, *boxes, canvas=None, image_size=(HEIGHT, WIDTH), **fields):
-    raw = rectangles(*boxes, size=(HEIGHT, WIDTH), **fields)
-    return IterationTrace(
-        iteration=iteration,
-        raw=replace(raw, image_size=image_size),
-        canvas=torch.zeros(2, *CELLS) if canvas is None else canvas,
-    )
+    canvas = torch.zeros(2, *CELLS) if canvas is None else canvas
+    raw = replace(rectangles(*boxes, size=(HEIGHT, WIDTH), **fields), image_size=image_size)
+    return IterationTrace(iteration=iteration, raw=raw, canvas=canvas)
 
 
-def draw(*traces, image=None):
-    image = grey_image((HEIGHT, WIDTH)) if image is None else image
-    return draw_iterations(image, traces, CATEGORIES, OPTIONS)
+def draw(*traces, image=IMAGE, categories=CATEGORIES):
+    return draw_iterations(image, traces, categories, OPTIONS)
 
 
 def panel(picture, kind, row=0):
@@ -56,8 +53,7 @@ def test_a_row_of_four_panels_per_iteration_with_no_colour_of_the_image():
 def test_canvas_cells_have_the_colour_of_their_strongest_category():
     canvas = torch.zeros(2, *CELLS)
     canvas[CAT, 2, 5] = 1.0
-    canvas[DOG, 2, 5] = 0.5
-    canvas[DOG, 3, 5] = 0.5
+    canvas[DOG, 2:4, 5] = 0.5
     drawn = panel(draw(trace(canvas=canvas)), CANVAS)
     assert (drawn[8:12, 20:24] == (255, 0, 0)).all()
     red, _, blue = drawn[12, 20]
@@ -112,18 +108,13 @@ def test_the_dispute_is_that_of_the_consensus_gap(seed):
         assert (drawn[..., 2] > drawn[..., 0]).sum() == gap.num_covered_stuff > 0
 
 
-def test_tiny_images_are_enlarged():
-    tiny = IterationTrace(
-        iteration=0, raw=rectangles((0, 0, 4, 4), size=(4, 4)), canvas=torch.zeros(2, 1, 1)
-    )
+def test_tiny_images_are_enlarged_and_a_dataset_may_have_no_things():
+    raw = rectangles((0, 0, 4, 4), size=(4, 4))
+    tiny = IterationTrace(iteration=0, raw=raw, canvas=torch.zeros(2, 1, 1))
     assert draw(tiny, image=grey_image((4, 4))).shape[0] == 384 + CAPTION_PX
-
-
-def test_a_dataset_without_things():
-    table = CategoryTable([Category(dataset_id=1, name="sea", is_thing=False, color=(0, 0, 255))])
     sea = trace(canvas=torch.zeros(0, *CELLS), semantic=np.zeros(CELLS, int))
-    picture = draw_iterations(grey_image((HEIGHT, WIDTH)), [sea], table, OPTIONS)
-    assert not is_tinted(panel(picture, DISPUTE)).any()
+    table = CategoryTable.of([{"id": 1, "name": "sea", "isthing": 0}])
+    assert not is_tinted(panel(draw(sea, categories=table), DISPUTE)).any()
 
 
 def test_nothing_to_draw_and_images_of_another_size_are_refused():
