@@ -8,6 +8,7 @@ from unittest.mock import MagicMock, call
 import pytest
 
 from refine.callbacks.wandb_run import WandbJob, WandbRun, finish_run
+from refine.config.instantiate import build
 from refine.config.job import Job
 from refine.errors import RefineError
 
@@ -170,4 +171,4 @@ def test_unknown_settings_refusals_and_a_missing_w_and_b_are_one_clear_line(
         WandbRun(str(tmp_path), **settings).log_metrics({})
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RefineError, match=r"^logger=wandb .*'refine-panoptic\[wandb\]'"):
-        WandbRun(str(tmp_path))
+        build({"_target_": "refine.callbacks.wandb_run.WandbRun", "run_dir": str(tmp_path)})
