@@ -34,15 +34,13 @@ GEOMETRIES = [
 
 def _nearest(labels, geometry):
     """The obvious way: each pixel's centre, moved back."""
-    height, width = geometry.size
-    result = np.zeros((height, width), labels.dtype)
-    for r in range(height):
-        for c in range(width):
-            x = width - 1 - c if geometry.flip else c
-            y_source = (r + geometry.offset[0] + 0.5) * geometry.source[0] / geometry.resized[0]
-            x_source = (x + geometry.offset[1] + 0.5) * geometry.source[1] / geometry.resized[1]
-            result[r, c] = labels[int(y_source + 1e-9), int(x_source + 1e-9)]
-    return result
+    sides = zip(geometry.size, geometry.offset, geometry.source, geometry.resized, strict=True)
+    rows, columns = (
+        [int((k + offset + 0.5) * old / new + 1e-9) for k in range(count)]
+        for count, offset, old, new in sides
+    )
+    columns = columns[::-1] if geometry.flip else columns
+    return np.array([[labels[r, c] for c in columns] for r in rows])
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from refine.toy.objects import THINGS
-from refine.toy.shapes import clip_outline, outline_area, rasterise, thing_outline
+from refine.toy.shapes import clip_outline, mask_of, outline_area, rasterise, thing_outline
 
 
 @pytest.mark.parametrize("name", THINGS)
@@ -24,12 +24,7 @@ def test_a_clipped_outline_covers_what_is_left_in_the_image(centre):
     clipped = clip_outline(outline, size)
     assert (clipped >= 0).all()
     assert (clipped <= (100, 80)).all()
-    window, inside, _ = rasterise(outline, size)
-    expected = np.zeros(size, bool)
-    expected[window] = inside >= 0.5
-    window, inside, _ = rasterise(clipped, size)
-    found = np.zeros(size, bool)
-    found[window] = inside >= 0.5
+    found, expected = mask_of([clipped], size), mask_of([outline], size)
     assert (found ^ expected).sum() <= 0.02 * expected.sum()
 
 

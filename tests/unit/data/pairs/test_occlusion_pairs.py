@@ -1,4 +1,4 @@
-"""The rules one by one; random scenes are compared with an oracle in tests/property."""
+"""Worked examples; random scenes, with crowds and twins, are compared with an oracle."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,12 @@ from make.dataset import (
     CAT,
     Thing,
     annotate,
-    describe,
     instances_json,
     order_pairs,
     paint,
     rectangle,
     write_tree,
 )
-from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
 
@@ -35,21 +33,6 @@ def test_painting_the_other_way_round_turns_the_order(upper):
     assert find(squares, *drawn) == [(1, 2, squares[upper].id)]
     # the order of the file decides who is first, not who is on top
     assert find(squares[::-1], *drawn) == [(2, 1, squares[upper].id)]
-
-
-def test_polygons_are_outlines_too():
-    squares = two_squares()
-    annotations = [
-        InstanceAnnotation(
-            thing.id,
-            thing.category,
-            False,
-            (0, 0, 1, 1),
-            (np.array([[x, y], [x + 8, y], [x + 8, y + 8], [x, y + 8]], float),),
-        )
-        for thing, (x, y) in zip(squares, [(2, 2), (6, 4)], strict=True)
-    ]
-    assert order_pairs(annotations, *paint(squares)) == [(1, 2, 2)]
 
 
 def test_the_share_of_either_outline_counts_and_the_limit_is_in():
@@ -87,23 +70,6 @@ def test_the_overlap_votes(repaint, expected):
     assert find(squares, segment_map, segments) == expected
 
 
-@pytest.mark.parametrize("crowd", [0, 1])
-def test_crowds_are_in_no_pair(crowd):
-    squares = two_squares()
-    drawn = paint(squares)
-    squares[crowd].is_crowd = True
-    assert find(squares, *drawn) == []
-
-
-def test_a_crowd_segment_is_nobodys_visible_part():
-    squares = two_squares()
-    segment_map, _ = paint(squares)
-    first, second = squares
-    segments = describe([(first.segment, CAR, True), (second.segment, CAT, False)], segment_map)
-    segment_map[segment_map == 90] = 0
-    assert find(squares, segment_map, segments) == []
-
-
 def test_an_instance_without_a_segment_has_no_order():
     squares = two_squares()
     hidden = Thing(rectangle(5, 7, 8, 9), id=3)  # below both
@@ -112,13 +78,6 @@ def test_an_instance_without_a_segment_has_no_order():
     # a segment of another category is not the instance's own
     squares[0].category = CAT
     assert find(squares, *drawn) == []
-
-
-def test_of_two_equal_outlines_one_alone_has_a_segment():
-    twins = Thing(rectangle(2, 2, 10, 10), id=1), Thing(rectangle(2, 2, 10, 10), id=2)
-    assert find(twins, *paint(twins)) == []
-    other = Thing(rectangle(4, 6, 12, 14), CAT, id=3)
-    assert find([*twins, other], *paint([*twins, other])) == [(1, 3, 3)]
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -130,8 +89,7 @@ def test_nothing_to_order_reads_no_map(count):
 
 
 def test_one_pixel():
-    pixel = rectangle(0, 0, 1, 1, size=(1, 1))
-    first, second = Thing(pixel, id=1), Thing(pixel, CAT, id=2)
+    first, second = (Thing(rectangle(0, 0, 1, 1, (1, 1)), id=i) for i in (1, 2))
     assert find([first, second], *paint([first, second])) == []  # the lower one has no segment
     empty = Thing(np.zeros((1, 1), bool), CAT, id=3)
     assert find([first, empty], *paint([first])) == []
@@ -150,10 +108,7 @@ def test_pairs_by_image():
     assert chosen.image_ids.tolist() == [7]
     assert chosen.ordered.tolist() == [[2, 1]]
     assert pairs.of_images([]).ordered.shape == (0, 2)
-
-
-def test_large_ids_are_not_added_up():
-    large = 2**62 - 1
+    large = 2**62 - 1  # ids are not added up
     pairs = OcclusionPairs.from_images({1: [OrderedPair(large, large - 1, large)]})
     assert pairs.ordered.tolist() == [[large, large - 1]]
 

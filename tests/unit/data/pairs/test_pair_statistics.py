@@ -1,14 +1,14 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from make.dataset import CAR, CAT, instances_json, write_tree
+from make.pictures import rectangles
 from refine.coco_format.layout import open_dataset
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
 from refine.data.pairs.pair_statistics import detection_scores, outline_areas
-from refine.types import RawPrediction
 
 PAIRS = OcclusionPairs.from_images({1: [OrderedPair(1, 2, 2)]})
 NONE = OcclusionPairs.from_images({})
@@ -22,16 +22,8 @@ def files(tmp_path):
 def raw_of(*detections, scale=1.0):
     """Detections ``(box, label, score)`` of image 1; ``scale`` is network over original size."""
     boxes, labels, scores = zip(*detections, strict=True) if detections else ([], [], [])
-    count = len(detections)
-    return RawPrediction(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4) * scale,
-        labels=torch.tensor(labels, dtype=torch.int64),
-        scores=torch.tensor(scores, dtype=torch.float32),
-        mask_logits=torch.zeros(count, 28, 28),
-        semantic_logits=torch.zeros(4, 2, 3),
-        image_size=(int(8 * scale), int(12 * scale)),
-        original_size=(8, 12),
-    )
+    raw = rectangles(*boxes, size=(8, 12), labels=labels, scores=scores)
+    return replace(raw, boxes=raw.boxes * scale, image_size=(int(8 * scale), int(12 * scale)))
 
 
 CAR_BOX, CAT_BOX = [1, 2, 5, 6], [3, 4, 8, 7]
@@ -58,14 +50,9 @@ def test_what_is_not_detected_has_no_score(files):
     assert scores(files) == [None, None]
     assert scores(files, (CAR_BOX, CAT, 0.9), (CAT_BOX, CAT, 0.6)) == [0.6, None]
     assert scores(files, ([1, 2, 3, 4], CAR, 0.9)) == [None, None]
-
-
-def test_of_two_detections_the_higher_score_stands_for_the_instance(files):
+    assert scores(files, ([9, 0, 12, 2], CAR, 0.9)) == [None, None]  # a crowd
+    # of two the higher score stands for the instance
     assert scores(files, ([1, 2, 5, 5], CAR, 0.7), (CAR_BOX, CAR, 0.5)) == [None, 0.7]
-
-
-def test_crowds_are_not_detected(files):
-    assert scores(files, ([9, 0, 12, 2], CAR, 0.9)) == [None, None]
 
 
 def test_no_pairs_ask_for_no_prediction(files):
