@@ -20,8 +20,8 @@ from refine.coco_format.storage import FolderStorage
 from refine.data.pairs.occlusion_pairs import find_pairs
 from refine.data.rows import ImageRow
 from refine.data.segment_runs import find_runs
-from refine.ops.outlines import encode_mask
-from refine.types import MaskCrop, Segment
+from refine.ops.outlines import decode_mask, encode_mask
+from refine.types import CodedMask, MaskCrop, Segment
 
 CATEGORIES = [
     {"id": 3, "name": "car", "isthing": 1, "color": [0, 0, 142]},
@@ -167,6 +167,15 @@ def rectangle(top, left, bottom, right, size=(16, 20)):
     mask = np.zeros(size, bool)
     mask[top:bottom, left:right] = True
     return mask
+
+
+def on_image(crop, size):
+    """The ``[H, W]`` bool mask of a crop, coded or not; of None an empty one."""
+    full = np.zeros(size, bool)
+    if crop is not None:
+        crop = decode_mask(crop) if isinstance(crop, CodedMask) else crop
+        full[crop.slices] = crop.mask
+    return full
 
 
 def paint(things, *, background=GRASS):

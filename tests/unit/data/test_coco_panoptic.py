@@ -1,4 +1,3 @@
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from make.dataset import (
     GRASS_ID,
     SKY,
     instances_json,
+    on_image,
     panoptic_json,
     segment_maps,
     write_tree,
@@ -29,6 +29,7 @@ from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions
 
 SPLIT = "train2017"
+PAIRS = OcclusionPairs.from_images({1: [OrderedPair(1, 2, 2)]})  # the cat lies on the car
 FILES = ("0001.jpg", "0001.png")
 SAME_SIZE = {"train_short_sides_px": [8], "max_long_side_px": 12, "flip_prob": 0.0}
 
@@ -55,13 +56,6 @@ def outlined(tmp_path_factory):
     return write_tree(tmp_path_factory.mktemp("outlined"), SPLIT, instances=instances_json())
 
 
-def _full(coded, size):
-    crop = decode_mask(coded)
-    full = np.zeros(size, bool)
-    full[crop.slices] = crop.mask
-    return full
-
-
 def test_a_training_sample_without_outlines_holds_what_image_and_map_show(plain):
     sample = _dataset(plain)[0]
     expected = np.asarray(Image.open(plain / SPLIT / "0001.jpg"))
@@ -81,8 +75,8 @@ def test_a_training_sample_without_outlines_holds_what_image_and_map_show(plain)
     assert target.labels.tolist() == [CAT, CAR]
     assert target.boxes.tolist() == [[3, 4, 8, 7], [1, 2, 5, 6]]
     assert target.boxes.dtype == torch.float32
-    assert np.array_equal(_full(target.masks[0], (8, 12)), segment_maps()[1] == CAT_ID)
-    assert _full(target.masks[1], (8, 12)).sum() == 12
+    assert np.array_equal(on_image(target.masks[0], (8, 12)), segment_maps()[1] == CAT_ID)
+    assert on_image(target.masks[1], (8, 12)).sum() == 12
     second = _dataset(plain, train_short_sides_px=[6])[1].target.semantic.numpy()
     assert [set(row.tolist()) for row in second] == [{SKY}] * 3 + [{255}] * 2 + [{SKY}] * 5
 
@@ -91,7 +85,7 @@ def test_with_outlines_instances_overlap_and_crowds_are_dropped(outlined):
     target = _dataset(outlined)[0].target
     assert target.labels.tolist() == [CAR, CAT]
     assert target.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7]]
-    car, cat = (_full(mask, (8, 12)) for mask in target.masks)
+    car, cat = (on_image(mask, (8, 12)) for mask in target.masks)
     assert car.sum() == 16
     assert (car & cat).sum() == 4
     dataset = _dataset(outlined, train_short_sides_px=[10])
@@ -101,12 +95,14 @@ def test_with_outlines_instances_overlap_and_crowds_are_dropped(outlined):
     assert target.masks == ()
     target = dataset[2].target  # of one thing
     assert target.boxes.tolist() == [[0, 0, 10, 10]]
-    assert _full(target.masks[0], (10, 10)).all()
+    assert on_image(target.masks[0], (10, 10)).all()
 
 
 @pytest.mark.parametrize("with_outlines", [False, True])
-def test_flip_and_resize_move_everything_together(plain, outlined, with_outlines):
-    root = outlined if with_outlines else plain
+def test_flip_and_resize_move_everything_together(tmp_path, with_outlines):
+    content = instances_json()
+    content["annotations"][2]["iscrowd"] = 0  # as a thing, with run lengths
+    root = write_tree(tmp_path, SPLIT, instances=content if with_outlines else None)
     options = {"train_short_sides_px": [16], "max_long_side_px": 24}
     straight = _dataset(root, **options)[0]
     flipped = _dataset(root, **options, flip_prob=1.0)[0]
@@ -119,34 +115,32 @@ def test_flip_and_resize_move_everything_together(plain, outlined, with_outlines
     cat = straight.target.labels.tolist().index(CAT)
     assert straight.target.boxes[cat].tolist() == [6, 8, 16, 14]
     for sample in (straight, flipped):
-        mask = _full(sample.target.masks[cat], (16, 24))
+        mask = on_image(sample.target.masks[cat], (16, 24))
         assert np.array_equal(mask, sample.target.semantic.numpy() == CAT)
+    if with_outlines:
+        assert flipped.target.boxes[2].tolist() == [0, 0, 6, 4]
+        assert on_image(flipped.target.masks[2], (16, 24)).sum() == 24
 
 
-def test_run_lengths_of_instances_are_moved_too(tmp_path):
-    content = instances_json()
-    content["annotations"][2]["iscrowd"] = 0
-    root = write_tree(tmp_path, SPLIT, instances=content)
-    options = {"train_short_sides_px": [16], "max_long_side_px": 24, "flip_prob": 1.0}
-    target = _dataset(root, **options)[0].target
-    assert target.boxes[2].tolist() == [0, 0, 6, 4]
-    assert _full(target.masks[2], (16, 24)).sum() == 24
-
-
-@pytest.mark.parametrize("with_outlines", [False, True])
-def test_instances_that_a_crop_cuts_off_are_dropped(plain, outlined, with_outlines):
-    dataset = _dataset(outlined if with_outlines else plain, crop_px=[2, 2])
-    counts = set()
-    for epoch in range(25):
+@pytest.mark.parametrize("with_pairs", [False, True])
+def test_a_crop_cuts_off_instances_and_their_pairs(plain, outlined, with_pairs):
+    pairs = PAIRS if with_pairs else None
+    dataset = _dataset(outlined if with_pairs else plain, crop_px=[3, 3], pairs=pairs)
+    seen = set()
+    for epoch in range(40):
         target = dataset[SampleKey(epoch, 0)].target
-        assert target.semantic.shape == (2, 2)
-        assert len(target.boxes) == len(target.labels) == len(target.masks)
-        counts.add(len(target.boxes))
+        labels = target.labels.tolist()
+        assert target.semantic.shape == (3, 3)
+        assert len(target.boxes) == len(labels) == len(target.masks)
         for box, mask in zip(target.boxes.tolist(), target.masks, strict=True):
-            full = _full(mask, (2, 2))
+            full = on_image(mask, (3, 3))
             rows, columns = np.flatnonzero(full.any(1)), np.flatnonzero(full.any(0))
             assert box == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-    assert counts >= {0, 1}
+        if with_pairs:
+            named = target.labels[target.pairs].tolist()
+            assert named == ([[CAT, CAR]] if set(labels) == {CAR, CAT} else [])
+        seen.add(len(labels))
+    assert seen == {0, 1, 2}
 
 
 def test_a_sample_is_a_function_of_seed_epoch_and_place(outlined):
@@ -176,7 +170,7 @@ def test_evaluation_has_the_truth_at_original_size(plain, outlined):
     assert truth.instances.boxes.tolist() == [[1, 2, 5, 6], [3, 4, 8, 7], [9, 0, 12, 2]]
     assert truth.instances.labels.tolist() == [CAR, CAT, CAR]
     assert truth.instances.is_crowd.tolist() == [False, False, True]
-    assert [_full(m, (8, 12)).sum() for m in truth.instances.masks] == [16, 15, 6]
+    assert [on_image(m, (8, 12)).sum() for m in truth.instances.masks] == [16, 15, 6]
     assert dataset[1].truth.instances.boxes.shape == (0, 4)
     assert dataset[1].truth.instances.masks == ()
     assert _dataset(plain, training=False)[0].truth.instances is None
@@ -203,10 +197,12 @@ def test_places_of_images(plain):
     assert chosen.is_wide.tolist() == [True, True]
 
 
-@pytest.mark.parametrize("image_ids", [[1, 77], [], [1, 1]])
-def test_a_choice_that_cannot_be_met(plain, image_ids):
-    with pytest.raises(RefineError, match=r"image id 77|each once"):
-        _dataset(plain, image_ids=image_ids)
+def test_what_cannot_be_a_dataset_is_refused(plain):
+    for image_ids in ([1, 77], [], [1, 1]):
+        with pytest.raises(RefineError, match=r"image id 77|each once"):
+            _dataset(plain, image_ids=image_ids)
+    with pytest.raises(ValueError, match="instance annotations"):
+        _dataset(plain, pairs=PAIRS)
 
 
 def test_too_many_categories_for_a_byte(tmp_path):
@@ -217,12 +213,6 @@ def test_too_many_categories_for_a_byte(tmp_path):
     root = write_tree(tmp_path, SPLIT, panoptic=content)
     with pytest.raises(RefineError, match=r"panoptic_train2017.json: more than 255 categories"):
         _dataset(root)
-
-
-def test_datasets_travel_to_spawned_workers(outlined):
-    dataset = _dataset(outlined)
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert torch.equal(copy[0].image, dataset[0].image)
 
 
 def _truncate(path):
@@ -268,9 +258,6 @@ def test_run_lengths_of_another_size_are_named(tmp_path):
         _dataset(root)[0]
 
 
-PAIRS = OcclusionPairs.from_images({1: [OrderedPair(1, 2, 2)]})  # the cat lies on the car
-
-
 @pytest.mark.parametrize("flip_prob", [0.0, 1.0])
 def test_pairs_are_places_among_the_instances(outlined, tmp_path, flip_prob):
     dataset = _dataset(outlined, flip_prob=flip_prob, pairs=PAIRS)
@@ -286,19 +273,6 @@ def test_pairs_are_places_among_the_instances(outlined, tmp_path, flip_prob):
     assert _dataset(root, pairs=PAIRS)[0].target.pairs.tolist() == [[1, 0]]
 
 
-def test_an_instance_that_is_cut_off_takes_its_pairs_along(outlined):
-    dataset = _dataset(outlined, crop_px=[3, 3], pairs=PAIRS)
-    seen = set()
-    for epoch in range(40):
-        target = dataset[SampleKey(epoch, 0)].target
-        labels = set(target.labels.tolist())
-        assert len(target.pairs) == (labels == {CAR, CAT})
-        if len(target.pairs):
-            assert target.labels[target.pairs[0]].tolist() == [CAT, CAR]
-        seen.add(len(labels))
-    assert seen == {0, 1, 2}
-
-
 def test_targets_without_augmentation_have_the_geometry_of_evaluation(outlined):
     options = {"train_short_sides_px": [8], "flip_prob": 1.0, "eval_short_side_px": 16}
     options |= {"max_long_side_px": 24, "crop_px": [4, 4]}
@@ -311,8 +285,3 @@ def test_targets_without_augmentation_have_the_geometry_of_evaluation(outlined):
     padding = _dataset(outlined, augment=False, pairs=PAIRS, **options)[3]
     assert padding.is_padding
     assert padding.target.boxes.tolist() == plain.target.boxes.tolist()
-
-
-def test_pairs_without_instances_make_no_sense(plain):
-    with pytest.raises(ValueError, match="instance annotations"):
-        _dataset(plain, pairs=PAIRS)

@@ -7,22 +7,19 @@ from refine.ops.outlines import encode_mask
 from refine.types import GroundTruth, MaskCrop, Sample, TrainingTarget
 
 
-def _target(height, width):
-    return TrainingTarget(
+def _sample(height, width, *, training=True, **fields):
+    target = TrainingTarget(
         semantic=torch.randint(0, 5, (height, width), dtype=torch.uint8),
         boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]]),
         labels=torch.tensor([0]),
         masks=(encode_mask(MaskCrop(0, 0, np.ones((1, 1), bool))),),
     )
-
-
-def _sample(height, width, *, training=True, **fields):
     return Sample(
         image=torch.randint(1, 256, (3, height, width), dtype=torch.uint8),
         image_id=height,
         file_name="a.jpg",
         original_size=(height, width),
-        target=_target(height, width) if training else None,
+        target=target if training else None,
         **fields,
     )
 
