@@ -18,8 +18,7 @@ from PIL import Image
 from refine.coco_format.instances import InstanceAnnotation
 from refine.coco_format.storage import FolderStorage
 from refine.data.pairs.occlusion_pairs import find_pairs
-from refine.data.rows import ImageRow
-from refine.data.segment_runs import find_runs
+from refine.data.rows import ImageRow, find_runs
 from refine.ops.outlines import decode_mask, encode_mask
 from refine.types import CodedMask, MaskCrop, Segment
 

@@ -81,13 +81,11 @@ class InstanceAnnotations:
     def of_image(self, image_id: int) -> tuple[InstanceAnnotation, ...]:
         """The annotations of one image in the file's order; empty for an unknown image."""
         first, last = np.searchsorted(self.image_ids, [image_id, image_id + 1])
-        rows = slice(first, last)
         columns = (self.ids, self.categories, self.crowds, self.boxes)
+        rows = zip(*(column[first:last].tolist() for column in columns), strict=True)
         return tuple(
             InstanceAnnotation(i, category, is_crowd, tuple(box), self._outline(a))
-            for a, (i, category, is_crowd, box) in enumerate(
-                zip(*(column[rows].tolist() for column in columns), strict=True), start=first
-            )
+            for a, (i, category, is_crowd, box) in enumerate(rows, start=first)
         )
 
     def _outline(self, a: int) -> Outline:
@@ -148,6 +146,7 @@ def _are_finite(numbers: list[Any]) -> bool:
 
 
 def _outline_columns(entries: Entries, *, source: str) -> dict[str, Any]:
+    """The columns of :class:`InstanceAnnotations` that hold outlines."""
     polygons: list[list[float]] = []
     offsets, dropped = [0], 0
     masks: list[CodedMask] = []
@@ -155,7 +154,12 @@ def _outline_columns(entries: Entries, *, source: str) -> dict[str, Any]:
     for k, outline in enumerate(entries.column("segmentation", list, dict)):
         if isinstance(outline, dict):
             mask_rows[k] = len(masks)
-            masks.append(_parse_runs(entries, k, outline))
+            try:
+                height, width = outline["size"]
+                masks.append(compress_runs(outline["counts"], height=height, width=width))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                fix = f"expected COCO's {{size: [h, w], counts}} ({error})"
+                raise entries.error(k, "segmentation", fix) from None
         else:
             usable = _usable_polygons(entries, k, outline)
             dropped += len(outline) - len(usable)
@@ -163,13 +167,13 @@ def _outline_columns(entries: Entries, *, source: str) -> dict[str, Any]:
         offsets.append(len(polygons))
     if dropped:
         _logger.warning("%s: left out %d polygons of fewer than 3 corners", source, dropped)
-    sizes = np.array([(m.height, m.width) for m in masks], dtype=np.int64).reshape(-1, 2)
+    sizes = [(m.height, m.width) for m in masks]
     return {
         "polygon_offsets": np.array(offsets, dtype=np.int64),
         "polygons": Ragged.pack(polygons, np.float32),
         "mask_rows": mask_rows,
         "masks": Ragged.pack([m.counts for m in masks], np.uint8),
-        "mask_sizes": sizes,
+        "mask_sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
     }
 
 
@@ -180,12 +184,3 @@ def _usable_polygons(entries: Entries, k: int, outline: list[Any]) -> list[list[
         if not _are_finite(polygon):
             raise entries.error(k, "segmentation", "coordinates have to be finite numbers")
     return [polygon for polygon in outline if len(polygon) >= _MIN_NUMBERS]
-
-
-def _parse_runs(entries: Entries, k: int, outline: dict[str, Any]) -> CodedMask:
-    try:
-        height, width = outline["size"]
-        return compress_runs(outline["counts"], height=height, width=width)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        fix = f"expected COCO's {{size: [h, w], counts}} ({error})"
-        raise entries.error(k, "segmentation", fix) from None

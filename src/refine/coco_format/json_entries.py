@@ -20,12 +20,7 @@ _MAX_ID = 2**62  # of an image, an annotation or a category
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A list of JSON objects.
-
-    Attributes:
-        items: The objects.
-        describe: Gives the name of object ``k`` in error messages, file first.
-    """
+    """A list of JSON objects; ``describe`` names object ``k`` in error messages, file first."""
 
     items: Sequence[dict[str, Any]]
     describe: Callable[[int], str]
@@ -74,12 +69,7 @@ class Entries:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
-    """Rows of numbers of different lengths, stored one after another in one array.
-
-    Attributes:
-        values: ``[sum of the lengths]`` numbers.
-        offsets: ``[N + 1]`` int64; row ``k`` is ``values[offsets[k] : offsets[k + 1]]``.
-    """
+    """Rows of any lengths in one array: ``values[offsets[k] : offsets[k + 1]]`` is row ``k``."""
 
     values: np.ndarray
     offsets: np.ndarray

@@ -49,11 +49,8 @@ class DatasetFiles:
 def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> DatasetFiles:
     """Find and open all parts of a split.
 
-    Args:
-        root: The dataset's folder.
-        split: Name of the split in the file names (``val2017``).
-        cache_dir: Folder in which a compressed inner zip is unpacked; None is
-            ``root/.refine_cache``.
+    ``split`` is its name in the file names (``val2017``). A compressed inner zip is unpacked in
+    ``cache_dir``, or in ``root/.refine_cache``.
 
     Raises:
         RefineError: The root or a part is missing, or a file is damaged.

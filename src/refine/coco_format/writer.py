@@ -81,7 +81,11 @@ class PanopticWriter:
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}
         )
-        boxes = _bounding_boxes(segment_map)
+        values, lengths = find_label_runs(segment_map)
+        ids, keys = np.unique(values, return_inverse=True)
+        top, left, bottom, right = find_run_boxes(keys, lengths, segment_map.shape).T
+        bounds = np.stack([left, top, right - left, bottom - top], axis=1)
+        boxes = dict(zip(ids.tolist(), bounds.tolist(), strict=True))
         infos = [
             {
                 "id": segment.id,
@@ -113,12 +117,3 @@ class PanopticWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-
-
-def _bounding_boxes(segment_map: np.ndarray) -> dict[int, list[int]]:
-    """``[x, y, width, height]`` of every id, in pixels."""
-    values, lengths = find_label_runs(segment_map)
-    ids, keys = np.unique(values, return_inverse=True)
-    top, left, bottom, right = find_run_boxes(keys, lengths, segment_map.shape).T
-    boxes = np.stack([left, top, right - left, bottom - top], axis=1)
-    return dict(zip(ids.tolist(), boxes.tolist(), strict=True))

@@ -1,1 +1,1 @@
-"""Datasets, augmentation, batches and the toy scenes."""
+"""Datasets, augmentation and batches."""

@@ -13,8 +13,7 @@ from refine.coco_format.instances import Outline
 from refine.coco_format.layout import DatasetFiles
 from refine.data.images import decode_image
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
-from refine.data.rows import ImageRow, original_mask, read_row
-from refine.data.segment_runs import SegmentRuns
+from refine.data.rows import ImageRow, SegmentRuns, original_mask, read_row
 from refine.data.transforms import (
     Geometry,
     draw_geometry,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from refine.types import IGNORE_INDEX, Batch, Sample
 
@@ -24,22 +23,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
         -(-max(lengths) // SIZE_MULTIPLE) * SIZE_MULTIPLE for lengths in zip(*sizes, strict=True)
     )
     images = torch.zeros((len(samples), height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-    for padded, sample, (h, w) in zip(images, samples, sizes, strict=True):
-        padded[:, :h, :w] = sample.image
-    return Batch(
-        images=images,
-        image_sizes=tuple(sizes),
-        samples=tuple(
-            _padded(sample, image[:, :h, :w], (height, width))
-            for sample, image, (h, w) in zip(samples, images, sizes, strict=True)
-        ),
-    )
-
-
-def _padded(sample: Sample, image: Tensor, size: tuple[int, int]) -> Sample:
-    if sample.target is None:
-        return replace(sample, image=image)
-    semantic = torch.full(size, IGNORE_INDEX, dtype=torch.uint8)
-    height, width = sample.target.semantic.shape
-    semantic[:height, :width] = sample.target.semantic
-    return replace(sample, image=image, target=replace(sample.target, semantic=semantic))
+    padded_samples = []
+    for image, sample, (h, w) in zip(images, samples, sizes, strict=True):
+        image[:, :h, :w] = sample.image
+        target = sample.target
+        if target is not None:
+            semantic = torch.full((height, width), IGNORE_INDEX, dtype=torch.uint8)
+            semantic[:h, :w] = target.semantic
+            target = replace(target, semantic=semantic)
+        padded_samples.append(replace(sample, image=image[:, :h, :w], target=target))
+    return Batch(images=images, image_sizes=tuple(sizes), samples=tuple(padded_samples))

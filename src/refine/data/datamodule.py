@@ -21,9 +21,12 @@ from refine.types import Batch
 
 
 class BatchLoader(DataLoader[Any]):
-    """A DataLoader that keeps a worker's :class:`RefineError` one line.
+    """A DataLoader that keeps a worker's :class:`RefineError` one line, and can be resumed.
 
-    torch re-raises a worker's exception with the worker's whole traceback as its text.
+    torch re-raises a worker's exception with the worker's whole traceback as its text. Lightning
+    warns that a run resumed within an epoch sees other data unless the loader can save and load a
+    state. This one can, and the state is empty: the position is a function of the trainer's count
+    of batches (:class:`ResumableDataModule`).
     """
 
     # torch promises its private iterator class here; whoever iterates needs an iterator only
@@ -35,15 +38,6 @@ class BatchLoader(DataLoader[Any]):
             line = str(error).strip().splitlines()[-1]
             name = f"{RefineError.__module__}.{RefineError.__qualname__}: "
             raise RefineError(line.removeprefix(name)) from None
-
-
-class ResumableLoader(BatchLoader):
-    """The training loader, which starts where its batch sampler says that training stands.
-
-    Lightning warns that a run resumed within an epoch sees other data unless the loader can save
-    and load a state. This one can, and the state is empty: the position is a function of the
-    trainer's count of batches (:class:`ResumableDataModule`).
-    """
 
     def state_dict(self) -> dict[str, Any]:
         """An empty state."""
@@ -135,7 +129,7 @@ class ResumableDataModule(pl.LightningDataModule):
         """The categories of the dataset (after :meth:`setup`)."""
         return self.val_dataset.categories
 
-    def train_dataloader(self) -> ResumableLoader:
+    def train_dataloader(self) -> BatchLoader:
         """Shuffled, augmented batches; this rank's share of ``batch_size`` images each."""
         dataset = self.train_dataset
         sampler = TrainBatchSampler(
@@ -145,7 +139,7 @@ class ResumableDataModule(pl.LightningDataModule):
             position=lambda: self._position(len(sampler)),
             **self._rank(),
         )
-        return ResumableLoader(dataset, batch_sampler=sampler, **self._loading())
+        return BatchLoader(dataset, batch_sampler=sampler, **self._loading())
 
     def val_dataloader(self) -> BatchLoader:
         """Batches in the split's order; over several ranks, strided and padded."""

@@ -56,15 +56,11 @@ def test_columns_and_segments_hold_what_the_file_says(tmp_path):
     assert [s.id for s in annotations.segments(2)] == [BIG_CAR_ID]
 
 
-def test_annotations_are_brought_into_the_images_order(tmp_path):
-    annotations = _load(tmp_path, _changed(lambda c: c["annotations"].reverse()))
-    assert annotations.file_names.tolist() == ["0001.png", "0002.png", "0003.png"]
-    assert [s.area for s in annotations.segments(2)] == [25]
-
-
-def test_an_image_without_segments_is_fine(tmp_path):
+def test_annotations_without_segments_and_in_any_order_are_fine(tmp_path):
     content = _changed(lambda c: c["annotations"][1].update(segments_info=[]))
+    content["annotations"].reverse()
     annotations = _load(tmp_path, content)
+    assert annotations.file_names.tolist() == ["0001.png", "0002.png", "0003.png"]
     assert annotations.segments(1) == ()
     assert [s.area for s in annotations.segments(2)] == [25]
     assert _load(tmp_path, content, _load_results).segments[2] == ()
@@ -123,10 +119,6 @@ def test_contradictions_are_named(tmp_path, name):
         assert re.search(expected, message), message
 
 
-def test_results_without_annotations_are_refused(tmp_path):
-    assert "nothing to score" in _message(tmp_path, {"annotations": []}, _load_results)
-
-
 @pytest.mark.parametrize(
     "name", ["/etc/passwd", "../0001.jpg", "a/../../b.jpg", "C:\\a.jpg", "C:a.jpg", "a\\b.jpg", ""]
 )
@@ -141,12 +133,10 @@ def test_names_that_lead_outside_are_refused(tmp_path, key, name):
 )
 def test_what_is_no_json_object_is_refused(tmp_path, text):
     assert "JSON" in _message(tmp_path, text)
+    assert "nothing to score" in _message(tmp_path, {"annotations": []}, _load_results)
 
 
-def test_a_byte_order_mark_is_fine(tmp_path):
+def test_a_byte_order_mark_is_fine_a_missing_file_is_not(tmp_path):
     assert len(_load(tmp_path, "\ufeff" + json.dumps(panoptic_json()))) == 3
-
-
-def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RefineError, match=r"nothing.json: cannot be read"):
         load_panoptic_json(tmp_path / "nothing.json")

@@ -46,14 +46,9 @@ def test_annotations_of_an_image():
     columns = [getattr(instances, n) for n in set(instances.__slots__) - {"source", "sha256"}]
     arrays = [c.values if isinstance(c, Ragged) else c for c in columns]
     assert all(isinstance(a, np.ndarray) and a.dtype != object for a in arrays)
-
-
-def test_an_image_without_annotations_has_none():
-    assert _load(instances_json()).of_image(2) == ()
-    assert _load({"annotations": []}).of_image(1) == ()
-
-
-def test_the_files_order_does_not_matter_to_other_images():
+    # an image without annotations has none
+    assert instances.of_image(2) == _load({"annotations": []}).of_image(1) == ()
+    # the order of the file does not matter to other images
     instances = _load(_changed(lambda a: a.reverse()))
     assert [a.is_crowd for a in instances.of_image(1)] == [True, False, False]
     assert instances.of_image(3)[0].box == (0, 0, 5, 5)

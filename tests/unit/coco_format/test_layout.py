@@ -73,11 +73,6 @@ def test_a_compressed_inner_zip_goes_to_the_cache(tmp_path):
     assert len(list((root / ".refine_cache").iterdir())) == 1
 
 
-def test_a_missing_root_says_how_to_get_data(tmp_path):
-    with pytest.raises(RefineError, match=r"nowhere: no such dataset folder.*data=toy"):
-        open_dataset(tmp_path / "nowhere", SPLIT)
-
-
 @pytest.mark.parametrize("part", [SPLIT, f"{PNGS}.json", PNGS])
 def test_a_missing_part_is_named(tmp_path, part):
     path = write_tree(tmp_path, SPLIT) / part
@@ -87,9 +82,9 @@ def test_a_missing_part_is_named(tmp_path, part):
         open_dataset(tmp_path, SPLIT)
 
 
-def test_messages_name_the_zip(tmp_path):
-    write_tree(tmp_path, SPLIT)
-    (tmp_path / f"{PNGS}.json").unlink()
+def test_messages_name_the_root_or_the_zip(tmp_path):
+    with pytest.raises(RefineError, match=r"nowhere: no such dataset folder.*data=toy"):
+        open_dataset(tmp_path / "nowhere", SPLIT)
     with zipfile.ZipFile(tmp_path / PANOPTIC_ZIP, "w") as archive:
         archive.writestr(f"{PNGS}.json", "{}")
     with pytest.raises(RefineError, match=f"{PANOPTIC_ZIP}/annotations/panoptic_val2017.json: "):

@@ -45,24 +45,17 @@ def storage(request, tmp_path):
     return _make(request.param, tmp_path)
 
 
-def test_files_are_read_by_name(storage):
+def test_files_are_read_by_name(storage, tmp_path):
     for name, data in FILES.items():
         assert name in storage
         assert storage.read(name) == data
         assert storage.size(name) == len(data)
     assert "c.png" not in storage
     assert "" not in storage
-
-
-def test_a_missing_file_is_named(storage, tmp_path):
-    with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
-        storage.read("a_name_longer_than_any.png")
-    assert str(tmp_path) in str(error.value)
-    with pytest.raises(RefineError, match=r"no file 'c.png'"):
-        storage.size("c.png")
-
-
-def test_names_that_lead_outside_are_refused(storage, tmp_path):
+    for ask in (storage.read, storage.size):
+        with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
+            ask("a_name_longer_than_any.png")
+        assert str(tmp_path) in str(error.value)
     (tmp_path / "secret").write_text("x")
     for name in ("../secret", "/etc/passwd", "sub/../../secret", "C:\\x", "a\\b"):
         with pytest.raises(RefineError, match="leads outside"):
@@ -115,11 +108,8 @@ def test_a_damaged_entry_is_named(tmp_path, method, position):
     with pytest.raises(RefineError, match=r"files.zip: 'b.png' cannot be read"):
         storage.read("b.png")
     assert storage.read("a.png") == b"first"
-
-
-def test_unsupported_compression_is_said(tmp_path):
-    storage = open_storage(_write_zip(tmp_path / "f.zip", FILES, method=zipfile.ZIP_BZIP2))
-    with pytest.raises(RefineError, match="method 12"):
+    storage = open_storage(_write_zip(path, FILES, method=zipfile.ZIP_BZIP2))
+    with pytest.raises(RefineError, match="compression method 12"):
         storage.read("b.png")
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from make.dataset import instances_json, panoptic_json, write_tree
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
-from refine.options import DataOptions, ImageOptions, ToyOptions
+from refine.options import DataOptions, ImageOptions
 
 IMAGE = ImageOptions(train_short_sides_px=list(range(8, 40)), eval_short_side_px=16)
 
@@ -168,13 +168,3 @@ def test_bad_input_is_one_line_also_out_of_a_worker(tmp_path, num_workers):
         list(datamodule.val_dataloader())
     assert "\n" not in str(error.value)
     assert str(error.value).startswith(str(tmp_path / "val2017"))
-
-
-def test_toy_data_are_made_on_demand(tmp_path):
-    toy = ToyOptions(num_train=2, num_val=1, height_px=64, width_px=96)
-    datamodule = _datamodule(tmp_path / "toy", toy=toy, batch_size=2)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    (batch,) = datamodule.train_dataloader()
-    assert len(batch.samples) == 2
-    assert batch.targets[0].semantic.shape == batch.images.shape[-2:]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from refine.data.segment_runs import find_runs
+from refine.data.rows import find_runs
 from refine.errors import RefineError
 from refine.types import Segment
 
