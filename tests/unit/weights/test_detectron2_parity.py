@@ -1,6 +1,7 @@
 """Rule by rule, the options of model=panoptic_fpn_d2 do what detectron2 does."""
 
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from make.batches import fake_batch, fake_sample, tiny_options
+from make.scenes import raw_of
 from oracles import detectron2 as d2
 from oracles.detectron2_names import shapes
 from refine.config import compose
@@ -29,7 +31,7 @@ from refine.options import (
     ProposalOptions,
     RoIOptions,
 )
-from refine.types import RawPrediction
+from refine.weights.detectron2 import detectron2_key
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 NUM_THINGS, NUM_CATEGORIES = 80, 133
@@ -56,12 +58,9 @@ def test_images_have_detectron2_s_size(longest):
 # --- proposals
 
 
-def _proposal_network(**options):
-    return ProposalNetwork(
-        8,
-        anchors=AnchorOptions(),
-        options=ProposalOptions(anchor_grid="exact", **options),
-    )
+def _proposal_network(anchor_grid="exact"):
+    options = ProposalOptions(anchor_grid=anchor_grid)
+    return ProposalNetwork(8, anchors=AnchorOptions(), options=options)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (96, 160), (32, 32)])
@@ -71,8 +70,7 @@ def test_anchors(size):
     for k, (feature, boxes) in enumerate(zip(features, ours, strict=True)):
         theirs = d2.anchors(*feature.shape[2:], stride=4 * 2**k, size=32 * 2**k)
         torch.testing.assert_close(boxes, theirs, **CLOSE)
-    rounded = ProposalNetwork(8, anchors=AnchorOptions(), options=ProposalOptions())
-    default = rounded(features, torch.zeros(1, 3, *size)).anchors
+    default = _proposal_network("rounded")(features, torch.zeros(1, 3, *size)).anchors
     assert not torch.allclose(default[0], ours[0], atol=0.1)
 
 
@@ -155,13 +153,8 @@ def test_detections(class_agnostic, top):
     )
     scores = logits.softmax(1)
     ours = stage.detect(proposals, scores[:, :-1], deltas, size)
-    decoded = torch.stack(
-        [
-            d2.decode_all(deltas[:, c], proposals, (10, 10, 5, 5))
-            for c in range(deltas.shape[1])
-        ],
-        dim=1,
-    )  # fmt: skip
+    decode = partial(d2.decode_all, boxes=proposals, weights=(10, 10, 5, 5))
+    decoded = torch.stack([decode(d) for d in deltas.unbind(1)], dim=1)
     boxes, their_scores, labels = d2.detect(decoded, scores, size, top=top)
     kept = d2.has_area(boxes)  # detectron2 drops them when it resizes
     assert (~kept).any()
@@ -184,35 +177,17 @@ def test_a_score_at_the_threshold_is_not_enough():
 # --- semantic head
 
 
-def _semantic_state():
-    return {
+def test_semantic_head():
+    state = {
         name: torch.randn(shape) * (0.05 if len(shape) == 4 else 1)
         for name, shape in shapes().items()
         if name.startswith("sem_seg_head.")
     }
-
-
-def _semantic_head(state):
     trunk = SemanticTrunk(256, 128, (4, 8, 16, 32))
     predictor = SemanticPredictor(128, NUM_CATEGORIES, num_merged=NUM_THINGS)
-    predictor.predictor.weight.data = state["sem_seg_head.predictor.weight"]
-    predictor.predictor.bias.data = state["sem_seg_head.predictor.bias"]
-    trunk.load_state_dict(
-        {
-            f"levels.{k}.{j}.{'1' if norm else '0'}.{part}": state[
-                f"sem_seg_head.p{k + 2}.{j}.{norm}{part}"
-            ]
-            for k in range(4)
-            for j in range(0, 2 * max(1, k), 2)
-            for norm, part in (("", "weight"), ("norm.", "weight"), ("norm.", "bias"))
-        }
-    )
-    return trunk, predictor
-
-
-def test_semantic_head():
-    state = _semantic_state()
-    trunk, predictor = _semantic_head(state)
+    for module, place in ((trunk, "semantic_trunk"), (predictor, "ibpp.semantic_predictor")):
+        names = {k: detectron2_key(f"{place}.{k}", cascade=False) for k in module.state_dict()}
+        module.load_state_dict({k: state[name] for k, name in names.items()})
     levels = [torch.randn(2, 256, 32 // 2**k, 48 // 2**k) for k in range(4)]
     with torch.no_grad():
         ours = predictor(trunk(levels))
@@ -228,6 +203,7 @@ def test_semantic_loss_is_that_of_the_merged_labels():
     predictor = SemanticPredictor(4, 7, num_merged=5)
     feature, targets = torch.randn(1, 4, 2, 3), torch.randint(0, 7, (1, 8, 12)).byte()
     targets[0, 0, :3] = 255
+    assert torch.equal(SemanticPredictor(4, 7).merge_targets(targets), targets)
     ours = semantic_loss(predictor(feature), predictor.merge_targets(targets))
     merged = torch.where(targets < 5, 0, targets.int() - 4)
     merged[targets == 255] = 255
@@ -237,13 +213,6 @@ def test_semantic_loss_is_that_of_the_merged_labels():
     weight = predictor.predictor.weight
     (mine,), (other,) = (torch.autograd.grad(x, weight, retain_graph=True) for x in (ours, theirs))
     torch.testing.assert_close(mine, other)
-
-
-def test_without_merged_things_targets_stay():
-    targets = torch.tensor([0, 1, 6, 255], dtype=torch.uint8)
-    assert torch.equal(SemanticPredictor(4, 7).merge_targets(targets), targets)
-    merged = SemanticPredictor(4, 7, num_merged=5).merge_targets(targets)
-    assert (merged.dtype, merged.tolist()) == (torch.uint8, [0, 0, 6, 255])
 
 
 def test_a_network_with_merged_things_trains():
@@ -309,17 +278,18 @@ SIZES = [
 
 
 def _raw(logits, image_size, original_size, *, count=6):
-    boxes = torch.rand(count, 4) * torch.tensor([*image_size[::-1]] * 2)
-    boxes = torch.cat([boxes[:, :2].minimum(boxes[:, 2:]), boxes[:, :2].maximum(boxes[:, 2:])], 1)
-    return RawPrediction(
-        boxes=boxes,
-        scores=torch.linspace(0.95, 0.3, count),
-        labels=torch.randint(0, NUM_THINGS, (count,)),
-        mask_logits=F.interpolate(torch.randn(count, 1, 4, 4) * 5, size=28, mode="bilinear")[:, 0],
-        semantic_logits=logits,
-        image_size=image_size,
-        original_size=original_size,
+    corners = torch.rand(count, 2, 2) * torch.tensor(image_size[::-1])
+    raw = raw_of(
+        torch.cat([corners.amin(1), corners.amax(1)], dim=1),
+        torch.linspace(0.95, 0.3, count).tolist(),
+        labels=torch.randint(0, NUM_THINGS, (count,)).tolist(),
+        semantic=logits,
+        size=image_size,
+        original=original_size,
     )
+    noise = torch.randn(count, 1, 4, 4) * 5
+    raw.mask_logits = F.interpolate(noise, size=28, mode="bilinear")[:, 0]
+    return raw
 
 
 def _merged_logits(padded):

@@ -22,43 +22,35 @@ def _convert(tmp_path, net, kind):
     return read_weights(_write(tmp_path / "w.pkl", {"blobs": to_caffe2(net.state_dict(), kind)}))
 
 
-@pytest.mark.parametrize("groups", [1, 8])
-@pytest.mark.parametrize("kind", KINDS)
-def test_names_there_and_back(tmp_path, kind, groups):
-    net = tiny_bottlenecks(kind, groups=groups)
-    weights = _convert(tmp_path, net, kind)
-    expected = {
-        key: value
-        for key, value in net.state_dict().items()
-        if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
-    }
-    if kind == "affine":
-        expected = {k: v for k, v in expected.items() if "running" not in k}
-        statistics = {k: v for k, v in weights.tensors.items() if "running" in k}
-        assert set(weights.tensors) - set(statistics) == set(expected)
-    else:
-        assert set(weights.tensors) == set(expected)
-    for key, value in expected.items():
-        stored = value.flip(1) if key == "conv1.weight" else value
-        torch.testing.assert_close(weights.tensors[key], stored, rtol=0, atol=0)
-    assert weights.norm == kind
-
-
 @pytest.mark.parametrize(
     ("kind", "groups", "pixels", "stride_in_1x1"),
     [
         ("affine", 1, CAFFE2, True),  # Detectron's copy of MSRA's
         ("bn", 1, CAFFE2, True),  # detectron2's copy of MSRA's
         ("gn", 1, CAFFE2, False),
+        ("gn", 8, CAFFE2, False),
         ("affine", 8, CAFFE2, False),  # X-101-64x4d
         ("bn", 8, CAFFE2_SCALED, False),  # detectron2's X-101-32x8d
     ],
 )
-def test_conventions_of_the_published_files(tmp_path, kind, groups, pixels, stride_in_1x1):
-    weights = _convert(tmp_path, tiny_bottlenecks(kind, groups=groups), kind)
-    assert weights.pixels == pixels.to_rgb()
+def test_names_and_conventions_of_the_published_files(
+    tmp_path, kind, groups, pixels, stride_in_1x1
+):
+    net = tiny_bottlenecks(kind, groups=groups)
+    weights = _convert(tmp_path, net, kind)
+    assert (weights.norm, weights.pixels) == (kind, pixels.to_rgb())
     assert weights.pixels.mean == (123.675, 116.28, 103.53)
     assert weights.stride_in_1x1 is stride_in_1x1
+    expected = {
+        key: value.flip(1) if key == "conv1.weight" else value
+        for key, value in net.state_dict().items()
+        if not (key.startswith("fc.") or key.endswith("num_batches_tracked"))
+        and not (kind == "affine" and "running" in key)
+    }
+    named = {k for k in weights.tensors if not (kind == "affine" and "running" in k)}
+    assert named == set(expected)
+    for key, value in expected.items():
+        assert torch.equal(weights.tensors[key], value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
