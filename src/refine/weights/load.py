@@ -3,9 +3,8 @@
 from refine.detector.backbone import Backbone, published_keys
 from refine.errors import RefineError
 from refine.options import BackboneOptions
-from refine.weights.download import DownloadError
 from refine.weights.formats import read_weights
-from refine.weights.sources import locate_weights
+from refine.weights.sources import DownloadError, locate_weights
 from refine.weights.stored import IMAGENET, PixelStats, Weights, describe_misfit
 
 

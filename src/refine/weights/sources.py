@@ -1,14 +1,25 @@
-"""Where weights come from: names of published files, addresses, paths."""
+"""Where weights come from: names of published files, addresses, paths; downloads are kept."""
 
+import hashlib
+import logging
+import os
 import re
+import shutil
+from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
+import torch
 from torchvision.models import get_model_weights, get_weight
 
-from refine.errors import RefineError
-from refine.weights.download import SCHEMES, carried_hash, check_sha256, fetch
+from refine.atomic import write_atomically
+from refine.errors import RefineError, first_line
 
+_log = logging.getLogger(__name__)
+
+_TIMEOUT_S = 30
+_CARRIED_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # as torchvision and timm name files
 _TORCHVISION_MODELS = {
     "r18": "resnet18",
     "r50": "resnet50",
@@ -33,6 +44,10 @@ _URLS = {
 _HASH = re.compile(r"(.+)@sha256:([0-9a-fA-F]{8,64})")
 
 
+class DownloadError(RefineError):
+    """The file could not be downloaded; another place or another time may help."""
+
+
 def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
     """The local file of some weights, downloaded if necessary.
 
@@ -52,16 +67,20 @@ def locate_weights(spec: str, *, backbone: str | None = None) -> Path:
     kind, _, name = place.partition(":")
     if kind == "torchvision" or kind in _URLS:
         url = _find_torchvision(name, backbone) if kind == "torchvision" else _find(kind, name)
-        return fetch(url, sha256=sha256 or carried_hash(url))
-    if urlsplit(place).scheme in SCHEMES:
+        carried = _CARRIED_HASH.search(url)
+        return fetch(url, sha256=sha256 or (carried and carried[1]))
+    if urlsplit(place).scheme in ("http", "https", "file"):
         return fetch(place, sha256=sha256)
     path = Path(place)
     if not path.is_file():
         raise RefineError(
             f"{path}: no such file; give a path, an address, torchvision:NAME, timm:NAME or c2:NAME"
         )
-    if sha256 is not None:
-        check_sha256(path, sha256, fix="use the right file, or leave out the hash")
+    if actual := _other_hash(path, sha256):
+        raise RefineError(
+            f"{path}: its sha256 is {actual}, not {sha256}; use the right file, or leave out the "
+            "hash"
+        )
     return path
 
 
@@ -87,3 +106,79 @@ def _find_torchvision(name: str, backbone: str | None) -> str:
         have = ", ".join(known.__members__)
         raise RefineError(f"torchvision:{name}: torchvision's {model} has {have}")
     return str(known[name].url)
+
+
+def cache_dir() -> Path:
+    """Folder of downloads: ``$REFINE_CACHE``, or torchvision's own."""
+    if folder := os.environ.get("REFINE_CACHE"):
+        return Path(folder).expanduser()
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def fetch(url: str, *, sha256: str | None = None) -> Path:
+    """A local copy of a file; downloaded unless the cache has it.
+
+    Args:
+        url: ``https:``, ``http:`` or ``file:``.
+        sha256: The hash in hexadecimal, or at least its first eight digits.
+
+    Raises:
+        DownloadError: No network, no such file, cut short, or of another hash; nothing is kept.
+        RefineError: The file in the cache has another hash.
+    """
+    path = cache_dir() / _cache_name(url)
+    if not path.is_file():
+        _download(url, path, sha256)
+    elif actual := _other_hash(path, sha256):
+        raise RefineError(
+            f"{path}: its sha256 is {actual}, not {sha256}; delete it to download it again"
+        )
+    return path
+
+
+def _download(url: str, path: Path, sha256: str | None) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RefineError(
+            f"{path.parent}: the cache cannot be created ({error.strerror}); name another folder "
+            "in the environment variable REFINE_CACHE"
+        ) from None
+    _log.info("downloading %s to %s", url, path)
+    try:
+        with write_atomically(path) as part:
+            with urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
+                shutil.copyfileobj(response, file, 1 << 20)
+                promised = response.headers.get("Content-Length")
+            if promised is not None and (size := part.stat().st_size) != int(promised):
+                raise DownloadError(
+                    f"{url}: the download was cut short at {size} of {promised} bytes; nothing was "
+                    "kept, try again"
+                )
+            if actual := _other_hash(part, sha256):
+                raise DownloadError(
+                    f"{url}: the download has sha256 {actual}, not {sha256}; nothing was kept, "
+                    "check the address and the hash"
+                )
+    except (OSError, HTTPException, ValueError) as error:
+        raise DownloadError(
+            f"{url}: the download failed ({first_line(error)}); check the address and the network"
+        ) from None
+
+
+def _other_hash(path: Path, expected: str | None) -> str | None:
+    """The sha256 of a file if it does not begin with the expected digits."""
+    if expected is None:
+        return None
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if actual.startswith(expected.lower()) else actual
+
+
+def _cache_name(url: str) -> str:
+    """The file's own name; with a mark of the address unless the name carries its hash."""
+    name = Path(unquote(urlsplit(url).path)).name or "download"
+    if _CARRIED_HASH.search(name):
+        return name
+    mark = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return f"{Path(name).stem}-{mark}{Path(name).suffix}"

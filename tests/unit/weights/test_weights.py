@@ -171,7 +171,7 @@ def test_no_network_is_one_line_that_names_the_way_out(monkeypatch, tmp_path):
         raise URLError("no route to host")
 
     monkeypatch.setenv("REFINE_CACHE", str(tmp_path))
-    monkeypatch.setattr("refine.weights.download.urlopen", refuse)
+    monkeypatch.setattr("refine.weights.sources.urlopen", refuse)
     with pytest.raises(RefineError, match=r"no route to host.*weights=none") as caught:
         _load("torchvision:IMAGENET1K_V1", "frozen_bn")
     assert "\n" not in str(caught.value)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from refine.errors import RefineError
-from refine.weights.download import cache_dir, fetch
-from refine.weights.sources import locate_weights
+from refine.weights.sources import cache_dir, fetch, locate_weights
 
 CONTENT = bytes(range(256)) * 20
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
