@@ -7,13 +7,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: saved at an interval, when a run is interrupted, and at its end.
-
-    Args:
-        dirpath: Folder of the checkpoints.
-        filename: File name without suffix.
-        every_n_train_steps: Interval in steps: the most that a crash can cost.
-    """
+    """``last.ckpt``: saved every so many steps, when a run is interrupted, and at its end."""
 
     def __init__(
         self, dirpath: str, *, filename: str = "last", every_n_train_steps: int = 1000

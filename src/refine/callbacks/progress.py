@@ -1,5 +1,6 @@
 """Progress bar with steps, losses and speed."""
 
+from collections import Counter
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,15 +18,10 @@ class Progress(RichProgressBar):
         """The values at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        logged = {
-            name.removeprefix(_PREFIX): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(_PREFIX)
-        }
-        groups: dict[str, float] = {}  # the bar is narrow: rpn_objectness and rpn_box become rpn
-        for name, value in logged.items():
-            group = name.split("_")[0]
-            groups[group] = groups.get(group, 0.0) + value
+        groups: Counter[str] = Counter()  # the bar is narrow: rpn_objectness, rpn_box become rpn
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(_PREFIX):
+                groups[name.removeprefix(_PREFIX).split("_")[0]] += float(value)
         others = {k: v for k, v in metrics.items() if not k.startswith(_PREFIX)}
         losses = {name: f"{value:.2f}" for name, value in groups.items()}
         return {"step": f"{trainer.global_step}/{trainer.max_steps}", **losses, **others}

@@ -90,8 +90,7 @@ class WandbRun(WandbLogger):
     def experiment(self) -> Any:
         """The ``wandb.Run``, started if need be; a dummy on all processes but the first.
 
-        Raises:
-            RefineError: W&B refuses, or a setting is not one of its choices.
+        A ``RefineError`` if W&B refuses or a setting is not one of its choices.
         """
         if _process.job is None and _process.run_dir != self.run_dir:
             finish_run()

@@ -1,7 +1,7 @@
 """Evaluates a pipeline while it predicts: PQ, AP if asked for, speed."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 import torch
 from torch import Tensor, nn
@@ -92,8 +92,7 @@ class Evaluation(nn.Module):
         if instances is None:
             return
         self._has_instances = True
-        raw = evidence.raw
-        pasted = evidence.instances(replace(MergeOptions(), score_thresh=0.0))
+        raw, pasted = evidence.raw, evidence.instances(MergeOptions(score_thresh=0.0))
         metric.update(
             to_original_boxes(raw),
             raw.scores,

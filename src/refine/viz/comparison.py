@@ -67,15 +67,22 @@ def draw_segment_comparison(
     they overlap, and the rest in grey. No side of a panel is longer than ``max_side_px``.
     """
     image, overlays = _draw_overlays(image, truth, prediction, categories, max_side_px)
-    false, missed = find_segment_errors(prediction, truth)
-    panel = _draw_segment_errors(
-        image,
-        keep_segments(resize_panoptic(prediction, image.shape[:2]), false),
-        keep_segments(resize_panoptic(truth, image.shape[:2]), missed),
-        categories,
-    )
-    captions = {f"false positives: {len(false)}": RED, f"missed: {len(missed)}": BLUE}
-    return join_panels([*overlays, add_caption(panel, captions)], axis=1)
+    size = image.shape[:2]
+    wrong_ids, missed_ids = find_segment_errors(prediction, truth)
+    wrong = keep_segments(resize_panoptic(prediction, size), wrong_ids)
+    missed = keep_segments(resize_panoptic(truth, size), missed_ids)
+    is_missed = missed.segment_map > 0
+    is_stripe = np.indices(size).sum(axis=0) // _STRIPE_PX % 2 == 0
+    is_red = (wrong.segment_map > 0) & (~is_missed | is_stripe)
+    drawn = to_grey(image, 0.6)
+    for mask, color in ((is_red, RED), (is_missed & ~is_red, BLUE)):
+        drawn[mask] = blend(drawn[mask], np.array(color), 0.6)
+    for panoptic, color in ((missed, BLUE), (wrong, RED)):
+        drawn[find_contours(panoptic.segment_map)] = color
+    labels = [*segment_labels(wrong, categories), *segment_labels(missed, categories)]
+    drawn = draw_labels(drawn, sorted(labels, key=lambda label: -label.area))
+    captions = {f"false positives: {len(wrong_ids)}": RED, f"missed: {len(missed_ids)}": BLUE}
+    return join_panels([*overlays, add_caption(drawn, captions)], axis=1)
 
 
 def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.ndarray:
@@ -134,18 +141,3 @@ def _draw_overlays(
         drawn = draw_panoptic(resized, resize_panoptic(panoptic, resized.shape[:2]), categories)
         overlays.append(add_caption(drawn, {name: WHITE}))
     return resized, overlays
-
-
-def _draw_segment_errors(
-    image: np.ndarray, wrong: Panoptic, missed: Panoptic, categories: CategoryTable
-) -> np.ndarray:
-    is_wrong, is_missed = wrong.segment_map > 0, missed.segment_map > 0
-    rows, columns = np.indices(image.shape[:2])
-    is_red = is_wrong & (~is_missed | ((rows + columns) // _STRIPE_PX % 2 == 0))
-    drawn = to_grey(image, 0.6)
-    for mask, color in ((is_red, RED), (is_missed & ~is_red, BLUE)):
-        drawn[mask] = blend(drawn[mask], np.array(color), 0.6)
-    for panoptic, color in ((missed, BLUE), (wrong, RED)):
-        drawn[find_contours(panoptic.segment_map)] = color
-    labels = [label for p in (wrong, missed) for label in segment_labels(p, categories)]
-    return draw_labels(drawn, sorted(labels, key=lambda label: -label.area))

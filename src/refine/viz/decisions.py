@@ -125,7 +125,7 @@ def _draw_row(
 
     both, lower = (fit(stack_instances(stack, image.shape[:2])) for stack in (pair, pair[1:]))
     drawn = draw_panoptic(tile, both, categories, labels=False)
-    colors = segment_colors(both.segment_map, both.segments, categories)
+    colors = segment_colors(both, categories)
     hidden = find_contours(lower.segment_map) & (both.segment_map == _UPPER_ID)
     drawn[hidden] = colors.get(_LOWER_ID, WHITE)
     tiles = [draw_labels(drawn, segment_labels(both, categories))]

@@ -59,18 +59,18 @@ def draw_iterations(
             sizes = f"{trace.raw.original_size}: expected {image.shape[:2]}"
             raise ValueError(f"prediction of original size {sizes}, the size of the image")
         rival = 1 if k == 0 and len(traces) > 1 else k
-        rows.append(_draw_row(grey, trace, pasted[k], categories, dispute_with=pasted[rival]))
+        rows.append(_draw_row(grey, trace, categories, pasted[k], pasted[rival]))
     return join_panels(rows, axis=0)
 
 
 def _draw_row(
     grey: np.ndarray,
     trace: IterationTrace,
-    instances: Sequence[Instance],
     categories: CategoryTable,
-    *,
-    dispute_with: Sequence[Instance],
+    instances: Sequence[Instance],
+    rivals: Sequence[Instance],
 ) -> np.ndarray:
+    """The panels of one iteration; ``rivals`` are the instances in dispute with its map."""
     raw, size = trace.raw, grey.shape[:2]
 
     def draw(panoptic: PanopticPrediction) -> np.ndarray:
@@ -78,13 +78,13 @@ def _draw_row(
 
     semantic = semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
     stacked = stack_instances(instances, raw.original_size)
-    covered = stack_instances(dispute_with, raw.original_size).segment_map > 0
+    covered = stack_instances(rivals, raw.original_size).segment_map > 0
     is_thing = semantic < categories.num_things
     is_stuff = ~is_thing & (semantic != IGNORE_INDEX)
     dispute = np.select([is_thing & ~covered, is_stuff & covered], [1, 2])
     shown = resize_map(dispute, size)
     colors = np.array([(0, 0, 0), *_DISPUTE_WORDS.values()])
-    against = "" if dispute_with is instances else f" against iteration {trace.iteration + 1}"
+    against = "" if rivals is instances else f" against iteration {trace.iteration + 1}"
     panels = (
         (_draw_canvas(grey, trace, categories), {f"iteration {trace.iteration}: canvas": WHITE}),
         (draw(_as_segments(semantic, categories)), {"semantic map": WHITE}),

@@ -22,7 +22,7 @@ def draw_panoptic(
 ) -> np.ndarray:
     """Tint every segment, draw its contour and, with ``labels``, its name and score."""
     require_size(panoptic, image)
-    colors = segment_colors(panoptic.segment_map, panoptic.segments, categories)
+    colors = segment_colors(panoptic, categories)
     drawn = blend(image, look_up(panoptic.segment_map, colors, VOID_COLOR), _TINT)
     contours = find_contours(panoptic.segment_map)
     drawn[contours] = blend(drawn[contours], np.array(WHITE, np.uint8), _CONTOUR)

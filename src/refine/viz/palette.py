@@ -1,13 +1,13 @@
 """Colours of segments: the dataset's own, with a shade for each instance."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from refine.categories import CategoryTable
-from refine.types import Segment
+from refine.metrics.functional import Panoptic
 
 Color = tuple[int, int, int]
 
@@ -17,18 +17,16 @@ VOID_COLOR: Color = (30, 30, 30)
 _SHADES = (0.0, 0.45, -0.4, 0.22, -0.2, 0.62, -0.55, 0.33)
 
 
-def segment_colors(
-    segment_map: np.ndarray, segments: Sequence[Segment], categories: CategoryTable
-) -> dict[int, Color]:
-    """RGB in 0..255 for each segment id of a ``[H, W]`` map, void (0) included.
+def segment_colors(panoptic: Panoptic, categories: CategoryTable) -> dict[int, Color]:
+    """RGB in 0..255 for each segment id, void (0) included.
 
     Stuff and crowds have the colour of their category. Instances have shades of it in the order of
     ``segments``; two that touch get different ones, as long as there are enough (and the category
     is not itself black or white).
     """
-    neighbours = _touching_ids(segment_map)
-    category_of = {s.id: s.category for s in segments}
-    instances = [s for s in segments if s.is_thing and not s.is_crowd]
+    neighbours = _touching_ids(panoptic.segment_map)
+    category_of = {s.id: s.category for s in panoptic.segments}
+    instances = [s for s in panoptic.segments if s.is_thing and not s.is_crowd]
     shades = dict.fromkeys(category_of.keys() - {s.id for s in instances}, 0)
     counts: Counter[int] = Counter()
     for segment in instances:

@@ -7,7 +7,7 @@ import pytest
 
 from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, prediction, truth
 from refine.fusion.merge import Instance
-from refine.types import MaskCrop, Segment
+from refine.types import GroundTruth, MaskCrop, Segment
 from refine.viz.labels import Label, draw_labels, find_inner_point
 from refine.viz.overlay import crop_panoptic, draw_panoptic, keep_segments, stack_instances
 from refine.viz.palette import VOID_COLOR, segment_colors
@@ -74,6 +74,11 @@ def thing(k, category=CAT, **fields):
     return Segment(id=k, category=category, is_thing=category != GRASS, area=1, **fields)
 
 
+def colors_of(segment_map, segments):
+    scene = GroundTruth(segment_map=np.array(segment_map), segments=tuple(segments))
+    return segment_colors(scene, CATEGORIES)
+
+
 CROWD = thing(1, is_crowd=True)
 
 
@@ -89,20 +94,20 @@ CROWD = thing(1, is_crowd=True)
     ids=["rotation", "crowd first", "crowd last", "more than there are shades"],
 )
 def test_a_neighbour_has_another_shade(segment_map, segments):
-    colors = segment_colors(np.array(segment_map), segments, CATEGORIES)
+    colors = colors_of(segment_map, segments)
     assert colors[1] == CATEGORIES[CAT].color != colors[2]
     assert len(colors) == len(segments) + 1
 
 
 def test_first_instances_stuff_and_void_have_their_own_colours_and_neighbours_differ():
     segments = [thing(5), thing(7, GRASS), thing(9, DOG)]
-    colors = segment_colors(np.array([[0, 5, 7, 9]]), segments, CATEGORIES)
+    colors = colors_of([[0, 5, 7, 9]], segments)
     own = {k: CATEGORIES[category].color for k, category in ((5, CAT), (7, GRASS), (9, DOG))}
     assert colors == {0: VOID_COLOR, **own}
     rng = np.random.default_rng(8)
     for _ in range(20):  # stripes: id k touches k - 1 and k + 1
         segments = [thing(int(k)) for k in rng.permutation(8) + 1]
-        colors = segment_colors(np.arange(1, 9)[None], segments, CATEGORIES)
+        colors = colors_of([range(1, 9)], segments)
         assert all(colors[k] != colors[k + 1] for k in range(1, 8))
 
 
