@@ -5,33 +5,28 @@ from functools import partial
 import numpy as np
 import torch
 
-from refine.categories import Category, CategoryTable
+from refine.categories import CategoryTable
 from refine.types import GroundTruth, PanopticPrediction, RawPrediction, Segment
 
 CAT, DOG, GRASS = range(3)
 RED, BLUE, GREEN = (255, 0, 0), (0, 0, 255), (0, 255, 0)
-CATEGORIES = CategoryTable(
+CATEGORIES = CategoryTable.of(
     [
-        Category(dataset_id=1, name="cat", is_thing=True, color=RED),
-        Category(dataset_id=2, name="dog", is_thing=True, color=BLUE),
-        Category(dataset_id=3, name="grass", is_thing=False, color=GREEN),
+        {"id": 1, "name": "cat", "isthing": 1, "color": RED},
+        {"id": 2, "name": "dog", "isthing": 1, "color": BLUE},
+        {"id": 3, "name": "grass", "isthing": 0, "color": GREEN},
     ]
 )
 
 
 def _panoptic(kind, segment_map, category_of, crowds=()):
     segment_map = np.array(segment_map, np.int32)
-    segments = tuple(
-        Segment(
-            id=k,
-            category=category,
-            is_thing=category != GRASS,
-            area=int((segment_map == k).sum()),
-            is_crowd=k in crowds,
-        )
-        for k, category in category_of.items()
-    )
-    return kind(segment_map=segment_map, segments=segments)
+    segments = []
+    for k, category in category_of.items():
+        is_thing, area = category != GRASS, int((segment_map == k).sum())
+        fields = {"is_thing": is_thing, "area": area, "is_crowd": k in crowds}
+        segments.append(Segment(id=k, category=category, **fields))
+    return kind(segment_map=segment_map, segments=tuple(segments))
 
 
 truth = partial(_panoptic, GroundTruth)
@@ -44,19 +39,13 @@ def grey_image(size):
 
 
 def rectangles(*boxes, size, labels=None, scores=None, semantic=None, **fields):
-    """A raw prediction whose masks fill their boxes (x0, y0, x1, y1).
+    """A raw prediction whose masks fill their boxes (x0, y0, x1, y1), at one size for all.
 
-    Args:
-        boxes: By descending score, .9, .8 and so on without ``scores``.
-        size: Height and width of the image, for the network too; multiples of 4.
-        labels: Categories; without them 0, 1 and so on.
-        scores: Their scores.
-        semantic: ``[height / 4, width / 4]`` category of each cell; without it all is grass.
-        fields: Of the prediction.
+    Labels are 0, 1 and so on, scores .9, .8 and so on, and all is grass, if nothing else is given;
+    ``size`` is in multiples of 4, ``semantic`` a category for each cell of 4 x 4 pixels.
     """
-    height, width = size
     if semantic is None:
-        semantic = np.full((height // 4, width // 4), GRASS)
+        semantic = np.full((size[0] // 4, size[1] // 4), GRASS)
     scores = [0.9 - 0.1 * k for k in range(len(boxes))] if scores is None else scores
     return RawPrediction(
         boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
