@@ -10,7 +10,7 @@ from PIL import Image
 from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
 from refine.categories import CategoryTable
 from refine.config.settings import Sections
-from refine.options import AnchorOptions, DataOptions, FusionOptions, ImageOptions, MergeOptions
+from refine.options import DataOptions, FusionOptions
 from refine.runs.checkpoint import make_record
 from refine.runs.restore import build_pipeline
 
@@ -23,13 +23,13 @@ CATEGORIES = [
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
-    anchors = AnchorOptions(sizes_px=[8, 16, 32, 64, 128])
-    image = ImageOptions(eval_short_side_px=64)
     sections = Sections(
-        model=tiny_options(iterations=1),
-        data=DataOptions(image=image, anchors=anchors, stuff_area_limit_px=1),
-        fusion=FusionOptions(merge=MergeOptions(score_thresh=0.2)),
+        data=DataOptions(), model=tiny_options(iterations=1), fusion=FusionOptions()
     )
+    sections.data.stuff_area_limit_px = 1
+    sections.data.image.eval_short_side_px = 64
+    sections.data.anchors.sizes_px = [8, 16, 32, 64, 128]
+    sections.fusion.merge.score_thresh = 0.2
     table = CategoryTable.of(CATEGORIES)
     pipeline = build_pipeline(sections, categories=table)
     path = tmp_path_factory.mktemp("RUN") / "checkpoints" / "best.ckpt"
