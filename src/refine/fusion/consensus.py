@@ -14,7 +14,7 @@ from scipy.ndimage import maximum_filter
 from refine.fusion.evidence import Evidence
 from refine.fusion.merge import Instance
 from refine.options import MergeOptions
-from refine.types import IGNORE_INDEX, IterationTrace
+from refine.types import IGNORE_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +54,6 @@ def consensus_gap(evidence: Evidence, options: MergeOptions) -> ConsensusGap:
     return count_disputed(
         evidence.semantic_map(), evidence.instances(options), num_things=evidence.num_things
     )
-
-
-def consensus_gaps(
-    traces: Sequence[IterationTrace], *, num_things: int, options: MergeOptions
-) -> list[ConsensusGap]:
-    """The gap of one image after each iteration of IBPP.
-
-    Iteration 0 has no masks of its own. Its semantic map is compared with those of iteration 1,
-    which have read it while it has not read them; what falls from 0 to 1 is the semantic map's
-    answer to the instances.
-
-    Args:
-        traces: Iterations 0 to T of the image, in order.
-        num_things: Number of thing categories; categories from here on are stuff.
-        options: As of :func:`consensus_gap`.
-    """
-    iterations = [Evidence(trace.raw, num_things=num_things) for trace in traces]
-    with_masks = iterations[1:2] + iterations[1:] if len(iterations) > 1 else iterations
-    return [
-        count_disputed(own.semantic_map(), masks.instances(options), num_things=num_things)
-        for own, masks in zip(iterations, with_masks, strict=True)
-    ]
 
 
 def count_disputed(

@@ -125,7 +125,7 @@ class PredictionReader(CacheFolder):
                 image_size=(height, width),
                 original_size=(rows, columns),
             )
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise torn(path, error) from None
 
     def require_dataset(self, dataset: DatasetIdentity) -> None:

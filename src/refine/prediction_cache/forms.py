@@ -47,12 +47,10 @@ def from_tensors(
     """The prediction of named tensors, whatever their form.
 
     Raises:
-        KeyError: A tensor is missing.
+        KeyError, TypeError: A tensor is missing.
         ValueError: Tensors contradict each other.
     """
     answers = _under("occlusion/", tensors)
-    heads = dict.fromkeys(key.split("/")[0] for key in answers)
-    parts = ("pairs", "probabilities")
     return RawPrediction(
         boxes=tensors["boxes"],
         scores=tensors["scores"],
@@ -62,8 +60,8 @@ def from_tensors(
         image_size=image_size,
         original_size=original_size,
         occlusions={
-            head: PairOcclusions(**{part: answers[f"{head}/{part}"] for part in parts})
-            for head in heads
+            head: PairOcclusions(**_under(f"{head}/", answers))
+            for head in dict.fromkeys(key.split("/")[0] for key in answers)
         },
         rankings=_under("ranking/", tensors),
     )

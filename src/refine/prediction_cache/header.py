@@ -143,7 +143,9 @@ class CacheHeader:
         ours, theirs = flatten(self.to_json()), flatten(other.to_json())
         for key in sorted(ours.keys() | theirs.keys()):
             if ours.get(key) != theirs.get(key):
-                return f"{key} is {_shorten(ours.get(key))}, not {_shorten(theirs.get(key))}"
+                texts = [repr(values.get(key)) for values in (ours, theirs)]
+                this, that = (t if len(t) <= 40 else f"{t[:37]}..." for t in texts)
+                return f"{key} is {this}, not {that}"
         return None
 
     def obstacle(self, fusion: FusionOptions) -> str | None:
@@ -173,8 +175,3 @@ def _unknown_head(kind: str, name: str, known: tuple[str, ...]) -> str | None:
     if name in known:
         return None
     return f"no {kind} head {name!r} is in it (fusion.relations.head; there is {known or 'none'})"
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,17 +1,17 @@
 """Where the semantic map and the instances say otherwise, counted pixel by pixel."""
 
-from dataclasses import astuple, replace
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 
 from make.scenes import raw_of
-from refine.fusion.consensus import ConsensusGap, consensus_gap, consensus_gaps, count_disputed
+from refine.fusion.consensus import ConsensusGap, consensus_gap, count_disputed
 from refine.fusion.evidence import Evidence
 from refine.fusion.merge import Instance
 from refine.options import MergeOptions
-from refine.types import IterationTrace, MaskCrop
+from refine.types import MaskCrop
 
 BALL, TENT, GRASS, SKY, VOID = 0, 1, 2, 3, 255
 NUM_THINGS = 2
@@ -115,31 +115,3 @@ def test_weak_detections_cover_nothing():
     raw = raw_prediction(scores=(0.4,))
     assert gap_of(raw) == gap_of(raw_prediction(scores=()))
     assert gap_of(raw, score_thresh=0.3) == gap_of(raw_prediction())
-
-
-def trace(iteration, raw):
-    return IterationTrace(iteration=iteration, raw=raw, canvas=torch.zeros(NUM_THINGS, 8, 16))
-
-
-def test_iteration_0_answers_to_the_masks_of_iteration_1():
-    first, second, third = raw_prediction(), raw_prediction((8, 8, 40, 24)), raw_prediction()
-    bare = raw_prediction(scores=())
-    plain = torch.zeros_like(first.semantic_logits)
-    plain[SKY] = 5
-    traces = [
-        trace(0, replace(bare, semantic_logits=plain)),
-        trace(1, second),
-        trace(2, third),
-    ]
-    gaps = consensus_gaps(traces, num_things=NUM_THINGS, options=MergeOptions())
-    assert gaps[0] == gap_of(replace(second, semantic_logits=plain))
-    assert gaps[0].num_covered_stuff == 16 * 32
-    assert gaps[1:] == [gap_of(second), gap_of(third)]
-
-
-def test_a_network_without_iterations_has_one_gap():
-    raw = raw_prediction()
-    assert consensus_gaps([trace(0, raw)], num_things=NUM_THINGS, options=MergeOptions()) == [
-        gap_of(raw)
-    ]
-    assert consensus_gaps([], num_things=NUM_THINGS, options=MergeOptions()) == []

@@ -213,15 +213,16 @@ def test_a_damaged_index_counts_as_cut_short(cache, content):
         PredictionReader(cache)
 
 
-@pytest.mark.parametrize("damage", ["entries", "missing"])
-def test_tensors_that_contradict_each_other_are_refused(tmp_path, raws, damage):
-    write_all(tmp_path, a_header(form="compact"), raws)
+@pytest.mark.parametrize("damage", ["semantic/counts", "scores", "occlusion/soft/pairs"])
+def test_tensors_that_contradict_each_other_are_refused(tmp_path, damage):
+    raw = fake_prediction(**SMALL, heads=("soft",))
+    write_all(tmp_path, a_header([3], "compact", occlusion_heads=("soft",)), {3: raw})
     path = tmp_path / "images" / "3.safetensors"
     tensors, record = read_tensors(path)
-    if damage == "missing":
-        del tensors["scores"]
+    if damage == "semantic/counts":
+        tensors[damage] += 1
     else:
-        tensors["semantic/counts"] += 1
+        del tensors[damage]
     write_tensors(path, tensors, record)
     with refused("3.safetensors", "torn"):
         PredictionReader(tmp_path).read(3)

@@ -8,7 +8,8 @@ import torch
 
 from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, rectangles
 from refine.categories import CategoryTable
-from refine.fusion.consensus import consensus_gaps
+from refine.fusion.consensus import consensus_gap
+from refine.fusion.evidence import Evidence
 from refine.options import MergeOptions
 from refine.types import IterationTrace
 from refine.viz.iteration_rows import draw_iterations
@@ -101,8 +102,8 @@ def test_the_dispute_is_that_of_the_consensus_gap(seed):
     starts = rng.integers(0, 30, (4, 2)) * (8, 1)
     boxes = [(x, y, x + 90, y + 30) for x, y in starts.tolist()]
     views = [trace(0, semantic=semantic), trace(1, *boxes, labels=[CAT] * 4, semantic=semantic)]
-    gaps = consensus_gaps(views, num_things=2, options=OPTIONS)
-    for row, gap in enumerate(gaps):  # iteration 0 is compared with the instances of iteration 1
+    gap = consensus_gap(Evidence(views[1].raw, num_things=2), OPTIONS)
+    for row in range(2):  # iteration 0 is compared with the instances of iteration 1
         drawn = panel(draw(*views), DISPUTE, row=row)
         assert (drawn[..., 0] > drawn[..., 2]).sum() == gap.num_bare_things > 0
         assert (drawn[..., 2] > drawn[..., 0]).sum() == gap.num_covered_stuff > 0
