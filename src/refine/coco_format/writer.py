@@ -18,8 +18,8 @@ from refine.types import PanopticPrediction
 class PanopticWriter:
     """Writes ``OUT/panoptic/STEM.png`` for each image and at the end ``OUT/panoptic.json``.
 
-    Ids of segments go into the PNGs as they are. As a context manager it closes itself, but leaves
-    the JSON out when the block fails.
+    Ids of segments go into the PNGs as they are. It is a context manager, which writes the JSON
+    unless the block fails.
 
     Args:
         out_dir: Folder of the results; created when needed.
@@ -102,18 +102,15 @@ class PanopticWriter:
             {"image_id": image_id, "file_name": png_name, "segments_info": infos}
         )
 
-    def close(self) -> None:
-        """Write the JSON."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            return
         document = {
             "images": self._images,
             "annotations": self._annotations,
             "categories": self.categories.to_json(),
         }
         write_text(self.out_dir / "panoptic.json", json.dumps(document))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()

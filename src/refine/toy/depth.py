@@ -58,10 +58,7 @@ def _draw_order(rng: np.random.Generator, placed: Sequence[ToyObject]) -> list[T
     left = [thing for thing in placed if not thing.is_crowd]
     while left:
         names = {thing.name for thing in left}
-        ready = [
-            k
-            for k, thing in enumerate(left)
-            if not any(front == thing.name and back in names for front, back in ALWAYS_OVER)
-        ]
+        waiting = {front for front, back in ALWAYS_OVER if back in names}
+        ready = [k for k, thing in enumerate(left) if thing.name not in waiting]
         order.append(left.pop(int(rng.choice(ready))))
     return order

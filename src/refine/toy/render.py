@@ -35,8 +35,8 @@ def paint_thing(
     A gradient runs over the whole thing and a dark contour along its edge, so that an overlap
     shows which of the two lies in front.
     """
-    size = (canvas.shape[0], canvas.shape[1])
     rim_px = min(_RIM_PX * unit, 0.1 * float(np.sqrt(outline_area(outline))))
+    size = (canvas.shape[0], canvas.shape[1])
     window, inside, rim = rasterise(outline, size, rim_px=rim_px)
     if not inside.size:
         return
@@ -54,14 +54,10 @@ def paint_thing(
     )
 
 
-def paint_patch(canvas: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> np.ndarray:
-    """Paint ``patch`` inside an outline, in place; gives the ``[H, W]`` bool pixels covered."""
-    size = (canvas.shape[0], canvas.shape[1])
-    window, inside, _ = rasterise(outline, size)
+def paint_patch(canvas: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> None:
+    """Paint the part of ``patch`` inside an outline over ``canvas``, in place."""
+    window, inside, _ = rasterise(outline, (canvas.shape[0], canvas.shape[1]))
     canvas[window] += inside[..., None] * (patch[window] - canvas[window])
-    covered: np.ndarray = np.zeros(size, bool)
-    covered[window] = inside >= 0.5
-    return covered
 
 
 def expose(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -133,7 +133,8 @@ def _lay_background(
         side = rng.uniform(28, 60) * unit
         outline = blob_outline(side_px=side, centre=_anywhere(rng, size), rng=rng)
         patch = paint_texture(name, size, unit=unit, rng=rng)
-        background[paint_patch(canvas, patch, outline)] = VOID
+        paint_patch(canvas, patch, outline)
+        background[mask_of([outline], size)] = VOID
     return _Stage(crowding, rng, size, unit, canvas, background)
 
 

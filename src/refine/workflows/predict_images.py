@@ -35,12 +35,11 @@ def predict(settings: PredictSettings) -> Path:
     pipeline = restore_pipeline(checkpoint, sections).to(choose_device(settings.device))
     predictor = Predictor(pipeline, categories=checkpoint.categories, image=sections.data.image)
     out = Path(settings.out)
-    writer = PanopticWriter(out, checkpoint.categories)
     image_ids = choose_image_ids(paths)
-    for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
-        result = predictor.predict(path)
-        result.write_to(writer, image_id, file_name=path.name, labels=settings.labels)
-    writer.close()
+    with PanopticWriter(out, checkpoint.categories) as writer:
+        for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
+            result = predictor.predict(path)
+            result.write_to(writer, image_id, file_name=path.name, labels=settings.labels)
     say(f"{len(paths)} images; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")
     return out
 

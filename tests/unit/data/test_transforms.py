@@ -7,7 +7,6 @@ from refine.data.transforms import (
     Geometry,
     draw_geometry,
     eval_geometry,
-    resized_size,
     transform_crop,
     transform_image,
     transform_map,
@@ -113,25 +112,15 @@ def test_images_agree_with_pillow(geometry):
 
 
 @pytest.mark.parametrize(
-    ("size", "short", "long", "expected"),
-    [
-        ((480, 640), 800, 1333, (800, 1067)),
-        ((640, 480), 800, 1333, (1067, 800)),
-        ((300, 640), 800, 1333, (625, 1333)),
-        ((800, 1333), 800, 1333, (800, 1333)),
-        ((1, 1), 800, 1333, (800, 800)),
-        ((1, 5000), 800, 1333, (1, 1333)),
-        ((128, 192), 128, 192, (128, 192)),
-    ],
-)
-def test_sizes(size, short, long, expected):
-    assert resized_size(size, short, long) == expected
-
-
-@pytest.mark.parametrize(
     ("size", "options", "resized"),
     [
         ((480, 640), {"crop_px": [10, 10], "flip_prob": 1.0}, (800, 1067)),
+        ((640, 480), {}, (1067, 800)),
+        ((300, 640), {}, (625, 1333)),
+        ((800, 1333), {}, (800, 1333)),
+        ((1, 1), {}, (800, 800)),
+        ((1, 5000), {}, (1, 1333)),
+        ((128, 192), {"eval_short_side_px": 128, "max_long_side_px": 192}, (128, 192)),
         ((100, 200), {"eval_max_long_side_px": 80}, (40, 80)),  # its own limit
         ((100, 200), {"max_long_side_px": 160}, (80, 160)),
     ],
