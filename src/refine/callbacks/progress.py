@@ -1,6 +1,6 @@
 """Progress bar with steps, losses and speed."""
 
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,7 +18,9 @@ class Progress(RichProgressBar):
         """The values at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        groups: Counter[str] = Counter()  # the bar is narrow: rpn_objectness, rpn_box become rpn
+        groups: defaultdict[str, float] = defaultdict(
+            float
+        )  # the bar is narrow: rpn_box counts as rpn
         for name, value in trainer.callback_metrics.items():
             if name.startswith(_PREFIX):
                 groups[name.removeprefix(_PREFIX).split("_")[0]] += float(value)
