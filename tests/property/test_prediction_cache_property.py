@@ -36,26 +36,15 @@ def semantic_logits(draw):
     return scale * values
 
 
-def as_half(logits):
-    """Gaps to each cell's best logit, rounded as the entries are."""
-    gaps = logits - logits.amax(dim=0)
-    return gaps.clamp(min=-65504).half().float()
-
-
-def sizes(logits, zoom):
-    """Network and original size of an image whose padding is some of the last cells."""
-    network = tuple(max(4 * side - 5, 1) for side in logits.shape[1:])
-    return network, tuple(max(round(side * zoom), 1) for side in network)
-
-
 @settings(max_examples=80, deadline=None)
 @given(logits=semantic_logits(), zoom=st.sampled_from([0.3, 0.7, 1.0, 1.3]))
 def test_every_category_that_can_win_is_kept(logits, zoom):
     restored = restore_logits(compress_logits(logits, entries_per_cell=ALL), len(logits))
-    network, original = sizes(logits, zoom)
-    got = semantic_map(restored, network, original)
-    expected = semantic_map(as_half(logits), network, original)
-    assert np.array_equal(got, expected)
+    network = tuple(max(4 * side - 5, 1) for side in logits.shape[1:])  # the rest is padding
+    original = tuple(max(round(side * zoom), 1) for side in network)
+    gaps = (logits - logits.amax(dim=0)).clamp(min=-65504).half()  # rounded as the entries are
+    expected = semantic_map(gaps, network, original)
+    assert np.array_equal(semantic_map(restored, network, original), expected)
 
 
 @settings(max_examples=80, deadline=None)
@@ -98,17 +87,9 @@ def test_a_floor_never_wins(logits, entries):
     form=st.sampled_from(["compact", "half", "full"]),
 )
 def test_a_form_read_is_written_the_same_again(seed, count, size, form):
+    shape = {"num_things": 3, "num_categories": 7, "image_size": size, "original_size": size}
     raw = fake_prediction(
-        num_things=3,
-        num_categories=7,
-        num_detections=count,
-        image_size=size,
-        original_size=size,
-        seed=seed,
-        heads=("a",),
-        rankings=("r",),
-        dominant=4,
-        cell=6,
+        **shape, num_detections=count, seed=seed, heads=("a",), rankings=("r",), dominant=4, cell=6
     )
     once = to_tensors(raw, form)
     again = to_tensors(

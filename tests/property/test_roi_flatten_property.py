@@ -1,15 +1,13 @@
 """Both forms of ROI-Flatten equal the loop over pixels, in values and gradients."""
 
+from collections import Counter
+
 import numpy as np
-import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from oracles import roi_flatten as oracle
 from refine.ops.roi_flatten import flatten_by_crops, flatten_by_stack
 
-FORMS = {"crops": flatten_by_crops, "stack": flatten_by_stack}
 NUM_PLANES = 2
 
 
@@ -55,37 +53,22 @@ def run(form, scene, dtype):
     return canvas.detach().numpy(), grad.numpy()
 
 
-@pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_values_and_gradients_equal_the_loop(form, seed):
-    scene = random_scene(seed)
-    canvas, grad = run(FORMS[form], scene, torch.float64)
-    expected, expected_grad = oracle.flatten(**scene, num_planes=NUM_PLANES)
-    np.testing.assert_allclose(canvas, expected, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-9)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_both_forms_agree_in_float32(seed):
-    scene = random_scene(seed)
-    (crops, grad), (stack, stack_grad) = (run(f, scene, torch.float32) for f in FORMS.values())
-    exact, _ = run(flatten_by_crops, scene, torch.float64)
-    assert crops.dtype == grad.dtype == stack.dtype == stack_grad.dtype == np.float32
-    np.testing.assert_allclose(crops, exact, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(stack, exact, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(grad, stack_grad, rtol=1e-5, atol=1e-5)
-
-
-def test_random_scenes_reach_every_case():
-    """Else the properties above would prove nothing."""
-    scenes = [random_scene(seed) for seed in range(120)]
-    drawn = [(s, *run(flatten_by_crops, s, torch.float64)) for s in scenes]
-    assert {s["reduce"] for s, *_ in drawn} == {"max", "mean"}
-    assert sum(canvas.any() for _, canvas, _ in drawn) > 50
-    assert any(not len(s["masks"]) for s, *_ in drawn)
-    losers = sum((~grad.any(axis=(1, 2))).sum() for *_, grad in drawn)
-    winners = sum(grad.any(axis=(1, 2)).sum() for *_, grad in drawn)
-    assert losers > 25
-    assert winners > 50
+def test_values_and_gradients_equal_the_loop():
+    counts = Counter()
+    for seed in range(150):
+        scene = random_scene(seed)
+        expected, expected_grad = oracle.flatten(**scene, num_planes=NUM_PLANES)
+        for form in (flatten_by_crops, flatten_by_stack):
+            canvas, grad = run(form, scene, torch.float64)
+            np.testing.assert_allclose(canvas, expected, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(grad, expected_grad, rtol=0, atol=1e-9)
+            canvas, grad = run(form, scene, torch.float32)
+            assert canvas.dtype == grad.dtype == np.float32
+            np.testing.assert_allclose(canvas, expected, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(grad, expected_grad, rtol=1e-5, atol=1e-5)
+        shown = grad.any(axis=(1, 2))
+        counts += Counter(winners=shown.sum(), losers=(~shown).sum(), drawn=int(canvas.any()))
+        counts += Counter([scene["reduce"], "empty" if not len(grad) else "some"])
+    # else the comparison would prove nothing
+    least = {"winners": 60, "losers": 30, "drawn": 60, "max": 50, "mean": 50, "empty": 5}
+    assert all(counts[key] > number for key, number in least.items()), counts

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from refine.ops.boxes import is_proper, sample_labels
@@ -8,21 +9,19 @@ def _sample(labels, **kwargs):
     return sample_labels(torch.tensor(labels), **(settings | kwargs))
 
 
-def test_sample_has_few_positives_and_no_ignored():
-    labels = [1] * 10 + [0] * 20 + [-1] * 5
-    index = _sample(labels)
-    drawn = torch.tensor(labels)[index]
-    assert drawn.tolist() == [1, 1] + [0] * 6
-    assert len(set(index.tolist())) == 8
-
-
-def test_negatives_fill_up_when_positives_are_few():
-    assert torch.tensor([1] + [0] * 20)[_sample([1] + [0] * 20)].tolist() == [1] + [0] * 7
-
-
-def test_too_few_candidates_give_a_smaller_sample():
-    assert len(_sample([0, 0, -1])) == 2
-    assert len(_sample([])) == 0
+@pytest.mark.parametrize(
+    ("labels", "drawn"),
+    [
+        ([1] * 10 + [0] * 20 + [-1] * 5, [1, 1] + [0] * 6),
+        ([1] + [0] * 20, [1] + [0] * 7),  # negatives fill up when positives are few
+        ([0, 0, -1], [0, 0]),
+        ([], []),
+    ],
+)
+def test_sample_has_few_positives_and_no_ignored(labels, drawn):
+    index = _sample(labels).tolist()
+    assert [labels[k] for k in index] == drawn
+    assert len(set(index)) == len(index)
 
 
 def test_the_generator_decides():

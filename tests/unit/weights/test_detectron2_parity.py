@@ -258,11 +258,6 @@ def test_stride_in_1x1_is_where_msra_has_it(dcn_stages):
     assert plain.state_dict().keys() == moved.state_dict().keys()
 
 
-def test_r18_has_no_1x1_convolutions_to_stride():
-    with pytest.raises(ValueError, match="stride_in_1x1"):
-        BackboneOptions(name="r18", stride_in_1x1=True)
-
-
 # --- after the network
 
 SIZES = [
