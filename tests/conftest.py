@@ -1,10 +1,15 @@
 """Shared by every test: fixed seeds and threads, real data by environment variable."""
 
+import gc
 import os
 from pathlib import Path
 
 import pytest
 import torch
+
+
+def pytest_collection_finish():
+    gc.freeze()  # modules and tests are no garbage: the collector need not look at them again
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +30,5 @@ def coco_root() -> Path:
 def golden_root() -> Path:
     root = os.environ.get("REFINE_GOLDEN_ROOT")
     if not root:
-        pytest.skip(
-            "REFINE_GOLDEN_ROOT is not set: the folder with the official evaluator's answers"
-        )
+        pytest.skip("REFINE_GOLDEN_ROOT is not set: the official evaluator's answers")
     return Path(root)
