@@ -22,6 +22,7 @@ from refine.options import (
     UnknownErasingOptions,
 )
 from refine.options.model import BackboneOptions
+from refine.report.finished_run import read_run
 from refine.runs.run_folder import RunFolder
 from refine.viz.image_files import write_png
 
@@ -69,6 +70,11 @@ def write_run(folder, images, categories=CATEGORIES, metrics=None):
     write_text(folder / "metrics.json", json.dumps(values))
     write_text(folder / "DONE", "hash\n")
     return folder
+
+
+def make_run(folder, images, categories=CATEGORIES):
+    """The same, read back."""
+    return read_run(write_run(folder, images, categories))
 
 
 def make_config(

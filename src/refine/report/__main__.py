@@ -22,11 +22,9 @@ from refine.atomic import write_text
 from refine.errors import RefineError, run_script
 
 _FORMATS = ("markdown", "latex", "csv", "json")
-_NUMBERS = (1, 2, 3, 4, 5, 6)
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     title, _, text = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         prog="python -m refine.report",
@@ -37,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("runs", nargs="*", type=Path, metavar="RUNS")
     add("--wandb", metavar="ENTITY/PROJECT", help="read runs from there instead")
-    add("--tables", nargs="*", type=int, choices=_NUMBERS, help="tables as text; all if none named")
+    add("--tables", nargs="*", type=int, choices=range(1, 7), help="as text; all if none named")
     add("--format", choices=_FORMATS, default="markdown", help="format of --tables")
     add("-o", "--out", type=Path, help="file; default: report.html, of --tables standard output")
     add("--dataset", help="part of its name; default: that of most finished runs")
@@ -91,14 +89,14 @@ def report(args: argparse.Namespace) -> None:
     if args.figures:
         from refine.report.figure_panels import draw_figures
 
-        number = 4 if args.images is None else args.images
         places = (args.predictions, args.figures)
+        number = 4 if args.images is None else args.images
         for line in draw_figures(*places, number, args.data_root, args.erase_below):
-            _print(line)
+            sys.stdout.write(f"{line}\n")
     if not args.runs and not args.wandb:
         return
     from refine.report.collect import from_wandb, read_runs
-    from refine.report.tables import choose_dataset
+    from refine.report.tables import build_tables, choose_dataset
 
     if args.wandb:
         runs, problems = from_wandb(fetch_wandb_runs(args.wandb), args.wandb)
@@ -107,38 +105,34 @@ def report(args: argparse.Namespace) -> None:
     for line in problems:
         sys.stderr.write(f"left out: {line}\n")
     dataset = choose_dataset(runs, args.dataset)
-    if args.tables is None:
-        from refine.report.page import ReportOptions, build_page
+    if args.tables is not None:
+        from refine.report.table_text import FORMATS
 
-        names = ("baseline", "compared", "predictions", "baseline_predictions", "data_root")
-        options = ReportOptions(
-            **{name: getattr(args, name) for name in names},
-            num_images=6 if args.images is None else args.images,
-            num_resamples=args.resamples,
-        )
-        text, out = build_page(runs, problems, dataset, options=options), Path("report.html")
-        write_text(args.out or out, text)
-        _print(f"{args.out or out}: {len(runs)} runs, {len(text.encode()) / 1e6:.1f} MB")
+        numbers, num_resamples = args.tables or None, args.resamples
+        tables = build_tables(runs, dataset, numbers=numbers, num_resamples=num_resamples)
+        text = FORMATS[args.format](tables)
+        if args.out is None:
+            sys.stdout.write(text)
+        else:
+            write_text(args.out, text)
         return
-    from refine.report.table_text import FORMATS
-    from refine.report.tables import build_tables
+    from refine.report.page import ReportOptions, build_page
 
-    numbers = args.tables or _NUMBERS
-    tables = build_tables(runs, dataset, numbers=numbers, num_resamples=args.resamples)
-    text = FORMATS[args.format](tables)
-    if args.out is None:
-        _print(text.rstrip())
-    else:
-        write_text(args.out, text)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    names = ("baseline", "compared", "predictions", "baseline_predictions", "data_root")
+    options = ReportOptions(
+        **{name: getattr(args, name) for name in names},
+        num_images=6 if args.images is None else args.images,
+        num_resamples=args.resamples,
+    )
+    text = build_page(runs, problems, dataset, options=options)
+    out = args.out or Path("report.html")
+    write_text(out, text)
+    sys.stdout.write(f"{out}: {len(runs)} runs, {len(text.encode()) / 1e6:.1f} MB\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     return run_script(lambda: report(args))
 
 

@@ -10,12 +10,12 @@ handful of images the interval can lie lopsided around the value. Differences su
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from refine.metrics.functional import GROUP_SUFFIXES
-from refine.report.finished_run import FinishedRun, check_comparable
+from refine.report.finished_run import FinishedRun, check_comparable, divide
 
 NUM_RESAMPLES = 2000
 """Enough for the ends of a 95 % interval to move by a few hundredths of its length."""
@@ -25,15 +25,8 @@ _CHUNK = 250  # resamples; at 5000 images their weights take 10 MB
 _ROUNDING = 1e-12  # two sums of the same numbers may differ by as much
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A quantity with its 95 % percentile interval.
-
-    Attributes:
-        value: Value over the images as they are.
-        low: 2.5 % of the resamples lie below.
-        high: 2.5 % of the resamples lie above.
-    """
+class Interval(NamedTuple):
+    """A quantity over the images as they are, with its 95 % percentile interval."""
 
     value: float
     low: float
@@ -45,20 +38,12 @@ class Interval:
         return self.low <= _ROUNDING and self.high >= -_ROUNDING
 
     def format(self, *, sign: str = "+", decimals: int = 1) -> str:
-        """Text such as ``+1.2 [+0.3, +2.0]``, times 100.
-
-        Args:
-            sign: ``+`` writes the sign of positive numbers, too; empty does not.
-            decimals: Digits after the point.
-        """
-        value, low, high = (
-            f"{100 * number:{sign}.{decimals}f}" for number in (self.value, self.low, self.high)
-        )
+        """Text such as ``+1.2 [+0.3, +2.0]``, times 100; an empty ``sign`` marks only negatives."""
+        value, low, high = (f"{100 * number:{sign}.{decimals}f}" for number in self)
         return f"{value} [{low}, {high}]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Resampled:
+class Resampled(NamedTuple):
     """A run on many resamples of its images, by ``pq``, ``pq_things`` and ``pq_stuff``.
 
     Attributes:
@@ -74,13 +59,7 @@ class Resampled:
 
 
 def resample(run: FinishedRun, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Resampled:
-    """Draw resamples of a run's images.
-
-    Args:
-        run: With at least one image.
-        num_resamples: At least 1.
-        seed: Seed of the resamples; only equal ones are comparable.
-    """
+    """Draw resamples of a run's images; only those of equal seeds are comparable."""
     number = len(run.image_ids)
     weights = draw_weights(number, num_resamples=num_resamples, seed=seed)
     chunks = [compute_pq(run, chunk) for chunk in weights]
@@ -116,7 +95,7 @@ def compute_intervals(
             value_before, draws_before = _average(minus, key)
             value, draws = value - value_before, draws - draws_before
         low, high = np.percentile(draws, _PERCENTILES)
-        intervals[key] = Interval(value=value, low=float(low), high=float(high))
+        intervals[key] = Interval(value, float(low), float(high))
     return intervals
 
 
@@ -128,11 +107,7 @@ def _average(runs: Sequence[Resampled], key: str) -> tuple[float, np.ndarray]:
 def compare(
     first: FinishedRun, second: FinishedRun, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> dict[str, Interval]:
-    """Paired intervals of ``second - first``, as :func:`compute_intervals`.
-
-    Raises:
-        RefineError: The runs have other images or categories.
-    """
+    """Paired intervals of ``second - first``, as :func:`compute_intervals`."""
     check_comparable(first, second)
     before, after = (resample(r, num_resamples=num_resamples, seed=seed) for r in (first, second))
     return compute_intervals([after], minus=[before])
@@ -151,9 +126,7 @@ def compute_pq(run: FinishedRun, weights: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         ``[K]`` fractions by ``pq``, ``pq_things`` and ``pq_stuff``.
     """
-    iou, halves = weights @ run.iou, weights @ run.halves  # [K, C]
-    is_present = halves > 0
-    quality = np.divide(iou, halves, out=np.zeros_like(iou), where=is_present)
+    quality, is_present = divide(weights @ run.iou, weights @ run.halves)  # [K, C]
     num_things = run.categories.num_things
     columns = {"all": slice(None), "things": slice(num_things), "stuff": slice(num_things, None)}
     return {
@@ -166,13 +139,8 @@ def compute_pq(run: FinishedRun, weights: np.ndarray) -> dict[str, np.ndarray]:
 def draw_weights(num_images: int, *, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn (multinomial), a chunk of resamples at a time.
 
-    Args:
-        num_images: ``N``, at least 1.
-        num_resamples: At least 1.
-        seed: The same seed and numbers give the same weights.
-
     Yields:
-        ``[K, N]`` float64; each row sums to N.
+        ``[K, num_images]`` float64; each row sums to ``num_images``.
 
     Raises:
         ValueError: Nothing to draw.

@@ -47,33 +47,27 @@ _TOY_CONTENT = ("seed", "num_val", "height_px", "width_px", "crowded")
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """Every run in some folders.
+    """Every run in some folders, in their order, and a line for each folder that cannot be read.
 
     Args:
         paths: Folders of runs, or folders in which runs lie.
-
-    Returns:
-        The runs in the order of their folders, and a line for each folder that cannot be read.
     """
-    records: dict[Path, dict[str, Any]] = {}
+    records: dict[Path, dict[str, Any] | None] = {}
     problems: list[str] = []
     for path in paths:
-        folders = list(find_run_folders(path))
+        folders = list(_find_run_folders(path))
         if not folders:
             what = "no run in it" if path.is_dir() else "no such folder"
             problems.append(f"{path}: {what}; name the folder of a run, or one in which runs lie")
         for folder in folders:
             try:
-                record = _read_folder(folder)
+                records.setdefault(folder.resolve(), _read_folder(folder))
             except RefineError as error:
                 problems.append(str(error))
-                continue
-            if record is not None:
-                records.setdefault(folder.resolve(), record)
-    return _to_frame(records.values()), list(dict.fromkeys(problems))
+    return _to_frame(filter(None, records.values())), list(dict.fromkeys(problems))
 
 
-def find_run_folders(path: Path) -> Iterator[Path]:
+def _find_run_folders(path: Path) -> Iterator[Path]:
     """The folder itself and those below it that a run has written into, in order of their names."""
     for folder, subfolders, files in os.walk(path):
         subfolders[:] = sorted(name for name in subfolders if name not in _NO_RUNS)
@@ -82,16 +76,14 @@ def find_run_folders(path: Path) -> Iterator[Path]:
 
 
 def from_wandb(runs: Iterable[Any], project: str) -> tuple[pd.DataFrame, list[str]]:
-    """Runs of a project on Weights & Biases.
+    """Runs of a project (``ENTITY/PROJECT``) on Weights & Biases, as :func:`read_runs`.
+
+    Per-image counts stay on the machine that ran, so there are no intervals.
 
     Args:
         runs: ``wandb.Api().runs(project)``; ``name``, ``id``, ``state``, ``config`` and
             ``summary`` are read.
-        project: ``ENTITY/PROJECT``.
-
-    Returns:
-        As :func:`read_runs`. Per-image counts stay on the machine that ran, so there are no
-        intervals.
+        project: Its name.
     """
     states = {"finished": "finished", **dict.fromkeys(("failed", "crashed", "killed"), "failed")}
     records, problems = [], []
@@ -101,10 +93,8 @@ def from_wandb(runs: Iterable[Any], project: str) -> tuple[pd.DataFrame, list[st
             problems.append(f"{name}: its configuration names no network and fusion; left out")
         elif config.get("stage") not in _HEAD_STAGES:
             summary = {k: v for k, v in dict(run.summary).items() if isinstance(v, int | float)}
-            final = {
-                k: v for k, v in summary.items() if "/" not in k
-            }  # else of the last validation
-            metrics = {k[4:]: v for k, v in summary.items() if k.startswith("val/")} | final
+            metrics = {k[4:]: v for k, v in summary.items() if k.startswith("val/")}
+            metrics |= {k: v for k, v in summary.items() if "/" not in k}  # before any validation's
             state, reason = states.get(run.state, "unfinished"), f"{run.state} on Weights & Biases"
             if state == "finished":
                 state, reason = ("finished", "") if "pq" in metrics else ("unfinished", "no pq")
@@ -115,18 +105,14 @@ def from_wandb(runs: Iterable[Any], project: str) -> tuple[pd.DataFrame, list[st
 
 def settings_columns(runs: pd.DataFrame) -> list[str]:
     """The columns of everything but the seed that a run's result is a function of."""
-    prefixes = tuple(f"{name}." for name in _SECTIONS)
-    names = map(str, runs.columns)
-    return [name for name in names if name in ("kind", *_SECTIONS) or name.startswith(prefixes)]
+    return [n for n in map(str, runs) if n.partition(".")[0] in ("kind", *_SECTIONS)]
 
 
 def on_dataset(runs: pd.DataFrame, dataset: Mapping[str, Any]) -> "pd.Series[bool]":
     """Whether each run agrees with a dataset in everything that both tell."""
-    agrees = pd.Series(True, index=runs.index)
-    for key in DATASET:
-        if not pd.isna(dataset[key]):
-            agrees &= runs[key].isna() | (runs[key] == dataset[key])
-    return agrees
+    known = [key for key in DATASET if not pd.isna(dataset[key])]
+    theirs = runs[known]
+    return (theirs.isna() | theirs.eq(pd.Series(dataset)[known])).all(axis=1)
 
 
 def matches(runs: pd.DataFrame, settings: Mapping[str, Any]) -> "pd.Series[bool]":
@@ -171,10 +157,12 @@ def _to_record(
 ) -> dict[str, Any]:
     is_evaluation, source, seed = "predictions" in config, None, f"seed {config.get('seed')}"
     if is_evaluation:
-        source = _find_source(config)
+        key = "baseline_predictions" if config.get("from_baseline") else "predictions"
+        value = config.get(key) or config.get("ckpt_path")
+        source = None if value is None else Path(str(value))
         recorded = {} if source is None else _read_source(source)
-        seed = f"seed {recorded['seed']}" if recorded.get("seed") is not None else str(source)
-        config = {**config, **{k: v for k, v in recorded.items() if k != "seed"}}
+        known = recorded.pop("seed", None)
+        seed, config = str(source) if known is None else f"seed {known}", {**config, **recorded}
     is_cache = source is not None and (source / "header.json").is_file()
     return {
         **metrics,
@@ -226,26 +214,18 @@ def _describe_dataset(data: Mapping[str, Any], num_images: float | None) -> dict
     }
 
 
-def _find_source(config: Mapping[str, Any]) -> Path | None:
-    """The cache or the checkpoint that an evaluation read."""
-    key = "baseline_predictions" if config.get("from_baseline") else "predictions"
-    value = config.get(key) or config.get("ckpt_path")
-    return None if value is None else Path(str(value))
-
-
 def _read_source(source: Path) -> dict[str, Any]:
-    """``model``, ``data`` and ``seed`` of the network; nothing if its files are gone.
+    """``model``, ``data`` and ``seed`` of a cache or a checkpoint; nothing if its files are gone.
 
     A checkpoint lies in ``RUN/checkpoints/``, and that run's configuration tells the network.
     """
     try:
         if source.suffix == ".ckpt":
             content = _load_yaml(source.parent.parent / "config.yaml")
-            seed = content.get("seed")
         else:
             checkpoint = json.loads((source / "header.json").read_text())["checkpoint"]
-            content, seed = checkpoint["config"], checkpoint.get("seed")
-        return {"model": content["model"], "data": content["data"], "seed": seed}
+            content = {**checkpoint["config"], "seed": checkpoint.get("seed")}
+        return {"model": content["model"], "data": content["data"], "seed": content.get("seed")}
     except (OSError, ValueError, KeyError, TypeError, RefineError):
         return {}
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from refine.report.collect import matches, on_dataset, settings_columns
 from refine.report.finished_run import ITERATIONS_NAME
+from refine.report.paper import read_content
 
 MAX_SERIES = 6
 """Number of series that a chart draws; the style sheet has as many colours."""
@@ -43,24 +44,15 @@ class Chart(NamedTuple):
 _SOFT = {"fusion.relations.kind": "soft_occlusion"}
 _ERASED = {"fusion.unknown_erasing.mode": "score"}
 _PLAIN = {"fusion.relations.kind": "score", "fusion.unknown_erasing.mode": "off"}
-_SIGMA = "fusion.relations.sigma"
-_THRESH = "fusion.unknown_erasing.score_thresh"
 _T = "model.ibpp.num_iterations"
-_SWEEPS: tuple[tuple[str, str, str, Mapping[str, Any], str], ...] = (
-    ("Soft occlusion", "sigma", _SIGMA, _SOFT, "pq_things"),
-    ("Unknown Erasing", "threshold", _THRESH, _ERASED, "pq_stuff"),
-    ("Unknown Erasing", "threshold", _THRESH, _ERASED, "pq"),
-    ("Trained with T iterations", "T", _T, _PLAIN, "pq"),
-    ("Trained with T iterations", "T", _T, _PLAIN, "consensus_gap"),
+_THRESH = "fusion.unknown_erasing.score_thresh"
+_SWEEPS = (
+    ("Soft occlusion", "sigma", "fusion.relations.sigma", _SOFT, ("pq_things",)),
+    ("Unknown Erasing", "threshold", _THRESH, _ERASED, ("pq_stuff", "pq")),
+    ("Trained with T iterations", "T", _T, _PLAIN, ("pq", "consensus_gap")),
 )
-"""Title, name of the setting, its key, what its runs have in common, and the quantity."""
+"""Title, name of the setting, its key, what its runs have in common, and the quantities."""
 _TIED = {_T: ("model.roi.cascade", "model.semantic.channels")}  # a baseline differs in these, too
-_NAMES = {
-    "pq": "PQ",
-    "pq_things": "PQ things",
-    "pq_stuff": "PQ stuff",
-    "consensus_gap": "consensus gap",
-}
 
 
 def list_charts(
@@ -73,28 +65,24 @@ def list_charts(
         dataset: Dataset of the runs that count; None: no runs do.
         folder: Folder of the run of which single iterations are shown, if they were evaluated.
     """
+    names = read_content()["columns"]
     runs = runs[runs["state"] == "finished"]
     runs = runs[:0] if dataset is None else runs[on_dataset(runs, dataset)]
-    for title, name, key, common, metric in _SWEEPS:
-        series = gather_series(runs[matches(runs, common)], key, metric)
-        if series:
-            yield Chart(title, name, _NAMES[metric], series)
+    for title, name, key, common, metrics in _SWEEPS:
+        for metric in metrics:
+            series = _gather_series(runs[matches(runs, common)], key, metric)
+            if series:
+                yield Chart(title, name, names[metric], series)
     for metric in ("pq", "consensus_gap"):
-        series = read_iterations(folder, metric)
+        series = {} if folder is None else _read_iterations(folder, metric)
         if series:
-            yield Chart("One network, after each iteration", "iteration", _NAMES[metric], series)
+            yield Chart("One network, after each iteration", "iteration", names[metric], series)
 
 
-def gather_series(runs: pd.DataFrame, key: str, metric: str) -> dict[str, pd.DataFrame]:
+def _gather_series(runs: pd.DataFrame, key: str, metric: str) -> dict[str, pd.DataFrame]:
     """Series of runs that differ in nothing but one setting and the seed.
 
-    Args:
-        runs: Finished runs of one dataset.
-        key: Column of the setting.
-        metric: Column of the quantity.
-
-    Returns:
-        As :attr:`Chart.series`; the labels tell what else the series differ in.
+    Their labels tell what else the series differ in.
     """
     if key not in runs or metric not in runs:
         return {}
@@ -117,10 +105,8 @@ def gather_series(runs: pd.DataFrame, key: str, metric: str) -> dict[str, pd.Dat
     return series
 
 
-def read_iterations(folder: Path | None, metric: str) -> dict[str, pd.DataFrame]:
+def _read_iterations(folder: Path, metric: str) -> dict[str, pd.DataFrame]:
     """One network after each of its iterations; nothing if that was not evaluated."""
-    if folder is None:
-        return {}
     try:
         values = [float(row[metric]) for row in json.loads((folder / ITERATIONS_NAME).read_text())]
     except (OSError, ValueError, TypeError, KeyError):
@@ -130,11 +116,9 @@ def read_iterations(folder: Path | None, metric: str) -> dict[str, pd.DataFrame]
 
 
 def draw_svg(chart: Chart, *, prefix: str) -> str:
-    """The chart as an SVG element in the page's colours, times 100.
+    """At most :data:`MAX_SERIES` series, times 100, as an SVG element in the page's colours.
 
-    Args:
-        chart: At most :data:`MAX_SERIES` of its series are drawn.
-        prefix: Beginning of its ids, unique on the page.
+    ``prefix`` is the beginning of its ids, unique on the page.
     """
     with as_file(files("refine.report") / "templates" / "chart.mplstyle") as style:
         context = mpl.rc_context(fname=str(style))

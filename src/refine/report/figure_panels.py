@@ -20,7 +20,6 @@ Panels = Mapping[str, FusionOptions | None]
 so."""
 
 _NOT_AVAILABLE = " (not available)"
-_IS_CLOSE_UP = {"figure2": True, "figure5": False}
 _MARGIN_FRAC = 0.2
 _MIN_WINDOW_PX = 48
 _GREY = 128
@@ -59,19 +58,14 @@ def draw_figures(
     if not changes:
         yield "no image changes from the first to the last of them"
     for image_id, before, after in changes:
-        for figure, is_close_up in _IS_CLOSE_UP.items():
-            path = out / f"{figure}_{image_id}.png"
-            write_png(path, draw_figure(images, image_id, panels, is_close_up=is_close_up))
+        for figure in (2, 5):
+            path = out / f"figure{figure}_{image_id}.png"
+            write_png(path, draw_figure(images, image_id, panels, is_close_up=figure == 2))
             yield f"{path}: {100 * before:.1f} -> {100 * after:.1f}"
 
 
 def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
-    """The panels of figure 5.
-
-    Args:
-        images: The cache and its dataset.
-        fusion: Everything but the order and the erasing.
-    """
+    """The panels of figure 5; ``fusion`` decides everything but the order and the erasing."""
     plain = replace(fusion, unknown_erasing=UnknownErasingOptions())
     erased = replace(fusion, unknown_erasing=replace(fusion.unknown_erasing, mode="score"))
     soft = RelationsOptions(kind="soft_occlusion", head="strong")
@@ -90,10 +84,6 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
 
 def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:
     """The images that change from the first to the last panel, for the better or the worse.
-
-    Args:
-        images: The cache and its dataset.
-        panels: Panels made by :func:`list_panels`.
 
     Returns:
         Image id and its score (:mod:`refine.report.image_changes`) before and after, the largest
@@ -121,22 +111,13 @@ def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int,
 
 
 def draw_figure(
-    images: CachedImages,
-    image_id: int,
-    panels: Panels,
-    *,
-    is_close_up: bool,
+    images: CachedImages, image_id: int, panels: Panels, *, is_close_up: bool
 ) -> np.ndarray:
     """Image, ground truth and every panel side by side.
 
-    Args:
-        images: The cache and its dataset.
-        image_id: Id of the image.
-        panels: Panels made by :func:`list_panels`.
-        is_close_up: Whether to show only the region in which the panels differ.
-
     Returns:
-        ``[H, W, 3]`` uint8; a panel that cannot be had is grey and says so.
+        ``[H, W, 3]`` uint8, of a close-up only the region in which the panels differ; a panel that
+        cannot be had is grey.
     """
     image, truth = images.read_image(image_id), images.read_truth(image_id)
     evidence = images.open_evidence(image_id)
@@ -145,21 +126,21 @@ def draw_figure(
         for name, fusion in panels.items()
     }
     there = [prediction for prediction in fused.values() if prediction is not None]
-    window = _find_window(there) if is_close_up else (slice(None), slice(None))
-    plain = resize_image(image[window], fit_size(*image[window].shape[:2]))
+    window = _find_window(there[0], there[-1]) if is_close_up else (slice(None), slice(None))
+    image = image[window]
+    plain = resize_image(image, fit_size(*image.shape[:2]))
     parts = [add_caption(plain, {"image": WHITE})]
     for caption, panoptic in {"ground truth": truth, **fused}.items():
         drawn = np.full_like(plain, _GREY)
         if panoptic is not None:
-            drawn = images.draw(image[window], crop_panoptic(panoptic, window))
+            drawn = images.draw(image, crop_panoptic(panoptic, window))
         parts.append(add_caption(drawn, {caption: WHITE}))
     return join_panels(parts, axis=1)
 
 
-def _find_window(predictions: list[PanopticPrediction]) -> tuple[slice, slice]:
+def _find_window(first: PanopticPrediction, last: PanopticPrediction) -> tuple[slice, slice]:
     """Rows and columns around the pixels whose category or neighbours differ; all if none do."""
-    first, last = (_outline(p) for p in (predictions[0], predictions[-1]))
-    differs = first != last
+    differs = _outline(first) != _outline(last)
     if not differs.any():
         return slice(None), slice(None)
     window = []

@@ -42,6 +42,12 @@ class FinishedRun:
         return replace(self, **counts)
 
 
+def divide(iou: np.ndarray, halves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """PQ of such counts or of sums of them, 0 where there is nothing to count; where there is."""
+    is_present = halves > 0
+    return np.divide(iou, halves, out=np.zeros_like(iou), where=is_present), is_present
+
+
 def read_run(folder: Path) -> FinishedRun:
     """Read a finished run.
 
@@ -85,11 +91,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def check_comparable(first: FinishedRun, second: FinishedRun) -> None:
-    """Refuse to compare runs of different datasets.
-
-    Raises:
-        RefineError: Other categories, or other images.
-    """
+    """Raise a RefineError that says in which categories or images two runs differ, if they do."""
     if first.categories != second.categories:
         raise RefineError(
             f"{first.folder} and {second.folder} have different categories "
@@ -116,8 +118,9 @@ def _read(path: Path) -> str:
 def _read_categories(path: Path) -> tuple[CategoryTable, np.ndarray]:
     """The categories, and ``[C, 3]`` int64 tp, fp and fn in their order."""
     categories, counts = [], {}
+    lines = _read(path).splitlines()
     try:
-        for row in csv.DictReader(_read(path).splitlines()):
+        for row in csv.DictReader(lines):
             key, is_thing = int(row["category_id"]), bool(int(row["isthing"]))
             categories.append(
                 Category(dataset_id=key, name=row["name"], is_thing=is_thing, color=(0, 0, 0))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from refine.report.finished_run import FinishedRun, check_comparable
+from refine.report.finished_run import FinishedRun, check_comparable, divide
 from refine.viz.image_files import read_image
 
 ImageSource = Callable[[int], dict[str, np.ndarray]]
@@ -15,26 +15,18 @@ ImageSource = Callable[[int], dict[str, np.ndarray]]
 
 
 def compute_image_scores(run: FinishedRun) -> np.ndarray:
-    """The quality of each image alone: mean over the categories present in it of its own PQ.
+    """``[N]`` float64 in [0, 1]: mean PQ over the categories present in each image.
 
-    Their mean is not PQ, which pools the images before it divides. An image with nothing to find
-    in which nothing was found scores 1.
-
-    Returns:
-        ``[N]`` float64 in [0, 1].
+    The mean of these is not PQ, which pools the images before it divides. An image with nothing to
+    find in which nothing was found scores 1.
     """
-    is_present = run.halves > 0
-    quality = np.divide(run.iou, run.halves, out=np.zeros_like(run.iou), where=is_present)
+    quality, is_present = divide(run.iou, run.halves)
     number = is_present.sum(axis=1)
     return np.where(number > 0, quality.sum(axis=1) / np.maximum(number, 1), 1.0)
 
 
 def find_changes(first: FinishedRun, second: FinishedRun) -> pd.DataFrame:
     """The images whose score changes from the first to the second run.
-
-    Args:
-        first: A run.
-        second: Another run, on the same images.
 
     Returns:
         Columns ``before``, ``after`` and ``change`` (scores in [0, 1]) by ``image_id``, from the
@@ -58,15 +50,12 @@ def split_changes(changes: pd.DataFrame, number: int) -> tuple[pd.DataFrame, pd.
 
 
 def read_from_folders(folders: dict[str, Path]) -> tuple[ImageSource, set[int]]:
-    """Pictures that runs drew themselves (``draw=N``).
+    """Pictures that runs drew themselves (``draw=N``), and the images of which all have one.
 
     A picture belongs to the image whose id its name ends with, as in COCO and in the toy scenes.
 
     Args:
-        folders: ``pictures/`` of runs by caption.
-
-    Returns:
-        The source, and the images of which every folder has a picture.
+        folders: ``pictures/`` of at least one run, by caption.
     """
     paths = {
         caption: {
@@ -76,5 +65,5 @@ def read_from_folders(folders: dict[str, Path]) -> tuple[ImageSource, set[int]]:
         }
         for caption, folder in folders.items()
     }
-    common = set.intersection(*map(set, paths.values())) if paths else set()
+    common = set.intersection(*map(set, paths.values()))
     return lambda image_id: {c: read_image(p[image_id]) for c, p in paths.items()}, common

@@ -13,16 +13,11 @@ import pandas as pd
 
 from refine import __version__
 from refine.errors import RefineError
-from refine.options import FusionOptions
 from refine.report.bootstrap import NUM_RESAMPLES
 from refine.report.curves import MAX_SERIES, draw_svg, list_charts
-from refine.report.finished_run import FinishedRun, read_run
-from refine.report.image_changes import (
-    ImageSource,
-    find_changes,
-    read_from_folders,
-    split_changes,
-)
+from refine.report.finished_run import FinishedRun, divide, read_run
+from refine.report.image_changes import find_changes, read_from_folders, split_changes
+from refine.report.paper import read_content
 from refine.report.table_text import LEGEND, NOTHING, describe_notes, to_cells
 from refine.report.tables import Table, build_tables
 from refine.viz.image_files import encode_jpeg
@@ -33,14 +28,7 @@ MAX_PICTURE_BYTES = 12_000_000
 _MAX_WIDTH_PX = 640
 _STRIP_WIDTH_PX = 1600  # several panels side by side
 _COMPONENTS = 4  # rows of table 3 that are the paper's own
-_RUN_COLUMNS = {
-    "pq": "PQ",
-    "pq_things": "PQ things",
-    "pq_stuff": "PQ stuff",
-    "ap_box": "AP box",
-    "ap_mask": "AP mask",
-    "consensus_gap": "consensus gap",
-}
+_RUN_COLUMNS = ("pq", "pq_things", "pq_stuff", "ap_box", "ap_mask", "consensus_gap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +36,8 @@ class ReportOptions:
     """What goes into a report.
 
     Attributes:
-        baseline: Folder of the run that others are compared with; None is table 3's first row.
-        compared: Folder of the run that is looked at closely; None is table 3's last row that has
-            one.
+        baseline: Folder of the run to compare with; None is table 3's first row.
+        compared: Folder of the run that is looked at closely; None is table 3's last row with one.
         predictions: Prediction cache of the compared run, whose pair decisions are counted; None
             draws from the one that its evaluation names, if it does.
         baseline_predictions: Prediction cache of the baseline; None as above.
@@ -94,12 +81,8 @@ def build_page(
         RefineError: ``baseline`` or ``compared`` names no finished run of these.
     """
     tables = build_tables(runs, dataset, num_resamples=options.num_resamples)
-    before, after = choose_pair(runs, tables, options)
-    folder = None if after is None else after.counts.folder
-    charts = [
-        (chart, draw_svg(chart, prefix=f"chart{k}-"))
-        for k, chart in enumerate(list_charts(runs, dataset, folder))
-    ]
+    before, after = _choose_pair(runs, tables, options)
+    charts = list_charts(runs, dataset, None if after is None else after.counts.folder)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("refine.report"), autoescape=True, trim_blocks=True
     )
@@ -110,26 +93,22 @@ def build_page(
         max_series=MAX_SERIES,
         dataset=dataset,
         tables=[(t, to_cells(t).to_dict("records"), describe_notes(t)) for t in tables],
-        charts=charts,
+        charts=[(chart, draw_svg(chart, prefix=f"chart{k}-")) for k, chart in enumerate(charts)],
         before=before,
         after=after,
         categories=None if after is None else _categories(before, after).to_dict("records"),
         images=None if before is None or after is None else _images(before, after, options),
         decisions=_count_decisions(options),
-        run_columns=_RUN_COLUMNS,
+        run_columns={key: read_content()["columns"][key] for key in _RUN_COLUMNS},
         runs=runs.to_dict("records"),
         problems=problems,
     )
 
 
-def choose_pair(
+def _choose_pair(
     runs: pd.DataFrame, tables: Sequence[Table], options: ReportOptions
 ) -> tuple[_Shown | None, _Shown | None]:
-    """The baseline and the compared run, each None if it or its counts are not at hand.
-
-    Raises:
-        RefineError: A named folder holds no finished run of these.
-    """
+    """The baseline and the compared run, each None if it or its counts are not at hand."""
     rows = next((table.rows for table in tables if table.paper.number == 3), ())[:_COMPONENTS]
     present = [row.runs.iloc[0] for row in rows if len(row.runs)]
     baseline = present[0] if rows and len(rows[0].runs) else None
@@ -150,93 +129,82 @@ def _find(runs: pd.DataFrame, folder: Path) -> "pd.Series[Any]":
 
 
 def _load(run: "pd.Series[Any] | None") -> _Shown | None:
-    if run is None or run["folder"] is None:
-        return None
-    with contextlib.suppress(RefineError):
-        return _Shown(run, read_run(run["folder"]))
+    if run is not None and run["folder"] is not None:
+        with contextlib.suppress(RefineError):
+            return _Shown(run, read_run(run["folder"]))
     return None
 
 
 def _categories(before: _Shown | None, after: _Shown) -> pd.DataFrame:
     """Name, kind and PQ of every category that is there, with its change to the baseline."""
-    quality, is_present = _category_quality(after.counts)
-    categories = after.counts.categories.categories
+    counts, categories = after.counts, after.counts.categories.categories
+    quality, is_present = divide(counts.iou.sum(axis=0), counts.halves.sum(axis=0))
     kinds = ["thing" if c.is_thing else "stuff" for c in categories]
     frame = pd.DataFrame({"name": [c.name for c in categories], "kind": kinds, "pq": quality})
-    if before is not None and before.counts.categories == after.counts.categories:
-        quality_before, is_present_before = _category_quality(before.counts)
-        frame["change"] = quality - quality_before
-        is_present |= is_present_before
+    if before is not None and before.counts.categories == counts.categories:
+        reference = divide(before.counts.iou.sum(axis=0), before.counts.halves.sum(axis=0))
+        frame["change"] = quality - reference[0]
+        is_present |= reference[1]
     return frame[is_present]
 
 
-def _category_quality(run: FinishedRun) -> tuple[np.ndarray, np.ndarray]:
-    """``[C]`` PQ, and whether the category is there at all."""
-    iou, halves = run.iou.sum(axis=0), run.halves.sum(axis=0)
-    return np.divide(iou, halves, out=np.zeros_like(iou), where=halves > 0), halves > 0
-
-
 def _images(before: _Shown, after: _Shown, options: ReportOptions) -> dict[str, Any]:
-    """Pictures of the images that lose and gain most."""
+    """Pictures of the images that lose and gain most, from the runs' caches or what they drew."""
+    shown = {"baseline": before, "compared": after}
+    caches = {
+        "baseline": options.baseline_predictions or before.run["cache"],
+        "compared": options.predictions or after.run["cache"],
+    }
+    num_drawn: int | None = None
     try:
         changes = find_changes(before.counts, after.counts)
-        source, num_drawn = _open_caches(before, after, options), None
-        if source is None:
-            folders = {"baseline": before.counts.folder, "compared": after.counts.folder}
-            source, drawn = read_from_folders({c: f / "pictures" for c, f in folders.items()})
-            changes, num_drawn = changes[changes.index.isin(drawn)], len(drawn)
-        budget, limit = [MAX_PICTURE_BYTES], _MAX_WIDTH_PX if num_drawn is None else _STRIP_WIDTH_PX
-        losses, gains = split_changes(changes, options.num_images)
+        if None in caches.values():
+            folders = {c: s.counts.folder / "pictures" for c, s in shown.items()}
+            source, drawn = read_from_folders(folders)
+            changes = changes[changes.index.isin(drawn)]
+            limit, num_drawn = _STRIP_WIDTH_PX, len(drawn)
+        else:
+            from refine.report.cached_images import open_pictures  # torch takes its time
+
+            configs = {c: s.run["config"] for c, s in shown.items()}
+            source = open_pictures(configs, caches, data_root=options.data_root)
+            limit = _MAX_WIDTH_PX
+        budget = [MAX_PICTURE_BYTES]
         parts = {
             title: [
                 (k, scores, embed_pictures(source(k), limit, budget))
                 for k, scores in zip(part.index.tolist(), part.to_dict("records"), strict=True)
             ]
-            for title, part in (("Worst changes", losses), ("Best changes", gains))
+            for title, part in zip(
+                ("Worst changes", "Best changes"),
+                split_changes(changes, options.num_images),
+                strict=True,
+            )
         }
     except RefineError as error:
         return {"error": str(error)}
     return {"parts": parts, "num_drawn": num_drawn}
 
 
-def _open_caches(before: _Shown, after: _Shown, options: ReportOptions) -> ImageSource | None:
-    """Draws from the prediction caches of both runs; None if there are none."""
-    folders = {
-        "baseline": options.baseline_predictions or before.run["cache"],
-        "compared": options.predictions or after.run["cache"],
-    }
-    if None in folders.values():
-        return None
-    from refine.report.cached_images import open_pictures  # imports torch, which takes its time
-
-    configs = {"baseline": before.run["config"], "compared": after.run["config"]}
-    return open_pictures(configs, folders, data_root=options.data_root)
-
-
-def _count_decisions(options: ReportOptions) -> Mapping[str, Any]:
+def _count_decisions(options: ReportOptions) -> dict[Any, Any]:
     """Pair decisions of every order that the cache of the compared run can give."""
     if options.predictions is None:
         return {}
-    from refine.report.cached_images import CachedImages
-    from refine.report.pair_decisions import count_decisions, list_rules
+    from refine.report.cached_images import CachedImages, count_decisions, list_rules
 
     images = CachedImages(options.predictions, data_root=options.data_root)
-    rules = list_rules(images.reader.header)
-    return count_decisions(images, rules, fusion=FusionOptions())
+    return count_decisions(images, list_rules(images.reader.header)).to_dict("index")
 
 
 def embed_pictures(
     pictures: Mapping[str, np.ndarray], max_width_px: int, budget: list[int]
 ) -> list[tuple[str, str, int, int]] | None:
-    """Pictures as part of a page.
+    """Caption, ``data:`` address, width and height of each picture; None if there is no room left.
 
     Args:
         pictures: ``[H, W, 3]`` uint8 by caption.
         max_width_px: Width that larger ones are shrunk to.
         budget: Its only entry, the bytes left on the page, is reduced.
-
-    Returns:
-        Caption, ``data:`` address, width and height; None if there is no room left.
     """
     embedded = []
     for caption, picture in pictures.items():

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -30,8 +30,8 @@ def to_markdown(tables: Sequence[Table]) -> str:
         cells = to_cells(table)
         sides = ("left", *["right"] * (len(cells.columns) - 1))
         body = cells.to_markdown(index=False, colalign=sides, disable_numparse=True)
-        notes = "".join(f"\n- {line}" for line in describe_notes(table))
-        blocks += [f"## {table.title}", table.caption, body, *([notes.strip()] if notes else [])]
+        notes = "\n".join(f"- {line}" for line in describe_notes(table))
+        blocks += [f"## {table.title}", table.caption, body, *([notes] if notes else [])]
     return "\n\n".join([*blocks, LEGEND]) + "\n"
 
 
@@ -51,8 +51,7 @@ def to_latex(tables: Sequence[Table]) -> str:
 
 def to_csv(tables: Sequence[Table]) -> str:
     """A line per table, row and metric; fractions, images per second as they are."""
-    frames = [to_values(table) for table in tables]
-    frame = pd.concat(frames) if frames else pd.DataFrame()
+    frame = pd.concat([pd.DataFrame(), *map(to_values, tables)])
     return frame.to_csv(index=False, lineterminator="\n")
 
 
@@ -63,7 +62,7 @@ def to_json(tables: Sequence[Table]) -> str:
             "number": table.paper.number,
             "title": table.title,
             "caption": table.caption,
-            "warnings": list(table.warnings),
+            "warnings": table.warnings,
             "values": values.where(values.notna(), None).to_dict("records"),
         }
         for table in tables
@@ -72,12 +71,7 @@ def to_json(tables: Sequence[Table]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "markdown": to_markdown,
-    "latex": to_latex,
-    "csv": to_csv,
-    "json": to_json,
-}
+FORMATS = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv, "json": to_json}
 """Writers by name."""
 
 
@@ -105,9 +99,30 @@ def to_cells(table: Table) -> pd.DataFrame:
 
 def to_values(table: Table) -> pd.DataFrame:
     """Numbers: a line per row and metric; fractions, images per second as they are."""
-    return pd.DataFrame(
-        [_to_value(table, r, key) for r in table.rows for key in table.paper.columns]
-    )
+    keys = table.paper.columns
+    return pd.DataFrame([_to_value(table, row, key) for row in table.rows for key in keys])
+
+
+def _to_value(table: Table, row: Row, key: str) -> dict[str, Any]:
+    figure = row.figures.get(key, Figure(math.nan, None, None))
+    printed = row.paper.printed.get(key)
+    low, high = (figure.interval or (None, None, None))[1:]
+    value = {
+        "table": table.title,
+        "row": row.paper.label,
+        "metric": key,
+        "paper": None if printed is None else round(printed / _scale(key), 4),
+        "is_misprint": key in row.paper.misprints,
+        "ours": figure.mean,
+        "std": figure.std,
+        "low": low,
+        "high": high,
+    }
+    for name, interval in (("difference", row.difference), ("added", row.added)):
+        numbers = interval if interval and key == table.paper.columns[0] else (None, None, None)
+        value |= dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
+    notes = "; ".join([*_own_note(row), *row.notes])
+    return {**value, "num_runs": len(row.runs), "runs": "; ".join(row.runs["name"]), "notes": notes}
 
 
 def describe_notes(table: Table) -> list[str]:
@@ -124,10 +139,9 @@ def format_figure(row: Row, key: str) -> str:
     if figure is None:
         return NOTHING
     scale = _scale(key)
-    value = f"{scale * figure.mean:.1f}"
     spread = "" if figure.std is None else f" ± {scale * figure.std:.1f}"
     interval = "" if figure.interval is None else figure.interval.format(sign="").partition(" ")[2]
-    return f"{value}{spread} {interval}".rstrip()
+    return f"{scale * figure.mean:.1f}{spread} {interval}".rstrip()
 
 
 def _own_note(row: Row) -> list[str]:
@@ -137,26 +151,3 @@ def _own_note(row: Row) -> list[str]:
 
 def _scale(key: str) -> float:
     return 1.0 if key == "images_per_second" else 100.0
-
-
-def _to_value(table: Table, row: Row, key: str) -> dict[str, Any]:
-    figure = row.figures.get(key, Figure(math.nan, None, None))
-    printed = row.paper.printed.get(key)
-    differences = (row.difference, row.added) if key == table.paper.columns[0] else (None, None)
-    value = {
-        "table": table.title,
-        "row": row.paper.label,
-        "metric": key,
-        "paper": None if printed is None else round(printed / _scale(key), 4),
-        "is_misprint": key in row.paper.misprints,
-        "ours": figure.mean,
-        "std": figure.std,
-        "low": figure.interval and figure.interval.low,
-        "high": figure.interval and figure.interval.high,
-    }
-    for name, difference in zip(("difference", "added"), differences, strict=True):
-        value[name] = difference and difference.value
-        value[f"{name}_low"] = difference and difference.low
-        value[f"{name}_high"] = difference and difference.high
-    notes = "; ".join([*_own_note(row), *row.notes])
-    return {**value, "num_runs": len(row.runs), "runs": "; ".join(row.runs["name"]), "notes": notes}

@@ -18,9 +18,6 @@ from refine.report.paper import PaperRow, PaperTable, load_tables
 COCO_IMAGES = 5000
 """Number of images of val2017, which the paper's values are of."""
 
-NUMBERS = (1, 2, 3, 4, 5, 6)
-"""Numbers of the paper's tables."""
-
 _HELD_EQUAL = r"^(schedule|optimizer|fusion\.merge|data\.image)\.|^data\.batch_size$"
 _SHARED = ("model.", "fusion.", "data.")  # what trainings and evaluations both record
 _CACHE_TOLERANCE = 5e-4
@@ -34,7 +31,7 @@ class Figure(NamedTuple):
     Attributes:
         mean: Mean over the seeds.
         std: Standard deviation over the seeds; None of one alone.
-        interval: 95 % interval of the mean, bootstrapped over images; None if it cannot be had.
+        interval: Interval of the mean, bootstrapped over images; None if it cannot be had.
     """
 
     mean: float
@@ -49,7 +46,7 @@ class Row:
     Attributes:
         paper: What is printed.
         runs: The runs that count, one per seed, as :mod:`refine.report.collect` has them.
-        notes: What stands in the way of a row, run by run.
+        notes: Why other runs do not count.
         figures: Figures by metric key; empty if nothing was run.
         difference: Difference of the table's first column to its reference row, over the seeds that
             both have, paired by image; None where there is nothing to compare.
@@ -59,13 +56,12 @@ class Row:
     paper: PaperRow
     runs: pd.DataFrame
     notes: list[str] = field(default_factory=list)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
     difference: Interval | None = None
     added: Interval | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table of the paper with our runs.
 
     Attributes:
@@ -86,9 +82,7 @@ class Table:
 def choose_dataset(runs: pd.DataFrame, wanted: str | None = None) -> Mapping[str, Any] | None:
     """The dataset that tables are made for: that of most finished runs, of equal ones the first.
 
-    Args:
-        runs: All runs.
-        wanted: Part of the label of a dataset; it decides instead.
+    ``wanted``, a part of a dataset's label, decides instead.
 
     Returns:
         Columns of :mod:`refine.report.collect`; None if no run has finished.
@@ -104,16 +98,15 @@ def choose_dataset(runs: pd.DataFrame, wanted: str | None = None) -> Mapping[str
             raise RefineError(f"no finished run on a dataset named {wanted!r}; there is: {labels}")
     if finished.empty:
         return None
-    groups = [group for _, group in finished.groupby(DATASET, sort=False, dropna=False)]
-    largest = max(groups, key=len)
-    return dict(largest.iloc[0][["dataset", "is_coco", *DATASET]])
+    sizes = finished.groupby(DATASET, sort=False, dropna=False)["name"].transform("size")
+    return dict(finished[sizes == sizes.max()].iloc[0][["dataset", "is_coco", *DATASET]])
 
 
 def build_tables(
     runs: pd.DataFrame,
     dataset: Mapping[str, Any] | None,
     *,
-    numbers: Sequence[int] = NUMBERS,
+    numbers: Sequence[int] | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> list[Table]:
     """The tables of one dataset.
@@ -122,12 +115,16 @@ def build_tables(
         runs: All runs; those of other datasets, unfinished and failed ones are named in the notes
             of the row they would belong to, and count nowhere.
         dataset: Dataset, see :func:`choose_dataset`; None makes tables without figures of ours.
-        numbers: Numbers of the tables. COCO has all six, other datasets have 3 to 6.
+        numbers: Numbers of the tables, all by default. Other datasets than COCO have 3 to 6.
         num_resamples: Number of resamples of the bootstrap; 0 makes no intervals.
     """
     builder = _Builder(runs, dataset, num_resamples)
-    papers = [load_tables()[number] for number in sorted(numbers)]
-    return [builder.build(p) for p in papers if builder.is_coco or p.backbone is not None]
+    return [
+        builder.build(paper)
+        for number, paper in load_tables().items()
+        if (numbers is None or number in numbers)
+        and (builder.is_coco or paper.backbone is not None)
+    ]
 
 
 class _Builder:
@@ -165,12 +162,12 @@ class _Builder:
             for label, number in candidates[~is_here].groupby("dataset", sort=False).size().items():
                 row.notes.append(f"{_count(number)} on another dataset ({label}) left out")
         _choose(row, is_of_fusion=table.is_of_fusion)
-        intervals = self._compute(row, "no interval", row.runs) or {}
+        intervals = self._compute(row, "no interval", row.runs, row.runs[:0])
         for key in table.columns if len(row.runs) else ():
             values = row.runs.get(key, pd.Series([math.nan])).astype(float)
             if values.notna().all():
                 std = float(values.std()) if len(values) > 1 else None
-                row.figures = {**row.figures, key: Figure(values.mean(), std, intervals.get(key))}
+                row.figures[key] = Figure(values.mean(), std, intervals.get(key))
         return row
 
     def _compare(self, row: Row, other: Row | None, key: str) -> Interval | None:
@@ -178,29 +175,28 @@ class _Builder:
             return None
         common = set(row.runs["seed"]) & set(other.runs["seed"])
         pair = [r[r["seed"].isin(common)] if common else r for r in (row.runs, other.runs)]
-        return (self._compute(row, "no difference", *pair) or {}).get(key)
+        return self._compute(row, "no difference", *pair).get(key)
 
     def _compute(
-        self, row: Row, failure: str, runs: pd.DataFrame, minus: pd.DataFrame | None = None
-    ) -> dict[str, Interval] | None:
-        """None, and why in the row's notes, if the counts are not at hand or not comparable."""
+        self, row: Row, failure: str, runs: pd.DataFrame, minus: pd.DataFrame
+    ) -> dict[str, Interval]:
+        """Empty, and why in the row's notes, if the counts are not at hand or not comparable."""
         if runs.empty or not self.num_resamples:
-            return None
+            return {}
         try:
-            others = [] if minus is None else self._resample(minus)
-            return compute_intervals(self._resample(runs), minus=others)
+            return compute_intervals(self._resample(runs), minus=self._resample(minus))
         except RefineError as error:
             if not any(str(error) in note for note in row.notes):
                 row.notes.append(f"{failure}: {error}")
-            return None
+            return {}
 
     def _resample(self, runs: pd.DataFrame) -> list[Resampled]:
         for name, folder in zip(runs["name"], runs["folder"], strict=True):
             if name not in self._resampled:
                 if folder is None:
                     raise RefineError(f"{name}: per_image.csv is not at hand")
-                drawn = resample(read_run(folder), num_resamples=self.num_resamples)
-                self._resampled[name] = drawn
+                run = read_run(folder)
+                self._resampled[name] = resample(run, num_resamples=self.num_resamples)
         return [self._resampled[name] for name in runs["name"]]
 
 
@@ -212,6 +208,8 @@ def _choose(row: Row, *, is_of_fusion: bool) -> None:
         row.notes.append(f"{name} {what}: {reason}")
     row.runs = row.runs.drop(waiting.index)
     groups = [group for _, group in row.runs.groupby("configuration", sort=False)]
+    if not groups:
+        return
     defaults = flatten({"fusion": asdict(FusionOptions())})
 
     def rank(group: pd.DataFrame) -> tuple[bool, int, bool, int]:
@@ -221,13 +219,12 @@ def _choose(row: Row, *, is_of_fusion: bool) -> None:
         is_late = is_of_fusion and not is_evaluation
         return is_late, -group["seed"].nunique(), is_evaluation, changed
 
-    if groups:
-        chosen, *others = sorted(groups, key=rank)
-        row.runs = chosen.drop_duplicates("seed")
-        row.notes += _explain_others(others, row.runs)
-        for seed, same in chosen.groupby("seed", sort=False):
-            if same["pq"].max() - same["pq"].min() > _CACHE_TOLERANCE:
-                row.notes.append(f"{len(same)} runs of {seed}: {same['name'].iloc[0]} counts")
+    chosen, *others = sorted(groups, key=rank)
+    row.runs = chosen.drop_duplicates("seed")
+    row.notes += _explain_others(others, row.runs)
+    for seed, same in chosen.groupby("seed", sort=False):
+        if same["pq"].max() - same["pq"].min() > _CACHE_TOLERANCE:
+            row.notes.append(f"{len(same)} runs of {seed}: {same['name'].iloc[0]} counts")
 
 
 def _explain_others(groups: Sequence[pd.DataFrame], chosen: pd.DataFrame) -> list[str]:
