@@ -1,11 +1,9 @@
 import json
 from types import SimpleNamespace
 
-import pytest
-
 from make.runs import make_config, make_evaluation, write_entry, write_unfinished
 from refine.atomic import write_text
-from refine.report.collect import find_run_folders, from_wandb, on_dataset, read_runs
+from refine.report.collect import from_wandb, on_dataset, read_runs
 from refine.runs.run_folder import RunFolder
 
 
@@ -20,9 +18,12 @@ def test_runs_are_found_below_a_folder_and_count_once(tmp_path):
     for name in ("b/seed0", "b/seed1", "a"):
         write_entry(tmp_path / name, make_config())
     write_text(tmp_path / "a" / "checkpoints" / "config.yaml", "no run")
-    names = [p.relative_to(tmp_path).as_posix() for p in find_run_folders(tmp_path)]
-    assert names == ["a", "b/seed0", "b/seed1"]
-    assert len(read_runs([tmp_path, tmp_path / "a"])[0]) == 3
+    for stage in ("occlusion", "ranking"):  # heads have no panoptic quality
+        RunFolder(tmp_path / "a" / stage).write_config({**make_config(), "stage": stage})
+        write_text(tmp_path / "a" / stage / "DONE", "hash\n")
+    runs, problems = read_runs([tmp_path, tmp_path / "a"])
+    assert runs["folder"].tolist() == [tmp_path / name for name in ("a", "b/seed0", "b/seed1")]
+    assert problems == []
 
 
 def test_a_finished_and_an_unfinished_run(tmp_path):
@@ -53,15 +54,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         assert "\n" not in line
 
 
-@pytest.mark.parametrize("stage", ["occlusion", "ranking"])
-def test_stages_that_train_heads_are_no_rows(tmp_path, stage):
-    write_entry(tmp_path / "run", make_config())
-    RunFolder(tmp_path / "run" / stage).write_config({**make_config(), "stage": stage})
-    write_text(tmp_path / "run" / stage / "DONE", "hash\n")
-    assert read_one(tmp_path)["folder"] == tmp_path / "run"
-
-
-def test_an_evaluation_has_the_network_of_its_cache(tmp_path):
+def test_an_evaluation_has_the_network_of_its_cache_or_checkpoint(tmp_path):
     network = make_config(iterations=1, seed=5)
     header = {"checkpoint": {"config": network, "seed": 5}}
     write_text(tmp_path / "cache" / "header.json", json.dumps(header))
@@ -73,24 +66,20 @@ def test_an_evaluation_has_the_network_of_its_cache(tmp_path):
     baseline = {**config, "from_baseline": True, "baseline_predictions": str(tmp_path / "gone")}
     run = read_one(write_entry(tmp_path / "other", baseline))
     assert (run["seed"], run["cache"]) == (str(tmp_path / "gone"), None)
-
-
-def test_an_evaluation_of_a_checkpoint_has_its_run_s_network(tmp_path):
     RunFolder(tmp_path / "net").write_config(make_config(iterations=2, seed=3))
-    config = make_evaluation(None) | {"predictions": None}
-    config["ckpt_path"] = str(tmp_path / "net" / "checkpoints" / "last.ckpt")
-    run = read_one(write_entry(tmp_path / "run", config))
+    checkpoint = {"predictions": None, "ckpt_path": f"{tmp_path}/net/checkpoints/last.ckpt"}
+    run = read_one(write_entry(tmp_path / "third", make_evaluation(None) | checkpoint))
     assert (run["model.ibpp.num_iterations"], run["seed"], run["cache"]) == (2, "seed 3", None)
 
 
 def test_datasets_differ_in_what_both_tell(tmp_path):
+    crowded, older = make_config(), make_config()
+    crowded["data"]["toy"]["crowded"] = True
+    del older["data"]["toy"]["crowded"]  # recorded before there was a choice
     write_entry(tmp_path / "a", make_config())
     write_unfinished(tmp_path / "b", make_config())
     write_unfinished(tmp_path / "c", make_config(toy=False))
     write_entry(tmp_path / "d", make_config(), num_images=5)
-    crowded, older = make_config(), make_config()
-    crowded["data"]["toy"]["crowded"] = True
-    del older["data"]["toy"]["crowded"]  # recorded before there was a choice
     write_entry(tmp_path / "e", crowded)
     write_entry(tmp_path / "f", older)
     runs, _ = read_runs([tmp_path])
@@ -98,36 +87,34 @@ def test_datasets_differ_in_what_both_tell(tmp_path):
     assert runs["is_coco"].tolist() == [False, False, True, False, False, False]
 
 
-def test_seed_and_place_are_no_settings(tmp_path):
-    configs = (make_config(seed=1), make_config(seed=2), make_config(iterations=2))
+def test_seed_and_place_are_no_settings_and_deformable_layers_another_backbone(tmp_path):
+    configs = [make_config(seed=1), make_config(seed=2), make_config(iterations=2)]
     configs[1]["data"]["root"] = "elsewhere"
+    names = {"r101": (), "r101-dcn": (2, 3, 4), "x101_64x4d": ()}
+    configs += [make_config(backbone=n.partition("-")[0], dcn=dcn) for n, dcn in names.items()]
     for k, config in enumerate(configs):
         write_unfinished(tmp_path / str(k), config)
     runs, _ = read_runs([tmp_path])
-    assert runs["configuration"].tolist() == [0, 0, 1]
-    assert runs["schedule.max_steps"].tolist() == [300] * 3
+    assert runs["configuration"].tolist() == [0, 0, 1, 2, 3, 4]
+    assert runs["schedule.max_steps"].tolist() == [300] * 6
+    assert runs["backbone"].tolist() == ["r18", "r18", "r18", "r101", "r101-dcn", "x101"]
 
 
-def wandb_run(state="finished", config=None, **summary):
-    config = config or make_config()
-    return SimpleNamespace(id="a1", name="brave-sun", state=state, config=config, summary=summary)
+WANDB = (
+    ("finished", make_config(), {"val/pq": 0.1, "pq": 0.5, "val/pq_things": 0.4, "_s": 3}),
+    ("crashed", make_config(), {"val/pq": 0.1}),
+    ("running", make_config(), {"val/pq": 0.1}),
+    ("finished", make_config(), {}),
+    ("finished", {"lr": 3}, {}),
+    ("finished", make_config() | {"stage": "occlusion"}, {}),
+)
 
 
 def test_runs_of_weights_and_biases():
-    runs, problems = from_wandb(
-        [
-            wandb_run(**{"val/pq": 0.1, "pq": 0.5, "val/pq_things": 0.4, "num_images": 8, "_s": 3}),
-            wandb_run("crashed", **{"val/pq": 0.1}),
-            wandb_run("running", **{"val/pq": 0.1}),
-            wandb_run(),
-            wandb_run(config={"lr": 3}),
-            wandb_run(config=make_config() | {"stage": "occlusion"}),
-        ],
-        "me/panoptic",
-    )
+    names = ("state", "config", "summary")
+    found = [SimpleNamespace(id="a1", name="n", **dict(zip(names, r, strict=True))) for r in WANDB]
+    runs, (problem,) = from_wandb(found, "me/panoptic")
     assert runs["state"].tolist() == ["finished", "failed", "unfinished", "unfinished"]
     assert (runs["pq"][0], runs["pq_things"][0]) == (0.5, 0.4)
-    assert runs["dataset"][0] == "toy scenes, 8 images"
     assert "crashed" in runs["reason"][1]
-    (problem,) = problems
     assert "names no network" in problem
