@@ -10,18 +10,7 @@ from refine.categories import Category, CategoryTable
 from refine.metrics.functional import PanopticStats, average_quality, to_metric_keys
 from refine.metrics.quality_table import category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
-from refine.options import (
-    DataOptions,
-    FusionOptions,
-    IBPPOptions,
-    ModelOptions,
-    RelationsOptions,
-    RoIOptions,
-    SemanticOptions,
-    ToyOptions,
-    UnknownErasingOptions,
-)
-from refine.options.model import BackboneOptions
+from refine.options import DataOptions, FusionOptions, ModelOptions, ToyOptions
 from refine.report.finished_run import read_run
 from refine.runs.run_folder import RunFolder
 from refine.viz.image_files import write_png
@@ -78,32 +67,18 @@ def make_run(folder, images, categories=CATEGORIES):
 
 
 def make_config(
-    *,
-    iterations=3,
-    cascade=True,
-    seed=0,
-    backbone="r18",
-    dcn=(),
-    relations=None,
-    erasing=None,
-    ibpp=None,
-    toy=True,
-    num_val=NUM_IMAGES,
-    **more,
-):
+    iterations=3, *, cascade=True, seed=0, backbone="r18", dcn=(), ibpp=None,
+    relations=None, erasing=None, toy=True, num_val=NUM_IMAGES, **more,
+):  # fmt: skip
     """What ``refine.train`` records; ``more`` are further sections."""
-    model = ModelOptions(
-        backbone=BackboneOptions(name=backbone, dcn_stages=list(dcn)),
-        roi=RoIOptions(cascade=cascade),
-        semantic=SemanticOptions(channels=256),
-        ibpp=IBPPOptions(num_iterations=iterations, **(ibpp or {})),
-    )
-    fusion = FusionOptions(
-        relations=RelationsOptions(**(relations or {})),
-        unknown_erasing=UnknownErasingOptions(**(erasing or {})),
-    )
-    data = DataOptions(toy=ToyOptions(num_val=num_val) if toy else None)
-    sections = {"model": asdict(model), "fusion": asdict(fusion), "data": asdict(data)}
+    model, fusion = asdict(ModelOptions()), asdict(FusionOptions())
+    model["backbone"] |= {"name": backbone, "dcn_stages": list(dcn)}
+    model["roi"]["cascade"], model["semantic"]["channels"] = cascade, 256
+    model["ibpp"] |= {"num_iterations": iterations, **(ibpp or {})}
+    fusion["relations"] |= relations or {}
+    fusion["unknown_erasing"] |= erasing or {}
+    data = asdict(DataOptions(toy=ToyOptions(num_val=num_val) if toy else None))
+    sections = {"model": model, "fusion": fusion, "data": data}
     return {**sections, "seed": seed, "schedule": {"max_steps": 300}, **more}
 
 
@@ -114,11 +89,14 @@ def make_evaluation(predictions, **changes):
     return {**config, "predictions": str(predictions), "ckpt_path": None, "from_baseline": False}
 
 
-def write_entry(folder, config, *, quality=0.8, seed=1, metrics=None, num_images=NUM_IMAGES):
+def write_entry(
+    folder, config, *, quality=0.8, seed=1, metrics=None, num_images=NUM_IMAGES, image_ids=()
+):
     """A finished run; its IoU is scaled by ``quality``."""
-    images = make_images(num_images, len(CATEGORIES), seed=seed)
+    images = make_images(len(image_ids) or num_images, len(CATEGORIES), seed=seed)
+    images = dict(zip(image_ids or images, images.values(), strict=True))
     scaled = {k: PanopticStats(quality * s.iou, s.tp, s.fp, s.fn) for k, s in images.items()}
-    RunFolder(folder).write_config(config)
+    write_unfinished(folder, config)
     return write_run(folder, scaled, metrics={"seed": config["seed"], **(metrics or {})})
 
 
@@ -150,9 +128,9 @@ def write_sweeps(root):
         config = make_config(erasing={"mode": "score", "score_thresh": thresh})
         write_entry(root / f"thresh={thresh}", config, quality=0.7 + 0.01 * k)
     for iterations in (0, 1, 2):
-        config = make_config(iterations=iterations)
-        gap = {"consensus_gap": 0.04 - 0.01 * iterations}
-        write_entry(root / f"T={iterations}", config, quality=0.6 + 0.05 * iterations, metrics=gap)
+        config, gap = make_config(iterations=iterations), 0.04 - 0.01 * iterations
+        metrics, quality = {"consensus_gap": gap}, 0.6 + 0.05 * iterations
+        write_entry(root / f"T={iterations}", config, quality=quality, metrics=metrics)
     return root
 
 

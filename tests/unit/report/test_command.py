@@ -50,14 +50,6 @@ def test_runs_come_from_one_place_and_figures_from_a_cache(arguments, capsys):
     assert "give" in err or "--figures needs --predictions CACHE" in err
 
 
-@pytest.mark.parametrize("package", ["pandas", "jinja2", "matplotlib", "tabulate"])
-def test_a_missing_package_is_one_line(package, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, package, None)
-    assert main(["runs"]) == 1
-    err = capsys.readouterr().err
-    assert err == f"error: {package} is missing: pip install 'refine-panoptic[report]'\n"
-
-
 class FakeWandb(SimpleNamespace):
     """Stands in for the module."""
 
@@ -66,53 +58,53 @@ class FakeWandb(SimpleNamespace):
 
 
 def test_tables_come_from_weights_and_biases(monkeypatch, capsys):
-    asked = []
     summary = {"pq": 0.421, "pq_things": 0.4, "pq_stuff": 0.45, "num_images": 8}
     run = SimpleNamespace(id="x", name="n", state="finished", config=make_config(), summary=summary)
-    api = SimpleNamespace(runs=lambda project: asked.append(project) or [run])
+    api = SimpleNamespace(runs={"me/panoptic": [run]}.get)
     monkeypatch.setitem(sys.modules, "wandb", FakeWandb(Api=lambda: api))
     assert main(["--wandb", "me/panoptic", "--tables", "3", "--format", "json"]) == 0
     values = json.loads(capsys.readouterr().out)[0]["values"]
     value = next(v for v in values if (v["row"], v["metric"]) == ("+ IBPP", "pq"))
-    assert asked == ["me/panoptic"]
     assert value["ours"] == 0.421
     assert value["notes"] == "no interval: me/panoptic/x (n): per_image.csv is not at hand"
 
 
-def test_weights_and_biases_without_an_answer_is_one_line(monkeypatch, capsys):
-    def refuse():
-        raise FakeWandb.Error("no key\nlog in")
-
-    monkeypatch.setitem(sys.modules, "wandb", FakeWandb(Api=refuse))
-    assert main(["--wandb", "me/panoptic"]) == 1
-    err = capsys.readouterr().err
-    assert err == "error: me/panoptic: Weights & Biases does not answer: no key log in\n"
+def refuse():
+    raise FakeWandb.Error("no key\nlog in")
 
 
-def test_without_wandb_the_option_says_what_is_missing(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    assert main(["--wandb", "me/panoptic"]) == 1
-    assert "needs the package wandb" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "module", "arguments", "message"),
+    [
+        *(
+            (name, None, ["runs"], f"{name} is missing: pip install 'refine-panoptic[report]'")
+            for name in ("pandas", "jinja2", "matplotlib", "tabulate")
+        ),
+        ("wandb", None, ["--wandb", "a/b"], "needs the package wandb"),
+        ("wandb", FakeWandb(Api=refuse), ["--wandb", "a/b"], "does not answer: no key log in"),
+        ("", None, ["RUNS", "--dataset", "x"], "no finished run on a dataset named"),
+        ("", None, ["RUNS", "--baseline", "x"], "no finished run among"),
+        ("", None, ["--figures", "f", "--predictions", "none"], "no such folder"),
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_one_line(
+    runs, tmp_path, monkeypatch, capsys, name, module, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    if name:
+        monkeypatch.setitem(sys.modules, name, module)
+    assert main([str(runs) if a == "RUNS" else a for a in arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
 
 
 def test_a_report_draws_from_the_caches_that_runs_name(cache, tmp_path):
-    ids = [json.loads((cache / "index.json").read_text())["image_ids"]]
-    write_entry(tmp_path / "a", make_evaluation(cache))
-    write_entry(tmp_path / "b", make_evaluation(cache, relations=SOE))
-    for name in "ab":  # the same images as the cache has
-        path = tmp_path / name / "per_image.csv"
-        header, *lines = path.read_text().splitlines()
-        known = {str(100 + k): str(image_id) for k, image_id in enumerate(ids[0])}
-        renamed = [line.replace(line[:3], known.get(line[:3], line[:3]), 1) for line in lines]
-        scaled = [
-            line.replace("0.", "0.1", 1)
-            if name == "b" and line.startswith(str(ids[0][0]))
-            else line
-            for line in renamed
-        ]
-        path.write_text(
-            "\n".join([header, *sorted(scaled, key=lambda n: int(n.split(",")[0]))]) + "\n"
-        )
+    ids = json.loads((cache / "index.json").read_text())["image_ids"]
+    for name, changes in (("a", {}), ("b", {"relations": SOE})):
+        config = make_evaluation(cache, **changes)
+        write_entry(tmp_path / name, config, image_ids=ids, quality=0.9 if changes else 0.8)
     out = tmp_path / "report.html"
     names = ["--baseline", str(tmp_path / "a"), "--compared", str(tmp_path / "b")]
     options = ["--predictions", str(cache), "--resamples", "0", "--images", "1"]
@@ -123,31 +115,7 @@ def test_a_report_draws_from_the_caches_that_runs_name(cache, tmp_path):
     assert "strong, sigma 2.5" in text
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [("--dataset", "no finished run on a dataset named"), ("--baseline", "no finished run among")],
-)
-def test_a_dataset_or_a_baseline_that_is_not_there_is_one_line(
-    runs, tmp_path, capsys, option, message
-):
-    out = tmp_path / "r.html"
-    assert main([str(runs), "-o", str(out), "--resamples", "0", option, str(tmp_path)]) == 1
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert message in err
-    assert err.count("\n") == 1
-    assert not out.exists()
-
-
 def test_figures_are_drawn(cache, tmp_path, capsys):
     assert main(["--predictions", str(cache), "--figures", str(tmp_path), "--images", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "SRM (not available)" in out
-    assert (
-        len(list(tmp_path.glob("figure2_*.png"))) == len(list(tmp_path.glob("figure5_*.png"))) == 1
-    )
-
-
-def test_no_cache_is_one_line(tmp_path, capsys):
-    assert main(["--figures", "f", "--predictions", str(tmp_path / "none")]) == 1
-    assert "no such folder" in capsys.readouterr().err
+    assert "SRM (not available)" in capsys.readouterr().out
+    assert [len(list(tmp_path.glob(f"figure{k}_*.png"))) for k in (2, 5)] == [1, 1]
