@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,7 @@ from refine.errors import RefineError
 from refine.options import OcclusionPairsOptions
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     description, _, _ = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -48,14 +48,9 @@ def find_pairs(files: DatasetFiles, split: str, args: argparse.Namespace) -> Occ
     path = pairs_path(args.root, split, options)
     total = len(files.annotations)
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(split, total=total)
-        pairs = ensure_pairs(
-            files,
-            path,
-            options,
-            num_processes=max(args.jobs, 1),
-            progress=lambda count: bar.advance(task, count),
-        )
+        advance = partial(bar.advance, bar.add_task(split, total=total))
+        jobs = max(args.jobs, 1)
+        pairs = ensure_pairs(files, path, options, num_processes=jobs, progress=advance)
     print(f"{path}: {len(pairs)} pairs in {len(np.unique(pairs.image_ids))} of {total} images")
     return pairs
 
@@ -102,7 +97,7 @@ def _share(name: str, is_right: np.ndarray) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         for split in args.splits:

@@ -20,10 +20,9 @@ NAMES = {"pq": "PQ", "pq_things": "PQ things", "pq_stuff": "PQ stuff"}
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if int(text) < 1:
         raise argparse.ArgumentTypeError("at least 1")
-    return number
+    return int(text)
 
 
 def describe(args: argparse.Namespace) -> str:

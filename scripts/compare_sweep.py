@@ -21,8 +21,6 @@ from refine.errors import RefineError, run_script
 from refine.report.bootstrap import NUM_RESAMPLES, compare, compute_pq
 from refine.report.finished_run import FinishedRun, check_comparable, read_run
 
-KEYS = ("pq", "pq_things", "pq_stuff")
-
 
 def read_sweep(folder: Path) -> dict[str, FinishedRun]:
     """The finished runs of a sweep by the overrides that not all have, numbers in their order.
@@ -47,10 +45,7 @@ def read_sweep(folder: Path) -> dict[str, FinishedRun]:
 def score_halves(
     runs: Sequence[FinishedRun], reference: FinishedRun, key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``[R, 2]`` score of every run on the choosing and on the reporting half.
-
-    Returns:
-        The scores, and ``[N]`` bool, the images that choose.
+    """``[R, 2]`` scores on the choosing and the reporting half; ``[N]`` bool, which images choose.
 
     Raises:
         RefineError: The runs have other images or categories than the reference.
@@ -91,24 +86,20 @@ def describe(args: argparse.Namespace) -> str:
     )
 
 
-def write(args: argparse.Namespace) -> None:
-    """Print the comparison, or write it to a file."""
-    if args.out is None:
-        print(describe(args))
-    else:
-        write_text(args.out, f"{describe(args)}\n")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("sweep", type=Path, help="folder with one run per setting")
     parser.add_argument("--reference", type=Path, required=True, help="run to compare with")
-    parser.add_argument("--key", choices=KEYS, default="pq", help="what is chosen by")
+    parser.add_argument(
+        "--key", choices=("pq", "pq_things", "pq_stuff"), default="pq", help="what is chosen by"
+    )
     parser.add_argument("--resamples", type=int, default=NUM_RESAMPLES)
     parser.add_argument("--seed", type=int, default=0, help="seed of the resamples")
     parser.add_argument("--out", type=Path, help="file; default: standard output")
-    return run_script(lambda: write(parser.parse_args(argv)))
+    args = parser.parse_args(argv)
+    write = print if args.out is None else lambda text: write_text(args.out, f"{text}\n")
+    return run_script(lambda: write(describe(args)))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from refine.toy.objects import TOY_CATEGORIES
 from refine.toy.statistics import report_shares
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     defaults = ToyOptions()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -40,7 +39,7 @@ def describe(counts: Counter[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    args = parse_args(argv)
+    args = _parse_args(argv)
     names = ("seed", "num_train", "num_val", "height_px", "width_px", "crowded")
     try:
         options = ToyOptions(**{name: getattr(args, name) for name in names})

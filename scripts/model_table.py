@@ -17,7 +17,7 @@ from model_costs import ModelCosts, count_costs
 from refine.config import compose
 from refine.config.locate import conf_dir
 from refine.detector.refine_net import RefineNet
-from refine.errors import RefineError
+from refine.errors import run_script
 
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
@@ -49,12 +49,8 @@ def build_network(experiment: str) -> RefineNet:
     """The experiment's network for COCO, without values."""
     cfg = compose("train", [f"experiment={experiment}"])
     with torch.device("meta"):
-        return RefineNet(
-            cfg.model,
-            anchors=cfg.data.anchors,
-            num_things=NUM_THINGS,
-            num_categories=NUM_CATEGORIES,
-        )
+        numbers = {"num_things": NUM_THINGS, "num_categories": NUM_CATEGORIES}
+        return RefineNet(cfg.model, anchors=cfg.data.anchors, **numbers)
 
 
 def read_opening(path: Path) -> str:
@@ -66,11 +62,8 @@ def read_opening(path: Path) -> str:
 
 def find_quality(opening: str) -> tuple[str, str]:
     """PQ as the paper prints it, and ours."""
-    papers, ours = (
-        re.search(r"Paper.*?\bPQ (\d+\.\d)", opening),
-        re.search(r"Ours: ([^.]+)", opening),
-    )
-    return papers[1] if papers else "—", ours[1] if ours else "not run"
+    paper, ours = (re.search(p, opening) for p in (r"Paper.*?\bPQ (\d+\.\d)", r"Ours: ([^.]+)"))
+    return paper[1] if paper else "—", ours[1] if ours else "not run"
 
 
 def format_row(experiment: str, costs: ModelCosts, quality: tuple[str, str]) -> str:
@@ -94,16 +87,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("experiments", nargs="*", default=published, help="all of the paper's")
     args = parser.parse_args(argv)
-    print(ABOUT)
-    try:
+
+    def show() -> None:
+        print(ABOUT)
         for name in args.experiments:
             costs = count_costs(build_network(name), SIZE)
             print(format_row(name, costs, find_quality(openings[name])), flush=True)
-    except RefineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(NOTES, end="")
-    return 0
+        print(NOTES, end="")
+
+    return run_script(show)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from make.runs import draw_pictures, make_config, write_components, write_sweeps, write_unfinished
@@ -73,23 +74,11 @@ def show(browser, report, width, *, dark=False):
     return lambda expression: browser.execute_script(f"return {expression.strip()}")
 
 
-def press(browser, key):
-    webdriver.ActionChains(browser).send_keys(key).perform()
-
-
 def find_overlaps(boxes):
-    boxes = sorted(boxes, key=lambda b: b[1])
-    overlaps = []
-    for k, (left, top, right, bottom, name) in enumerate(boxes):
-        for other in boxes[k + 1 :]:
-            if other[1] >= bottom - 1:
-                break
-            if (
-                min(right, other[2]) - max(left, other[0]) > 1
-                and min(bottom, other[3]) - max(top, other[1]) > 1
-            ):
-                overlaps.append((name, other[4]))
-    return overlaps
+    corners, names = np.array([b[:4] for b in boxes])[:, None], [b[4] for b in boxes]
+    sides = np.minimum(corners, corners.swapaxes(0, 1))[..., 2:]
+    sides = sides - np.maximum(corners, corners.swapaxes(0, 1))[..., :2]
+    return [(names[i], names[j]) for i, j in np.argwhere((sides > 1).all(axis=2)) if i < j]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -100,10 +89,11 @@ def test_nothing_overlaps_or_sticks_out(browser, report, width, dark):
     assert len(boxes) > 100
     assert find_overlaps(boxes) == []
     assert run("document.documentElement.scrollWidth") == width
-    paper, ink = run(
-        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    paper, ink = (
+        sum(map(int, run(f"getComputedStyle(document.body).{name}")[4:-1].split(",")))
+        for name in ("backgroundColor", "color")
     )
-    assert (sum(map(int, paper[4:-1].split(","))) < sum(map(int, ink[4:-1].split(",")))) == dark
+    assert (paper < ink) == dark
 
 
 def test_pictures_load_and_the_console_is_silent(browser, report):
@@ -118,36 +108,28 @@ def test_pictures_load_and_the_console_is_silent(browser, report):
 
 def test_tables_sort_by_click_and_by_key(browser, report):
     run = show(browser, report, 1280)
-    values = run(SORTED)
-    numbers = [float(v.split()[0]) for v in values if v != "—"]
-    run("document.querySelectorAll('table.sortable th button')[2].click()")
-    up = run(SORTED)
-    assert [float(v.split()[0]) for v in up if v != "—"] == sorted(numbers)
-    assert up[len(numbers) :] == ["—"] * (len(values) - len(numbers))
-    run("document.querySelectorAll('table.sortable th button')[2].focus()")
-    press(browser, webdriver.Keys.ENTER)
-    down = run(SORTED)
-    assert [float(v.split()[0]) for v in down if v != "—"] == sorted(numbers, reverse=True)
-    assert down[len(numbers) :] == up[len(numbers) :]
+    button, nothing = "document.querySelectorAll('table.sortable th button')[2]", float("nan")
+
+    def read():
+        return [nothing if v == "—" else float(v.split()[0]) for v in run(SORTED)]
+
+    values = np.array(read())
+    run(f"{button}.click()")
+    assert np.array_equal(read(), np.sort(values), equal_nan=True)  # sorts NaN to the end, too
+    run(f"{button}.focus()")
+    browser.switch_to.active_element.send_keys(webdriver.Keys.ENTER)
+    assert np.array_equal(read(), -np.sort(-values), equal_nan=True)
     sorts = run("[...document.querySelectorAll('th[aria-sort]')].map((h) => h.ariaSort)")
     assert sorts == ["descending"]
 
 
 def test_everything_is_reached_by_keyboard(browser, report):
     run = show(browser, report, 390)
-    wanted = run("document.querySelectorAll('a, button, summary, [tabindex]').length")
+    chosen = "[...document.querySelectorAll('a, button, summary, [tabindex]')]"
+    hidden = "e.closest('details:not([open]) > :not(summary)')"
+    wanted = run(f"{chosen}.flatMap((e, k) => {hidden} ? [] : [k])")
     seen = set()
-    for _ in range(wanted + 5):
-        press(browser, webdriver.Keys.TAB)
-        seen.add(
-            run(
-                "[...document.querySelectorAll('a, button, summary, [tabindex]')]"
-                ".indexOf(document.activeElement)"
-            )
-        )
-    hidden = run(
-        "[...document.querySelectorAll('details:not([open]) > :not(summary)')].map((e) =>"
-        " (e.matches('[tabindex]') ? 1 : 0) + e.querySelectorAll('button, [tabindex]').length)"
-        ".reduce((a, b) => a + b, 0)"
-    )
-    assert len(seen - {-1}) == wanted - hidden
+    for _ in range(len(wanted) + 5):
+        webdriver.ActionChains(browser).send_keys(webdriver.Keys.TAB).perform()
+        seen.add(run(f"{chosen}.indexOf(document.activeElement)"))
+    assert seen - {-1} == set(wanted)
