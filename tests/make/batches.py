@@ -1,5 +1,7 @@
 """Small random batches and networks for tests of the model."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -14,7 +16,7 @@ from refine.options import (
     RoIOptions,
     SemanticOptions,
 )
-from refine.types import Batch, MaskCrop, Sample, TrainingTarget
+from refine.types import Batch, MaskCrop, Observation, RawPrediction, Sample, TrainingTarget
 
 NUM_THINGS = 3
 NUM_CATEGORIES = 5
@@ -41,13 +43,40 @@ def tiny_options(
     )
 
 
-def tiny_network(**kwargs) -> RefineNet:
+def tiny_network(*, backbone=None, **kwargs) -> RefineNet:
+    options = tiny_options(**kwargs)
     return RefineNet(
-        tiny_options(**kwargs),
+        replace(options, backbone=backbone or options.backbone),
         anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
         num_things=NUM_THINGS,
         num_categories=NUM_CATEGORIES,
     )
+
+
+def make_target(boxes, labels, *, size=(64, 96), pairs=None) -> TrainingTarget:
+    """Instances without outlines on an image of category 0."""
+    return TrainingTarget(
+        semantic=torch.zeros(size, dtype=torch.uint8),
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        masks=(),
+        pairs=None if pairs is None else torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2),
+    )
+
+
+def make_observation(boxes, labels, scores=None, *, width=2, shade=0.0) -> Observation:
+    """Full masks in the boxes, on an image of 64 x 64; ``shade`` is the value of all features."""
+    count = len(boxes)
+    raw = RawPrediction(
+        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        scores=torch.linspace(0.9, 0.5, count) if scores is None else torch.tensor(scores),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        mask_logits=torch.full((count, 28, 28), 9.0),
+        semantic_logits=torch.zeros(NUM_CATEGORIES, 16, 16),
+        image_size=(64, 64),
+        original_size=(128, 128),
+    )
+    return Observation(raw, torch.full((count, width, 14, 14), shade))
 
 
 def fake_sample(rng, *, num_instances=2, size=(64, 96), void=False) -> Sample:

@@ -15,8 +15,6 @@ from refine.detector.blocks import NUM_GROUPS, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
 from refine.options import BackboneOptions
 
-LEVELS = ("p2", "p3", "p4", "p5", "p6")
-
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
     "frozen_bn": FrozenBatchNorm2d,
@@ -32,15 +30,10 @@ _GROUPING = {
 
 
 class Backbone(nn.Module):
-    """Images to features at five strides.
+    """Images to features at five strides: a body, and a feature pyramid on it.
 
     A frozen stage never changes by a bit: its parameters take no gradient, and it stays in eval
-    mode, so that batch statistics do not move either.
-
-    Args:
-        body: ResNet whose ``fc`` is not used.
-        body_channels: Channels of ``layer1`` to ``layer4``.
-        options: Channels of the pyramid, normalisation, frozen stages, checkpointing.
+    mode, so that batch statistics do not move either. The ``fc`` of the body is not used.
 
     Attributes:
         channels: Channels of every level.
@@ -49,9 +42,7 @@ class Backbone(nn.Module):
 
     strides = (4, 8, 16, 32, 64)
 
-    def __init__(
-        self, body: ResNet, body_channels: tuple[int, ...], *, options: BackboneOptions
-    ) -> None:
+    def __init__(self, body: ResNet, *, options: BackboneOptions) -> None:
         super().__init__()
         self.channels = options.fpn_channels
         self.stem = nn.Sequential()
@@ -59,7 +50,7 @@ class Backbone(nn.Module):
             self.stem.add_module(name, getattr(body, name))
         self.stages = nn.ModuleDict({f"layer{k}": getattr(body, f"layer{k}") for k in range(1, 5)})
         self.fpn = FeaturePyramidNetwork(
-            list(body_channels),
+            [body.fc.in_features // shrink for shrink in (8, 4, 2, 1)],
             options.fpn_channels,
             extra_blocks=LastLevelMaxPool(),
             norm_layer=group_norm if options.norm == "gn" else None,
@@ -85,23 +76,19 @@ class Backbone(nn.Module):
         x = self.stem(images)
         features = {}
         for name, stage in self.stages.items():
-            x = self._run(stage, x)
+            if self._checkpoints and stage.training and torch.is_grad_enabled():
+                for block in stage.children():
+                    x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = stage(x)
             features[name] = x
         return list(self.fpn(features).values())
-
-    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
-        if not (self._checkpoints and stage.training and torch.is_grad_enabled()):
-            return stage(x)  # type: ignore[no-any-return]
-        for block in stage.children():
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-        return x
 
 
 def build_backbone(options: BackboneOptions) -> Backbone:
     """The backbone with random weights (:mod:`refine.weights` loads others)."""
-    block = BasicBlock if options.name == "r18" else Bottleneck
     body = ResNet(
-        block,
+        BasicBlock if options.name == "r18" else Bottleneck,
         list(_LAYERS.get(options.name, _DEEP)),
         norm_layer=_NORMS[options.norm],
         **_GROUPING.get(options.name, {}),
@@ -115,17 +102,14 @@ def build_backbone(options: BackboneOptions) -> Backbone:
             part.conv2 = DeformableConv(
                 part.conv2, modulated=options.dcn_modulated, groups=options.dcn_groups
             )
-    channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
-    return Backbone(body, channels, options=options)
+    return Backbone(body, options=options)
 
 
 def published_keys(backbone: Backbone) -> dict[str, str]:
     """Key of every tensor in torchvision's published weights, to our own.
 
-    For example ``layer1.0.conv2.weight`` to ``stages.layer1.0.conv2.weight``. A deformable
-    convolution has the name and shape of the plain one, so it takes the plain one's weights. The
-    pyramid and the convolutions that predict offsets (``conv2.offsets.*``) are in no published
-    weights; they keep their random start.
+    A deformable convolution has the name and shape of the plain one, so it takes its weights. The
+    pyramid and the convolutions that predict offsets are in no published weights.
     """
     return {
         key.removeprefix("stem.").removeprefix("stages."): key

@@ -11,19 +11,14 @@ _NARROW_GROUP = 8
 def conv_norm_act(
     in_channels: int, out_channels: int, *, kernel: int = 3, norm: str = "gn"
 ) -> nn.Sequential:
-    """A convolution that keeps the size, an optional normalisation and a ReLU.
+    """A convolution (odd kernel) that keeps the size, an optional normalisation and a ReLU.
 
-    Args:
-        in_channels: Input channels.
-        out_channels: Output channels, a multiple of 32 with ``norm="gn"``.
-        kernel: Odd side of the kernel.
-        norm: ``gn`` (the convolution then has no bias) or ``none``.
+    ``norm`` is ``none`` or ``gn``: no bias then, and ``out_channels`` is a multiple of 32.
     """
     conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
     init_he(conv)
-    if norm == "none":
-        return nn.Sequential(conv, nn.ReLU(inplace=True))
-    return nn.Sequential(conv, group_norm(out_channels), nn.ReLU(inplace=True))
+    norms = [] if norm == "none" else [group_norm(out_channels)]
+    return nn.Sequential(conv, *norms, nn.ReLU(inplace=True))
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

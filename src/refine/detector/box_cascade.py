@@ -7,6 +7,7 @@ last stage gives the boxes.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -24,14 +25,7 @@ Pool = Callable[[Sequence[Tensor]], Tensor]
 
 
 class BoxCascade(nn.Module):
-    """Box stages with rising IoU.
-
-    Args:
-        in_channels: Channels of the RoI features.
-        num_things: Number of thing categories.
-        options: Heads, sampling, thresholds.
-        iou_thresh: Least IoU of a positive RoI in each stage.
-    """
+    """Box stages on RoI features, with the least IoU of a positive RoI in each."""
 
     def __init__(
         self, in_channels: int, num_things: int, *, options: RoIOptions, iou_thresh: Sequence[float]
@@ -39,18 +33,15 @@ class BoxCascade(nn.Module):
         super().__init__()
         self.options = options
         self.iou_thresh = list(iou_thresh)
+        head = partial(
+            BoxHead,
+            in_channels,
+            num_things,
+            fc_channels=options.box_fc_channels,
+            class_agnostic=len(iou_thresh) > 1,
+        )
         self.stages = nn.ModuleList(
-            BoxStage(
-                BoxHead(
-                    in_channels,
-                    num_things,
-                    fc_channels=options.box_fc_channels,
-                    class_agnostic=len(self.iou_thresh) > 1,
-                ),
-                options=options,
-                number=k + 1,
-            )
-            for k in range(len(self.iou_thresh))
+            BoxStage(head(), options=options, number=k + 1) for k in range(len(iou_thresh))
         )
 
     def loss(
@@ -80,9 +71,8 @@ class BoxCascade(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         positives, boxes = [], proposals
-        for k, iou_thresh in enumerate(self.iou_thresh):
-            sampling: dict[str, Any] = {"iou_thresh": iou_thresh, "options": self.options}
-            sampling["generator"] = generator
+        sampling: dict[str, Any] = {"options": self.options, "generator": generator}
+        for k, sampling["iou_thresh"] in enumerate(self.iou_thresh):
             samples = [sample_rois(b, t, **sampling) for b, t in zip(boxes, targets, strict=True)]
             of_stage, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
             for kind, value in of_stage.items():
@@ -91,7 +81,9 @@ class BoxCascade(nn.Module):
                 images = zip(moved, scores, targets, strict=True)
                 positives.append([rematch_rois(*image, **sampling) for image in images])
             else:
-                positives.append([_positives(*p) for p in zip(samples, scores, strict=True)])
+                of_label = _pick(scores, [s.labels.clamp(min=0) for s in samples])
+                scored = (replace(s, scores=p) for s, p in zip(samples, of_label, strict=True))
+                positives.append([s.select(s.labels >= 0) for s in scored])
             boxes = [m[is_proper(m)] for m in moved]
         return losses, positives
 
@@ -111,17 +103,8 @@ class BoxCascade(nn.Module):
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
     ) -> list[Tensor]:
-        """``[N]`` float32 scores in [0, 1] that detections in each image's boxes would have.
-
-        Args:
-            boxes: ``[N, 4]`` of each image.
-            labels: ``[N]`` thing category of each box.
-            pool: See :meth:`loss`.
-            image_sizes: See :meth:`loss`.
-        """
-        _, scores, _ = self._classify(boxes, pool, image_sizes)
-        images = zip(scores, labels, strict=True)
-        return [of_image.gather(1, label[:, None])[:, 0] for of_image, label in images]
+        """``[N]`` float32 scores in [0, 1] of these boxes ``[N, 4]`` and labels ``[N]``."""
+        return _pick(self._classify(boxes, pool, image_sizes)[1], labels)
 
     def _classify(
         self, proposals: Sequence[Tensor], pool: Pool, image_sizes: Sequence[tuple[int, int]]
@@ -160,17 +143,15 @@ class BoxCascade(nn.Module):
         logits, deltas = stage.head(features)
         counts = [len(s.boxes) for s in samples]
         scores = torch.split(logits.detach().float().softmax(dim=1)[:, 1:], counts)
-        moved = []
-        images = zip(
-            samples, scores, torch.split(deltas.detach(), counts), image_sizes, strict=True
-        )
-        for sample, score, delta, size in images:
+        moved, of_images = [], torch.split(deltas.detach(), counts)
+        for sample, score, delta, size in zip(samples, scores, of_images, image_sizes, strict=True):
             # positives by the regression of their category, negatives by that of the likeliest
             category = torch.where(sample.labels >= 0, sample.labels, score.argmax(dim=1))
             moved.append(stage.refine(sample.boxes, category, delta, size))
         return stage.loss(logits, deltas, samples, targets), scores, moved
 
 
-def _positives(sample: RoIs, scores: Tensor) -> RoIs:
-    of_label = scores.gather(1, sample.labels.clamp(min=0)[:, None])[:, 0]
-    return replace(sample, scores=of_label).select(sample.labels >= 0)
+def _pick(scores: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
+    """The score ``[N]`` of each RoI's label, from those of all categories."""
+    images = zip(scores, labels, strict=True)
+    return [of_image.gather(1, label[:, None])[:, 0] for of_image, label in images]

@@ -41,31 +41,21 @@ class BoxHead(nn.Module):
         self.regressor = nn.Linear(fc_channels, 4 * (1 if class_agnostic else num_things))
         init_he(self.fc1)
         init_he(self.fc2)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.normal_(self.regressor.weight, std=0.001)
-        nn.init.zeros_(self.classifier.bias)
-        nn.init.zeros_(self.regressor.bias)
+        for layer, std in ((self.classifier, 0.01), (self.regressor, 0.001)):
+            nn.init.normal_(layer.weight, std=std)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:
-        """``[N, in_channels, 7, 7]`` to class logits and box deltas.
+        """``[N, in_channels, 7, 7]`` to class logits and coded box deltas.
 
-        Returns:
-            ``[N, 1 + num_things]`` (0 is background), and ``[N, num_things or 1, 4]`` in the code
-            of the box coder.
+        Their shapes are ``[N, 1 + num_things]`` (0 is background) and ``[N, num_things or 1, 4]``.
         """
-        hidden = F.relu(self.fc1(roi_features.flatten(1)))
-        hidden = F.relu(self.fc2(hidden))
+        hidden = F.relu(self.fc2(F.relu(self.fc1(roi_features.flatten(1)))))
         return self.classifier(hidden), self.regressor(hidden).unflatten(1, (-1, 4))
 
 
 class BoxStage(nn.Module):
-    """A box head with its code, losses and inference.
-
-    Args:
-        head: Classifier and regressor.
-        options: Thresholds of the inference.
-        number: Position of the stage in its cascade, from 1.
-    """
+    """A box head with its code, losses and inference; stages of a cascade have numbers from 1."""
 
     def __init__(self, head: BoxHead, *, options: RoIOptions, number: int = 1) -> None:
         super().__init__()
@@ -80,26 +70,23 @@ class BoxStage(nn.Module):
         samples: Sequence[RoIs],
         targets: Sequence[TrainingTarget],
     ) -> dict[str, Tensor]:
-        """``box_class`` and ``box_regression`` of sampled RoIs.
+        """``box_class`` and ``box_regression`` of the sampled RoIs of each image.
 
-        Args:
-            logits: ``[sum M, 1 + num_things]`` of the head.
-            deltas: ``[sum M, num_things or 1, 4]`` of the head.
-            samples: RoIs of each image.
-            targets: True instances of each image.
+        The logits and deltas are the head's, of all images together.
         """
         labels = torch.cat([s.labels for s in samples])
         positive = labels >= 0
         codes = _of_category(deltas[positive], labels[positive])
-        code_targets = [
-            self.box_coder.encode_single(t.boxes[s.matched[s.labels >= 0]], s.boxes[s.labels >= 0])
-            for s, t in zip(samples, targets, strict=True)
-        ]
+        positives = [s.select(s.labels >= 0) for s in samples]
+        code_targets = torch.cat(
+            [
+                self.box_coder.encode_single(t.boxes[p.matched], p.boxes)
+                for p, t in zip(positives, targets, strict=True)
+            ]
+        )
         return {
             "box_class": classification_loss(logits, labels + 1),
-            "box_regression": regression_loss(
-                codes, torch.cat(code_targets), num_samples=len(labels)
-            ),
+            "box_regression": regression_loss(codes, code_targets, num_samples=len(labels)),
         }
 
     @torch.no_grad()
@@ -109,7 +96,7 @@ class BoxStage(nn.Module):
         """Regress the boxes ``[M, 4]`` of one image; some may have no area afterwards.
 
         Args:
-            boxes: ``[M, 4]``.
+            boxes: Boxes that the deltas belong to.
             categories: ``[M]`` thing categories whose regression is taken.
             deltas: ``[M, num_things or 1, 4]``.
             size: ``(height, width)`` that the boxes are clipped to.
@@ -121,21 +108,15 @@ class BoxStage(nn.Module):
     def detect(
         self, proposals: Tensor, scores: Tensor, deltas: Tensor, size: tuple[int, int]
     ) -> RoIs:
-        """Final boxes of one image after NMS, best first.
+        """Boxes of one image after NMS, best first.
 
-        Args:
-            proposals: ``[M, 4]`` that the deltas belong to.
-            scores: ``[M, num_things]`` in [0, 1].
-            deltas: ``[M, num_things or 1, 4]``.
-            size: ``(height, width)`` without padding.
+        The arguments are those of :meth:`refine`, with the scores ``[M, num_things]`` in [0, 1].
         """
         options = self.options
         by_detectron2 = options.detection_rules == "detectron2"
-        is_scored = (
-            scores > options.score_thresh if by_detectron2 else scores >= options.score_thresh
-        )
+        compare = torch.gt if by_detectron2 else torch.ge
         # only pairs (RoI, category) that can survive are decoded
-        roi, label = torch.nonzero(is_scored, as_tuple=True)
+        roi, label = compare(scores, options.score_thresh).nonzero(as_tuple=True)
         boxes = self.refine(proposals[roi], label, deltas[roi], size)
         competes = torch.isfinite(boxes).all(dim=1) if by_detectron2 else is_proper(boxes)
         boxes, label, kept_scores = boxes[competes], label[competes], scores[roi, label][competes]

@@ -4,7 +4,7 @@ It takes the place of a plain convolution and starts as exactly that convolution
 predicted by a convolution whose weights and bias are zero.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
     names, so a state dict of the plain network loads; only the keys of :data:`OFFSETS` are new.
 
     Args:
-        conv: Plain convolution; its parameters are taken over, not copied.
+        conv: Plain convolution, padded by a number of pixels; its parameters are taken over.
         modulated: Whether each tap also gets a factor in (0, 2), 1 at the start. (The paper's
             factor is in (0, 1) and starts at 1/2, which would halve the output of pretrained
             weights.)
@@ -29,30 +29,17 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
     """
 
     def __init__(self, conv: nn.Conv2d, *, modulated: bool = False, groups: int = 1) -> None:
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            _pair(conv.kernel_size),
-            stride=_pair(conv.stride),
-            padding=_pair(conv.padding),
-            dilation=_pair(conv.dilation),
-            groups=conv.groups,
-            bias=conv.bias is not None,
-        )
+        names = ("in_channels", "kernel_size", "stride", "padding", "dilation")
+        shape: dict[str, Any] = {name: getattr(conv, name) for name in names}
+        has_bias = conv.bias is not None
+        super().__init__(out_channels=conv.out_channels, groups=conv.groups, bias=has_bias, **shape)
         self.weight, self.bias = conv.weight, conv.bias
         self.modulated = modulated
         self.num_shifts = 2 * groups * conv.weight[0, 0].numel()
-        offsets = nn.Conv2d(
-            conv.in_channels,
-            self.num_shifts * 3 // 2 if modulated else self.num_shifts,
-            _pair(conv.kernel_size),
-            stride=_pair(conv.stride),
-            padding=_pair(conv.padding),
-            dilation=_pair(conv.dilation),
-        )
-        nn.init.zeros_(offsets.weight)
-        nn.init.zeros_(offsets.bias)  # type: ignore[arg-type]
-        self.offsets = offsets
+        num_offsets = self.num_shifts * 3 // 2 if modulated else self.num_shifts
+        self.offsets = nn.Conv2d(out_channels=num_offsets, **shape)
+        for parameter in self.offsets.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, as the plain convolution.
@@ -67,10 +54,3 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
             factors = 2 * logits.sigmoid()
         result: Tensor = super().forward(x.to(wide), shifts, factors)
         return result.to(x.dtype)
-
-
-def _pair(value: Sequence[int] | str) -> tuple[int, int]:
-    """Height and width of a size that ``nn.Conv2d`` keeps."""
-    if isinstance(value, str):
-        raise ValueError(f"padding={value!r} is not a number of pixels")
-    return value[0], value[1]

@@ -43,14 +43,8 @@ class IterationOutput:
 class IBPP(nn.Module):
     """Mask heads and semantic heads that read each other.
 
-    Args:
-        options: What crosses, and how often.
-        roi: Shape of the mask heads.
-        channels: Channels of RoI features.
-        semantic_channels: Channels of F_sem.
-        num_things: Number of thing categories.
-        num_categories: Number of things and stuff.
-        merge_things: Whether ``H_sem`` has one logit for all things.
+    RoI features have ``channels``, F_sem has ``semantic_channels``; with ``merge_things`` ``H_sem``
+    has one logit for all things.
     """
 
     def __init__(
@@ -139,11 +133,7 @@ class IBPP(nn.Module):
     ) -> Tensor:
         """Eqs. 2 and 4, the part that no iteration changes: ``f_ins + f_sem``.
 
-        Args:
-            roi_features: f_ins, ``[N, channels, 14, 14]``; returned as it is if features do not
-                cross.
-            feature: F_sem.
-            boxes: ``[N_b, 4]`` of each image.
+        f_ins is ``[N, channels, 14, 14]``, and returned as it is if features do not cross.
         """
         if not (self.options.num_iterations and self.options.features_cross):
             return roi_features
@@ -182,13 +172,11 @@ class IBPP(nn.Module):
 
     def predict_masks(self, iteration: int, projected: Tensor, labels: Tensor) -> Tensor:
         """Eq. 4: ``m^(t) = H~_ins(...)`` at the label's channel, ``[N, 28, 28]`` logits."""
+        *before, head = (self._mask_head(t) for t in range(1, iteration + 1))
         earlier: Tensor | None = None
-        if self.options.mask_info_flow:
-            for t in range(1, iteration):
-                earlier = self._mask_head(t).compute_features(projected, earlier)
-        return self._mask_head(iteration)(  # type: ignore[no-any-return]
-            projected, labels, earlier
-        )
+        for other in before if self.options.mask_info_flow else ():
+            earlier = other.compute_features(projected, earlier)
+        return head(projected, labels, earlier)  # type: ignore[no-any-return]
 
     def project_masks(
         self, mask_logits: Tensor, rois: Sequence[RoIs], size: tuple[int, int], gain: float = 1.0

@@ -15,24 +15,14 @@ _MANY_CATEGORIES = 32
 
 
 def objectness_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean binary cross-entropy over sampled anchors; 0 without samples.
-
-    Args:
-        logits: ``[M]``.
-        labels: ``[M]``, 1 positive, 0 negative.
-    """
-    total = F.binary_cross_entropy_with_logits(
-        logits.float(), labels.to(logits.device).float(), reduction="sum"
-    )
-    return total / max(len(labels), 1)
+    """Mean binary cross-entropy over sampled anchors ``[M]`` (label 1 or 0); 0 without samples."""
+    return mask_loss(logits, labels.float())
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over sampled RoIs; 0 without samples.
+    """Mean cross-entropy of ``[M, 1 + num_things]`` logits over sampled RoIs; 0 without samples.
 
-    Args:
-        logits: ``[M, 1 + num_things]``.
-        labels: ``[M]`` int64, 0 background, thing category + 1 otherwise.
+    The labels ``[M]`` int64 are 0 for background, thing category + 1 otherwise.
     """
     return F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1)
 
@@ -40,12 +30,7 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def regression_loss(deltas: Tensor, targets: Tensor, *, num_samples: int) -> Tensor:
     """L1 over positive boxes, divided by *all* samples (detectron2); 0 without positives.
 
-    Dividing by all samples gives every positive the same weight, however few there are.
-
-    Args:
-        deltas: ``[P, 4]`` predicted codes of the positives.
-        targets: ``[P, 4]`` codes of their matched boxes.
-        num_samples: Number of positives and negatives.
+    That gives every positive the same weight, however few there are. Both codes are ``[P, 4]``.
     """
     return F.l1_loss(deltas.float(), targets, reduction="sum") / max(num_samples, 1)
 
@@ -58,7 +43,7 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: ``[P, m, m]``.
-        targets: ``[P, m, m]`` in [0, 1].
+        targets: Shares in [0, 1], of the same shape.
     """
     total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
     return total / max(targets.numel(), 1)
@@ -73,10 +58,7 @@ def semantic_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
     Args:
         logits: ``[B, C, h, w]`` at stride 4.
-        targets: ``[B, 4 h, 4 w]`` uint8 categories, 255 is ignored.
-
-    Returns:
-        A scalar, 0 if every pixel is ignored.
+        targets: ``[B, 4 h, 4 w]`` uint8 categories, 255 is ignored; 0 if every pixel is.
     """
     num_pixels = (targets != IGNORE_INDEX).sum().clamp(min=1)
     total: Tensor = _SummedCrossEntropy.apply(logits, targets)
@@ -88,19 +70,18 @@ class _SummedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        if not ctx.needs_input_grad[0]:
-            return torch.stack(
-                [_cross_entropy(i[None], t[None]) for i, t in zip(logits, targets, strict=True)]
-            ).sum()
+        needs_gradient = ctx.needs_input_grad[0]
         values: list[Tensor] = []
         gradients: list[Tensor] = []
         for image, target in zip(logits, targets, strict=True):
-            with torch.enable_grad():
-                leaf = image[None].detach().requires_grad_()
+            with torch.set_grad_enabled(needs_gradient):
+                leaf = image[None].detach().requires_grad_(needs_gradient)
                 value = _cross_entropy(leaf, target[None])
-            gradients.append(*torch.autograd.grad(value, leaf))
+            if needs_gradient:
+                gradients.extend(torch.autograd.grad(value, leaf))
             values.append(value.detach())
-        ctx.save_for_backward(torch.cat(gradients))
+        if needs_gradient:
+            ctx.save_for_backward(torch.cat(gradients))
         return torch.stack(values).sum()
 
     @staticmethod
@@ -149,10 +130,5 @@ def compute_loss_weights(options: ModelOptions) -> dict[str, float]:
 
 
 def total_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Weighted sum of named losses.
-
-    Args:
-        losses: Scalars by name.
-        weights: Weight of every name (:func:`compute_loss_weights`).
-    """
+    """Sum of named scalars, each with its weight (:func:`compute_loss_weights`)."""
     return torch.stack([weights[name] * value for name, value in losses.items()]).sum()

@@ -57,10 +57,10 @@ class MaskHead(nn.Module):
     def forward(
         self, roi_features: Tensor, labels: Tensor, earlier: Tensor | None = None
     ) -> Tensor:
-        """``[N, 28, 28]`` mask logits of each RoI for one category.
+        """``[N, 28, 28]`` mask logits of each RoI ``[N, in_channels, 14, 14]`` for one category.
 
         Args:
-            roi_features: ``[N, in_channels, 14, 14]``.
+            roi_features: RoI features.
             labels: ``[N]`` int64 thing categories.
             earlier: :meth:`compute_features` of an earlier head on the same RoIs.
         """

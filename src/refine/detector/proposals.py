@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection._utils import BoxCoder as BoxCoder
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
@@ -19,8 +20,6 @@ from refine.detector.backbone import Backbone
 from refine.detector.losses import objectness_loss, regression_loss
 from refine.ops.boxes import exact_anchors, is_proper, sample_labels
 from refine.options import AnchorOptions, ProposalOptions
-
-__all__ = ["BoxCoder", "ProposalNetwork", "ProposalOutput", "match_boxes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,17 +40,14 @@ class ProposalOutput:
 def match_boxes(
     truth: Tensor, candidates: Tensor, *, high: float, low: float, rescue: bool
 ) -> Tensor:
-    """Assign candidates to ground-truth boxes by IoU.
+    """Index ``[N]`` int64 of the true box of each candidate; -1 negative, -2 neither.
 
     Args:
         truth: ``[G, 4]``.
         candidates: ``[N, 4]``.
         high: Least IoU of a positive candidate.
         low: IoU below which a candidate is negative.
-        rescue: Whether every ground-truth box also gets its best candidates, however low their IoU.
-
-    Returns:
-        ``[N]`` int64: index of the matched box, -1 negative, -2 neither.
+        rescue: Whether every true box also gets its best candidates, however low their IoU.
     """
     if not len(truth):
         return torch.full((len(candidates),), -1, dtype=torch.int64, device=candidates.device)
@@ -60,13 +56,7 @@ def match_boxes(
 
 
 class ProposalNetwork(nn.Module):
-    """RPN (Ren et al. 2015) with one anchor size per level (FPN).
-
-    Args:
-        channels: Channels of the pyramid.
-        anchors: Sizes and aspect ratios.
-        options: Anchor grid, matching, sampling and NMS.
-    """
+    """RPN (Ren et al. 2015) with one anchor size per level of a pyramid (FPN)."""
 
     def __init__(self, channels: int, *, anchors: AnchorOptions, options: ProposalOptions) -> None:
         super().__init__()
@@ -80,11 +70,9 @@ class ProposalNetwork(nn.Module):
         self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> ProposalOutput:
-        """Score and regress every anchor.
+        """Score and regress every anchor of P2 to P6, ``[B, C, h, w]`` each.
 
-        Args:
-            features: P2 to P6, ``[B, C, h, w]`` each.
-            images: ``[B, 3, H, W]``; only its size is read.
+        Of the images ``[B, 3, H, W]`` only the size is read.
         """
         objectness, deltas = self.head(list(features))
         flat_objectness = [o.permute(0, 2, 3, 1).flatten(1).float() for o in objectness]
@@ -121,39 +109,25 @@ class ProposalNetwork(nn.Module):
             output: Predictions of :meth:`forward`.
             image_sizes: ``(height, width)`` without padding; proposals are clipped to it.
             pre_nms: Maximum anchors per level before NMS.
-            post_nms: Maximum proposals per image.
-
-        Returns:
-            ``[<= post_nms, 4]`` xyxy of each image.
+            post_nms: Maximum proposals ``[N, 4]`` per image.
         """
-        scores, boxes, levels = [], [], []
+        levels = []
         for k, (logits, deltas, anchors) in enumerate(
             zip(output.objectness, output.deltas, output.anchors, strict=True)
         ):
             top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
-            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4))
-            decoded = self.box_coder.decode_single(
-                chosen.flatten(0, 1), anchors[index].flatten(0, 1)
-            )
-            scores.append(top)
-            boxes.append(decoded.unflatten(0, index.shape))
-            levels.append(torch.full_like(index, k))
-        all_scores, all_boxes = torch.cat(scores, 1), torch.cat(boxes, 1)
-        all_levels = torch.cat(levels, 1)
-        return [
-            self._suppress(b, s, level, size)[:post_nms]
-            for b, s, level, size in zip(
-                all_boxes, all_scores, all_levels, image_sizes, strict=True
-            )
-        ]
-
-    def _suppress(
-        self, boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        boxes = clip_boxes_to_image(boxes, size)
-        proper = is_proper(boxes)
-        boxes, scores, levels = boxes[proper], scores[proper], levels[proper]
-        return boxes[batched_nms(boxes, scores, levels, self.options.nms_thresh)]
+            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4)).flatten(0, 1)
+            decoded = self.box_coder.decode_single(chosen, anchors[index].flatten(0, 1))
+            levels.append((decoded.unflatten(0, index.shape), top, torch.full_like(index, k)))
+        images = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+        proposals = []
+        for boxes, scores, level, size in zip(*images, image_sizes, strict=True):
+            clipped = clip_boxes_to_image(boxes, size)
+            proper = is_proper(clipped)
+            clipped = clipped[proper]
+            kept = batched_nms(clipped, scores[proper], level[proper], self.options.nms_thresh)
+            proposals.append(clipped[kept[:post_nms]])
+        return proposals
 
     def loss(
         self, output: ProposalOutput, truth: Sequence[Tensor], *, generator: torch.Generator

@@ -8,7 +8,7 @@ computed.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ from refine.detector.ibpp import IBPP, IterationOutput
 from refine.detector.losses import mask_loss, name_of, semantic_loss
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
-from refine.detector.rois import MaskTargets, RoIs
+from refine.detector.rois import RoIs, compute_mask_targets
 from refine.detector.semantic_head import SemanticTrunk
+from refine.ops.outlines import decode_mask
 from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
 from refine.types import Batch, IterationTrace, Observation, RawPrediction
@@ -45,13 +46,7 @@ class RefineNet(nn.Module):
     """Images to detections with masks and a semantic map.
 
     ``loss``, ``predict`` and ``trace`` are separate: what comes back never depends on
-    ``self.training``.
-
-    Args:
-        options: Options of the network.
-        anchors: RPN anchors (they belong to the data).
-        num_things: Number of thing categories.
-        num_categories: Number of things and stuff.
+    ``self.training``. The anchors of the RPN belong to the data; categories are things, then stuff.
     """
 
     pixel_mean: Tensor
@@ -112,9 +107,8 @@ class RefineNet(nn.Module):
 
         Returns:
             Scalars ``rpn_objectness``, ``rpn_box``, ``box_class``, ``box_regression``, ``mask``
-            and ``semantic``. With several box stages their losses end in the number of the stage
-            (from 1); with IBPP the losses of masks (from 1) and semantic maps (from 0) end in that
-            of the iteration: ``mask_3``, ``semantic_0``.
+            and ``semantic``; their names end in the number of the box stage (from 1) where there
+            are several, and with IBPP in that of the iteration: ``mask_3``, ``semantic_0``.
         """
         targets, ibpp, count = batch.targets, self.options.ibpp, self.num_iterations
         dense = self._compute_dense(batch)
@@ -128,7 +122,7 @@ class RefineNet(nn.Module):
             generator=generator,
         )
         losses |= box_losses
-        mask_targets = MaskTargets(targets)
+        outline = cache(lambda image, instance: decode_mask(targets[image].masks[instance]))
         semantic_targets = self.ibpp.semantic_predictor.merge_targets(
             torch.stack([t.semantic for t in targets])
         )
@@ -144,7 +138,7 @@ class RefineNet(nn.Module):
         for t, output in enumerate(iterations):
             if output.rois:
                 losses[name_of("mask", t, is_numbered=count > 0)] = mask_loss(
-                    output.mask_logits, mask_targets.compute(output.rois)
+                    output.mask_logits, compute_mask_targets(output.rois, outline)
                 )
             losses[name_of("semantic", t, is_numbered=count > 0)] = semantic_loss(
                 output.semantic_logits, semantic_targets
@@ -174,11 +168,7 @@ class RefineNet(nn.Module):
         Args:
             batch: Images.
             boxes: ``[N, 4]`` xyxy network pixels of each image.
-            labels: ``[N]`` thing categories of each image.
-
-        Returns:
-            An observation of each image, instances in the given order; their scores are those that
-            the box heads give these categories in these boxes.
+            labels: ``[N]`` thing categories, whose scores in these boxes the box heads compute.
         """
         dense = self._compute_dense(batch)
         scores = self.box_cascade.score(
@@ -192,21 +182,17 @@ class RefineNet(nn.Module):
         dense = self._compute_dense(batch)
         detections = self._detect(batch, dense, min_score=0.0)
         none = [d.select(d.labels[:0]) for d in detections]
-        steps = []
-        for output in self._iterate_fixed(dense, detections, self._pool_masks(dense, detections)):
+        traces: list[list[IterationTrace]] = [[] for _ in detections]
+        iterations = self._iterate_fixed(dense, detections, self._pool_masks(dense, detections))
+        for t, output in enumerate(iterations):
             masks, semantic_logits = output.mask_logits, output.semantic_logits
             raws = self._to_raw(batch, output.rois or none, masks, semantic_logits)
             size = (len(raws), self.num_things, *semantic_logits.shape[-2:])
             canvas = torch.zeros(size, device=semantic_logits.device)
             canvas[:, output.planes] = output.canvas.float()
-            steps.append((raws, canvas))
-        return [
-            [
-                IterationTrace(iteration=t, raw=raws[k], canvas=canvas[k])
-                for t, (raws, canvas) in enumerate(steps)
-            ]
-            for k in range(len(detections))
-        ]
+            for trace, raw, of_image in zip(traces, raws, canvas, strict=True):
+                trace.append(IterationTrace(iteration=t, raw=raw, canvas=of_image))
+        return traces
 
     def normalize(self, batch: Batch) -> Tensor:
         """``[B, 3, H, W]`` float32 pixels of mean 0 and deviation 1, zero in the padding."""

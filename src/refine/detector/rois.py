@@ -1,6 +1,6 @@
 """Regions of interest of one image: detections, samples to train on, and their mask targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,6 @@ from refine.detector.mask_head import MASK_SIDE
 from refine.detector.proposals import match_boxes
 from refine.ops.boxes import sample_labels
 from refine.ops.masks import roi_mask_targets
-from refine.ops.outlines import decode_mask
 from refine.options import RoIOptions
 from refine.types import MaskCrop, TrainingTarget
 
@@ -90,13 +89,8 @@ def rematch_rois(
 ) -> RoIs:
     """Match boxes that a stage has regressed to true instances, and draw positives among them.
 
-    Args:
-        boxes: ``[M, 4]`` of one image; boxes without area match nothing.
-        scores: ``[M, num_things]`` class probabilities.
-        target: True instances of the image.
-        iou_thresh: See :func:`sample_rois`.
-        options: See :func:`sample_rois`.
-        generator: See :func:`sample_rois`.
+    The boxes ``[M, 4]`` have class probabilities ``[M, num_things]``; those without area match
+    nothing. The other arguments are those of :func:`sample_rois`.
     """
     matched = match_boxes(target.boxes, boxes, high=iou_thresh, low=iou_thresh, rescue=False)
     drawn = sample_labels(
@@ -109,25 +103,16 @@ def rematch_rois(
     return RoIs(boxes[drawn], labels, scores[drawn, labels], matched[drawn])
 
 
-class MaskTargets:
-    """Mask targets of one batch; every instance is decoded once, however many heads ask.
+def compute_mask_targets(
+    positives: Sequence[RoIs], outline: Callable[[int, int], MaskCrop]
+) -> Tensor:
+    """``[sum P, 28, 28]`` soft masks in [0, 1] of the positive RoIs of each image.
 
-    Args:
-        targets: True instances of each image.
+    ``outline`` returns an instance by the positions of its image and of itself in the image.
     """
-
-    def __init__(self, targets: Sequence[TrainingTarget]) -> None:
-        self._targets = targets
-        self._crops: list[dict[int, MaskCrop]] = [{} for _ in targets]
-
-    def compute(self, positives: Sequence[RoIs]) -> Tensor:
-        """``[sum P, 28, 28]`` soft masks in [0, 1] of the positive RoIs of each image."""
-        masks = []
-        for rois, target, crops in zip(positives, self._targets, self._crops, strict=True):
-            matched = rois.matched.tolist()
-            for k in set(matched) - crops.keys():
-                crops[k] = decode_mask(target.masks[k])
-            boxes = rois.boxes.cpu().numpy()
-            soft = roi_mask_targets([crops[k] for k in matched], boxes, MASK_SIDE)
-            masks.append(torch.from_numpy(soft).to(rois.boxes.device))
-        return torch.cat(masks)
+    masks = []
+    for image, rois in enumerate(positives):
+        outlines = [outline(image, instance) for instance in rois.matched.tolist()]
+        soft = roi_mask_targets(outlines, rois.boxes.cpu().numpy(), MASK_SIDE)
+        masks.append(torch.from_numpy(soft).to(rois.boxes.device))
+    return torch.cat(masks)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -46,11 +46,7 @@ class SemanticTrunk(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """``[B, channels, h, w]`` at the size of the finest level.
-
-        Args:
-            features: ``[B, C, h, w]`` of each level, finest first, each half as large as the last.
-        """
+        """Levels ``[B, C, h, w]``, finest first, each half the last, to ``[B, channels, h, w]``."""
         fused = self.levels[0](features[0])
         for level, feature in zip(self.levels[1:], features[1:], strict=True):
             fused = fused + level(feature)
@@ -60,14 +56,9 @@ class SemanticTrunk(nn.Module):
 class SemanticPredictor(nn.Module):
     """1x1 convolution from the stride-4 feature to logits (``H_sem``, eq. 1 of the paper).
 
-    With ``num_merged`` all things share one logit (detectron2's head: things, then stuff). Callers
-    see ``num_categories`` logits all the same: the shared one as category 0, and :data:`NEVER` for
-    the other things.
-
-    Args:
-        channels: Channels of the feature.
-        num_categories: Number of things and stuff.
-        num_merged: Number of thing categories that share a logit; 0 if each has its own.
+    The first ``num_merged`` categories, all things or none, share one logit (detectron2's head).
+    Callers see ``num_categories`` logits all the same: the shared one as category 0, and
+    :data:`NEVER` for the other things.
     """
 
     def __init__(self, channels: int, num_categories: int, *, num_merged: int = 0) -> None:
@@ -121,24 +112,19 @@ class RefinedSemanticHead(nn.Module):
             canvas: ``[B, K, h, w]``, the planes that are not empty; not read without planes.
             planes: ``[K]`` int64 positions of these planes in a full canvas.
         """
-        layers = [*self.convs, self.predictor]
-        x = self._first(layers[0], feature, canvas, planes)
-        for layer in layers[1:]:
+        blocks = cast(Iterable[nn.Sequential], self.convs)
+        layers = [*itertools.chain.from_iterable(blocks), self.predictor]
+        x = feature
+        if self.num_planes:
+            conv = cast(nn.Conv2d, layers[0])
+            of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
+            weight = conv.weight[:, torch.cat([planes, of_feature])]
+            joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
+            # the weights' gather makes them contiguous; the features say the memory format
+            x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
+            del layers[0]
+        for layer in layers:
             x = layer(x)
-        return x
-
-    def _first(self, layer: nn.Module, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
-        if not self.num_planes:
-            return layer(feature)  # type: ignore[no-any-return]
-        first, *rest = layer if isinstance(layer, nn.Sequential) else [layer]
-        conv = cast(nn.Conv2d, first)
-        of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
-        weight = conv.weight[:, torch.cat([planes, of_feature])]
-        joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
-        # the weights' gather makes them contiguous; the features say the memory format
-        x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
-        for module in rest:
-            x = module(x)
         return x
 
 

@@ -1,11 +1,8 @@
 """Every knob, once: its name, type, unit, default and range.
 
-Hydra uses these dataclasses as the schema of ``conf/`` (a misspelled key or a wrong type is refused
-while the configuration is composed) and the constructors take them, so a default stands here and
-nowhere else. Defaults are the paper's, or those of the baseline that it builds on (detectron2's
+Hydra uses these dataclasses as the schema of ``conf/`` and the constructors take them, so a default
+stands here and nowhere else: the paper's, or that of the baseline it builds on (detectron2's
 Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end in ``_px``.
-
-Ranges are checked on construction: a value outside raises ``ValueError`` with the knob's key.
 """
 
 from refine.options.data import AnchorOptions as AnchorOptions

@@ -4,17 +4,11 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Values that a knob may have.
-
-    Attributes:
-        holds: Whether a value is one of them.
-        expected: Description for error messages.
-    """
+class Range(NamedTuple):
+    """Values that a knob may have: a test, and a description for error messages."""
 
     holds: Callable[[Any], bool]
     expected: str
@@ -40,12 +34,9 @@ def knob(default: Any, range_: Range) -> Any:
 
 @dataclass(kw_only=True)
 class Options:
-    """Base of all options, which checks the ranges of the fields on construction.
+    """Base of all options: a value outside its range raises ``ValueError`` with its whole key.
 
-    ``section`` of a subclass is its key in the configuration, for messages.
-
-    Raises:
-        ValueError: A value is outside its range; the message begins with its key.
+    ``section`` of a subclass is its key in the configuration.
     """
 
     _section: ClassVar[str]
@@ -60,13 +51,7 @@ class Options:
                 self.require(range_.holds(value), knob_.name, range_.expected)
 
     def require(self, condition: bool, name: str, expected: str) -> None:
-        """Raise ``ValueError`` with the key, its value and what was expected.
-
-        Args:
-            condition: Whether the value is right.
-            name: Key below this section, possibly with dots.
-            expected: Description of right values.
-        """
+        """:func:`check` of the value at a key below this section, possibly with dots."""
         check(condition, f"{self._section}.{name}", attrgetter(name)(self), expected)
 
 
@@ -79,7 +64,8 @@ def check(condition: bool, name: str, value: object, expected: str) -> None:
 def check_fractions(owner: object, *names: str) -> None:
     """The named attributes lie in [0, 1]."""
     for name in names:
-        check(FRACTION.holds(getattr(owner, name)), name, getattr(owner, name), FRACTION.expected)
+        value = getattr(owner, name)
+        check(FRACTION.holds(value), name, value, FRACTION.expected)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -53,8 +53,7 @@ class ToyOptions(Options, section="data.toy"):
         num_val: Number of validation scenes.
         height_px: Height of a scene.
         width_px: Width of a scene.
-        crowded: Whether scenes have more things that hide more of each other, so that the value of
-            their order shows.
+        crowded: Whether scenes have more things, which hide more of each other.
     """
 
     seed: int = knob(0, NOT_NEGATIVE)
@@ -70,10 +69,8 @@ class OcclusionPairsOptions(Options, section="data.occlusion_pairs"):
     """Which instance lies on top of which, from the annotations, to train occlusion heads on.
 
     Attributes:
-        overlap_thresh: Least share of either outline that lies in the other, for a pair to count
-            (rho).
-        folder: Folder of the pairs found in a split (``occlusion_pairs_{split}.json``); None is
-            ``ROOT/annotations``.
+        overlap_thresh: Least share of either outline inside the other for a pair to count (rho).
+        folder: Folder of ``occlusion_pairs_{split}.json``; None is ``ROOT/annotations``.
     """
 
     overlap_thresh: float = knob(0.2, FRACTION)
@@ -82,7 +79,7 @@ class OcclusionPairsOptions(Options, section="data.occlusion_pairs"):
 
 @dataclass(kw_only=True)
 class DataOptions(Options, section="data"):
-    """A COCO-panoptic dataset and how it is fed.
+    """A COCO-panoptic dataset and how it is fed; sections have their own classes.
 
     Attributes:
         root: Folder that holds the images and ``annotations/`` (or the official zips).
@@ -93,11 +90,7 @@ class DataOptions(Options, section="data"):
         batch_size: Images per training step, over all devices together.
         num_workers: Loader processes per device; 0 loads in the main process.
         cache_dir: Folder of compressed inner zips, spooled once; None is ``ROOT/.refine_cache``.
-        image: Size and augmentation.
-        anchors: RPN anchors.
-        stuff_area_limit_px: Least area of a stuff segment in original pixels; smaller ones become
-            void.
-        occlusion_pairs: Ordered pairs for the occlusion heads.
+        stuff_area_limit_px: Least area of a stuff segment in original pixels; others become void.
         toy: Dataset generated into ``root`` if it is not there (``data=toy``), or None.
     """
 

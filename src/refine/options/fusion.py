@@ -15,12 +15,10 @@ class UnknownErasingOptions(Options, section="fusion.unknown_erasing"):
         mode: ``off``, ``score`` (the paper's) or ``oracle`` (erases exactly the stuff segments that
             match no true one: the most that erasing can gain; needs ground truth).
         score_thresh: Least mean probability that a region needs for its own category to be kept.
-        dilation_frac: Radius that joins fragments, as a share of the short side of the network's
-            input (50 pixels at 800).
-        at: ``stride4`` scores the cells of the logits; ``input`` every network pixel (the reference
-            form, many times slower).
-        categories: ``stuff``, or ``all`` (thing pixels of the semantic map are never painted, so
-            the panoptic map is the same).
+        dilation_frac: Radius that joins fragments, as a share of the input's short side (1/16 of
+            800 is 50 pixels).
+        at: ``stride4`` scores cells of the logits; ``input`` every network pixel, much slower.
+        categories: ``stuff``, or ``all``, with the same panoptic map (its things are masks).
     """
 
     mode: str = knob("off", one_of(("off", "score", "oracle")))
@@ -38,13 +36,10 @@ class RelationsOptions(Options, section="fusion.relations"):
         kind: ``score`` (higher score on top: the heuristic), ``area`` (smaller over larger),
             ``shr``, ``srm``, ``occlusion`` (hard: OCFusion, Strong Baseline), ``soft_occlusion``
             (SOE, eq. 7) or ``oracle`` (true order, needs ground truth).
-        overlap_thresh: Least share of either mask that lies in the other, for a pair to be asked
-            about (rho).
+        overlap_thresh: Least share of either mask inside the other for a pair to be asked (rho).
         intra_category: Whether pairs of one category are asked about, too.
-        sigma: Weight of score against occlusion in ``soft_occlusion``; small: occlusion decides
-            alone, large: score decides alone.
-        shr_box_frac: Least share of an instance's box inside the other's box that puts it on top in
-            ``shr``.
+        sigma: Weight of score (large) against occlusion (small) in ``soft_occlusion``.
+        shr_box_frac: Least share of a box inside the other box that puts it on top in ``shr``.
         head: Name of the occlusion or ranking head that answers.
     """
 
@@ -64,9 +59,8 @@ class MergeOptions(Options, section="fusion.merge"):
         score_thresh: Least score of a detection.
         overlap_thresh: Maximum share of a detection's mask that may be taken already.
         mask_thresh: Least pasted probability of a pixel that belongs to a mask.
-        overlap_rule: ``covered``: a detection is left out if the taken share is above
-            ``overlap_thresh`` (the heuristic's own rule); ``visible``: if the visible share is at
-            or below it (OCFusion).
+        overlap_rule: A detection is left out if the taken share is above ``overlap_thresh``
+            (``covered``, heuristic) or the visible one at or below it (``visible``, OCFusion).
         order: ``score``: instances come by score and later ones reclaim pixels; ``topological``:
             they are painted from bottom to top, cycles cut at their weakest relation.
     """
@@ -80,18 +74,14 @@ class MergeOptions(Options, section="fusion.merge"):
 
 @dataclass(kw_only=True)
 class FusionOptions(Options, section="fusion"):
-    """What happens after the network.
+    """What happens after the network; sections have their own classes.
 
     Attributes:
         panoptic_only: Whether masks and IBPP run only on the detections that the merge can use:
             faster, but there is no AP, and with a canvas threshold below ``merge.score_thresh`` the
             masks of weak detections no longer reach the semantic head.
-        unknown_erasing: Erasing in the semantic map.
-        relations: Order of overlapping instances.
-        merge: The panoptic merge.
-        semantic_resize: Way of the semantic logits from stride 4 to the original size: ``direct``
-            in one interpolation; ``two_steps`` by way of the network's input size, without padding
-            (detectron2: slower, 1.5 % of the pixels differ).
+        semantic_resize: Semantic logits go from stride 4 to the original size ``direct`` or in
+            ``two_steps``, by way of the input's size (detectron2: slower, 1.5 % of pixels differ).
     """
 
     panoptic_only: bool = False

@@ -10,8 +10,7 @@ _WIDTH = Range(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
 _LAYERS = Range(lambda layers: {*layers} <= {1, 2, 3, 4}, "layers 1 to 4")
 _GROUPS = Range(lambda value: value > 0 and 64 % value == 0, "a divisor of 64")
 _IOUS = Range(
-    lambda ious: bool(ious) and all(FRACTION.holds(u) for u in ious),
-    "fractions in [0, 1], one per stage",
+    lambda ious: bool(ious) and all(map(FRACTION.holds, ious)), "fractions in [0, 1], one per stage"
 )
 
 
@@ -20,20 +19,18 @@ class BackboneOptions(Options, section="model.backbone"):
     """ResNet or ResNeXt with a feature pyramid.
 
     Attributes:
-        name: ``r18``, ``r50``, ``r101``, ``x101_32x8d`` or ``x101_64x4d``.
-        norm: ``gn`` (32 groups), ``frozen_bn`` (statistics and affine fixed), ``bn`` (statistics of
-            the images on one device) or ``sync_bn`` (of those on all devices).
+        name: One of :data:`BACKBONES`.
+        norm: ``gn`` (32 groups), ``frozen_bn`` (all fixed), ``bn`` (statistics of the images on one
+            device) or ``sync_bn`` (of those on all devices).
         fpn_channels: Channels of P2 to P6, a multiple of 32.
-        frozen_stages: Number of stages that never change: 0 none, 1 stem, 2 stem and layer1
-            (detectron2's FREEZE_AT 2). Only sensible with pretrained weights.
-        stride_in_1x1: Whether blocks that shrink the image do so in their first 1x1 convolution
-            (MSRA's and most of Detectron's weights), not in the 3x3.
+        frozen_stages: Stages of pretrained weights that never change: 1 stem, 2 stem and layer1...
+        stride_in_1x1: Whether blocks shrink the image in their first 1x1 convolution, not in the
+            3x3 (MSRA's and most of Detectron's weights).
         dcn_stages: Layers (1 to 4) whose blocks have a deformable second convolution.
         dcn_modulated: Whether deformable convolutions have a factor for each tap ("v2").
         dcn_groups: Groups of channels with offsets of their own, a divisor of 64.
-        activation_checkpointing: Whether only the input of each block is kept, and the block
-            computed again in the backward pass: less memory, about a third more time, the same
-            gradients.
+        activation_checkpointing: Whether the backward pass computes each block again from its
+            input: less memory, about a third more time, the same gradients.
     """
 
     name: str = knob("r50", one_of(BACKBONES))
@@ -71,9 +68,8 @@ class ProposalOptions(Options, section="model.proposals"):
         post_nms_train: Maximum proposals per image after NMS, in training.
         post_nms_eval: Maximum proposals per image after NMS, in evaluation.
         nms_thresh: IoU of the NMS.
-        anchor_grid: ``rounded``: torchvision's anchors, with corners rounded to whole pixels, at
-            distances of the image's size over the cells of the level; ``exact``: neither rounded
-            nor stretched (detectron2's).
+        anchor_grid: ``rounded``: torchvision's, corners rounded to whole pixels, stretched to the
+            cells of the level; ``exact``: neither rounded nor stretched (detectron2's).
     """
 
     iou_positive: float = knob(0.7, FRACTION)
@@ -96,8 +92,8 @@ class RoIOptions(Options, section="model.roi"):
         samples_per_image: Proposals sampled per image for the losses.
         positive_fraction: Maximum share of positive ones among them.
         iou_thresh: Least IoU of a positive proposal with an instance (plain head).
-        cascade: Whether box stages with rising IoU and class-agnostic regression follow each other
-            (Cascade R-CNN): as many as IBPP iterations, or all of them without IBPP.
+        cascade: Whether class-agnostic box stages with rising IoU follow each other (Cascade
+            R-CNN): as many as IBPP iterations, or all of them without IBPP.
         cascade_iou_thresh: ``iou_thresh`` of each stage.
         scale_gradient: Whether the gradient of each of S stages into the pyramid is divided by S
             (detectron2, together with stage weights of 1).
@@ -111,9 +107,8 @@ class RoIOptions(Options, section="model.roi"):
         score_thresh: Least score of a detection.
         nms_thresh: IoU of the class-wise NMS.
         max_detections: Maximum detections per image.
-        detection_rules: ``proper``: detections of at least ``score_thresh`` whose box has an area
-            compete for ``max_detections`` places; ``detectron2``: those above ``score_thresh`` do,
-            and boxes without area are removed only afterwards.
+        detection_rules: ``proper``: boxes with an area and at least ``score_thresh`` compete for
+            ``max_detections``; ``detectron2``: those above it do, boxes without area go afterwards.
     """
 
     samples_per_image: int = knob(512, POSITIVE)
@@ -140,13 +135,11 @@ class SemanticOptions(Options, section="model.semantic"):
     """Panoptic-FPN's semantic head.
 
     Attributes:
-        channels: Channels of the stride-4 feature F_sem, a multiple of 32 (detectron2: 128; IBPP
-            needs those of the FPN).
+        channels: Channels of F_sem at stride 4, a multiple of 32; IBPP needs those of the FPN.
         embedding: Whether F_sem ends in a 1x1 convolution and ReLU (the authors' earlier code; off,
             because it cost 3 PQ on toy scenes, docs/results.md).
         merge_things: Whether all things share one logit, as in detectron2's head; the semantic map
-            then tells things from stuff, but not from each other. Without IBPP only, which reads
-            them.
+            then does not tell things from each other. Not with IBPP, which reads them.
         dcn: Whether 3x3 convolutions are deformable (the authors' earlier code, largest model).
     """
 
@@ -174,8 +167,7 @@ class IBPPOptions(Options, section="model.ibpp"):
         project_to_box: Whether the box heads read F_sem and P_sem^(0), too.
         mask_rois: Boxes that masks are trained on: those a stage has just regressed
             (``interleaved``, as HTC) or those it was given (``stage_input``).
-        canvas_weight: Weight of masks on the canvas: ``score`` (training: probability of the true
-            category) or ``none``.
+        canvas_weight: Weight of masks: ``score`` (training: that of the true category) or ``none``.
         canvas_score_thresh: Least score of detections that are written to the canvas.
         canvas_reduce: ``max`` or ``mean`` where masks of one category overlap.
         canvas_warmup_steps: Steps over which the canvas fades in at the start of training.
@@ -250,17 +242,10 @@ class LossWeights:
 
 @dataclass(kw_only=True)
 class ModelOptions(Options, section="model"):
-    """The network.
+    """The network; sections have their own classes.
 
     Attributes:
-        backbone: ResNet and FPN.
-        proposals: Region proposal network.
-        roi: Box and mask heads.
-        semantic: Semantic head.
-        ibpp: Iterations between mask and semantic heads.
-        loss_weights: Weights of the losses.
-        channels_last: Whether the dense part has that memory format; faster convolutions, same
-            values up to rounding.
+        channels_last: Whether the dense part has that memory format; faster, equal up to rounding.
     """
 
     backbone: BackboneOptions = field(default_factory=BackboneOptions)
@@ -292,22 +277,18 @@ class ModelOptions(Options, section="model"):
         lengths = {"roi_stages": max(stages, count), "semantic_iterations": count + 1}
         for name, length in lengths.items():
             weights = getattr(self.loss_weights, name)
-            self.require(
-                weights is None or len(weights) == length,
-                f"loss_weights.{name}",
-                f"{length} weights (ibpp.num_iterations, roi.cascade), or null",
-            )
+            expected = f"{length} weights (ibpp.num_iterations, roi.cascade), or null"
+            fits = weights is None or len(weights) == length
+            self.require(fits, f"loss_weights.{name}", expected)
 
     @property
     def num_box_stages(self) -> int:
         """S: 1 for the plain head."""
-        if not self.roi.cascade:
-            return 1
-        return self.ibpp.num_iterations or len(self.roi.cascade_iou_thresh)
+        of_cascade = self.ibpp.num_iterations or len(self.roi.cascade_iou_thresh)
+        return of_cascade if self.roi.cascade else 1
 
     @property
     def box_iou_thresh(self) -> list[float]:
         """Least IoU of a positive RoI in each box stage."""
-        if not self.roi.cascade:
-            return [self.roi.iou_thresh]
-        return self.roi.cascade_iou_thresh[: self.num_box_stages]
+        of_stages = self.roi.cascade_iou_thresh if self.roi.cascade else [self.roi.iou_thresh]
+        return of_stages[: self.num_box_stages]

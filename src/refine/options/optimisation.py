@@ -12,9 +12,8 @@ class OptimizerOptions(Options, section="optimizer"):
     Attributes:
         name: ``sgd`` or ``adamw``.
         lr: Learning rate, for batches of ``lr_reference_batch_size``.
-        lr_reference_batch_size: Batch size, in images, that ``lr`` is meant for; with other batches
-            the learning rate changes in proportion (Goyal et al. 2017), while steps and warm-up
-            stay as the schedule says. None: ``lr`` whatever the batch.
+        lr_reference_batch_size: Batch size, in images, that ``lr`` is meant for; with others it
+            changes in proportion (Goyal et al. 2017), not the schedule. None: ``lr`` always.
         weight_decay: Weight decay of every parameter but those of normalisation layers.
         norm_weight_decay: Weight decay of the parameters of normalisation layers.
         momentum: Momentum of SGD.
@@ -30,8 +29,7 @@ class OptimizerOptions(Options, section="optimizer"):
     def scaled_to(self, batch_size: int) -> "OptimizerOptions":
         """The same with the learning rate for this batch, which becomes the reference.
 
-        Args:
-            batch_size: Images per optimizer step, over all devices and accumulated batches.
+        The batch is that of an optimizer step, over all devices and accumulated batches.
         """
         if self.lr_reference_batch_size is None:
             return self

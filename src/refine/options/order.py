@@ -8,7 +8,7 @@ from refine.options.optimisation import OptimizerOptions, ScheduleOptions
 _ODD = Range(lambda value: value > 0 and value % 2 == 1, "an odd number")
 # names of heads become keys of state dicts and of caches
 _NAMED = Range(
-    lambda heads: bool(heads) and all(name.isidentifier() for name in heads),
+    lambda heads: bool(heads) and all(map(str.isidentifier, heads)),
     "at least one head, with a name of letters, digits and _",
 )
 
@@ -48,8 +48,7 @@ class RankingOptions(Options, section="ranking"):
     """OANet's spatial ranking module (Liu et al. 2019), a rival of the occlusion network.
 
     Attributes:
-        kernel_size: Length of the two one-dimensional convolutions in cells of the stride-4 map,
-            an odd number.
+        kernel_size: Odd length of the two one-dimensional convolutions, in cells of stride 4.
     """
 
     kernel_size: int = knob(7, _ODD)
@@ -60,8 +59,7 @@ class OcclusionStageOptions(Options, section="occlusion"):
     """Training of occlusion networks (paper: 3 epochs; the authors' earlier code).
 
     Attributes:
-        heads: Networks by name. Several learn side by side from the same frozen features: that
-            costs little more than one, and they stay as independent as in runs of their own.
+        heads: Networks by name; several learn side by side, independently, at little more cost.
         pairs: Training instances: ``ground_truth`` (true boxes and labels, predicted masks in
             them) or ``predicted`` (detections matched to true instances, OCFusion's way).
         max_pairs: Maximum pairs per image and training step; each counts in both orders.

@@ -13,17 +13,10 @@ class TrainerOptions(Options, section="trainer"):
     """Arguments of ``pytorch_lightning.Trainer``, whose documentation explains each.
 
     Attributes:
-        devices: Number of devices, -1 for all, a list of indices, or ``auto``.
-        max_steps: Optimiser steps; -1 trains nothing.
         max_time: ``DD:HH:MM:SS``, or a dictionary as ``datetime.timedelta`` takes it.
         val_check_interval: Training batches between validations.
         check_val_every_n_epoch: None counts those batches across epochs.
-        limit_train_batches: Number or fraction of the batches; None for all.
-        limit_val_batches: Number or fraction of the batches; None for all.
         use_distributed_sampler: Off, because the samplers of this package know the processes.
-        fast_dev_run: Number of batches of a trial run, or true for one; None for a real run.
-        overfit_batches: Number or fraction of the training batches to overfit; None for none.
-        gradient_clip_algorithm: ``norm`` or ``value``; None for Lightning's choice.
     """
 
     _target_: str = "pytorch_lightning.Trainer"

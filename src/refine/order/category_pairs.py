@@ -20,9 +20,6 @@ _PRIOR = 0.5
 class CategoryPairHead(nn.Module):
     """An occlusion head of counts: it has no parameters, and nothing is trained.
 
-    Args:
-        num_things: Number of thing categories.
-
     Attributes:
         counts: ``[num_things, num_things]`` int64: how often an instance of the first category lay
             on top of one of the second. Zeros until those of a training split are copied into it.
@@ -41,19 +38,10 @@ class CategoryPairHead(nn.Module):
         labels: Tensor,
         pairs: Tensor,
     ) -> Tensor:
-        """Logits of ordered pairs: the log odds of the smoothed frequency.
+        """Logits of ordered pairs, ``[K]`` float32: the log odds of the smoothed frequency.
 
         They are antisymmetric, and 0 (no opinion) within a category and where both orders were seen
-        equally often.
-
-        Args:
-            features: Not read.
-            masks: Not read.
-            labels: ``[N]`` int64 thing categories.
-            pairs: ``[K, 2]`` int64 ``(i, j)``.
-
-        Returns:
-            ``[K]`` float32 logits of O(i, j).
+        equally often. Arguments as in :class:`~refine.order.occlusion_head.OcclusionHead`.
         """
         smoothed = (self.counts.float() + _PRIOR).log()
         first, second = labels[pairs].unbind(dim=1)

@@ -26,32 +26,28 @@ Spec = dict[str, Any]
 
 def describe_head(head: nn.Module) -> Spec:
     """What :func:`build_head` needs to build an equal head."""
-    if isinstance(head, OcclusionHead):
-        return {"kind": "occlusion", "options": asdict(head.options)}
-    if isinstance(head, RankingHead):
-        return {"kind": "ranking", "options": asdict(head.options)}
-    return {"kind": "category_pairs", "options": {}}
+    if not isinstance(head, OcclusionHead | RankingHead):
+        return {"kind": "category_pairs", "options": {}}
+    kind = "ranking" if is_ranking(head) else "occlusion"
+    return {"kind": kind, "options": asdict(head.options)}
 
 
 def build_head(spec: Mapping[str, Any], *, in_channels: int, num_things: int) -> nn.Module:
-    """A head with random weights.
-
-    Args:
-        spec: See :func:`describe_head`.
-        in_channels: Channels of the RoI features.
-        num_things: Number of thing categories.
+    """A head with random weights, for RoI features of ``in_channels``.
 
     Raises:
         ValueError: An unknown kind, or options out of their range.
     """
-    if spec["kind"] == "occlusion":
-        options = OcclusionOptions(**spec["options"])
-        return OcclusionHead(in_channels, num_things, options=options)
-    if spec["kind"] == "ranking":
-        return RankingHead(num_things, options=RankingOptions(**spec["options"]))
-    if spec["kind"] == "category_pairs":
-        return CategoryPairHead(num_things)
-    raise ValueError(f"unknown kind of head: {spec['kind']}")
+    match spec["kind"]:
+        case "occlusion":
+            options = OcclusionOptions(**spec["options"])
+            return OcclusionHead(in_channels, num_things, options=options)
+        case "ranking":
+            return RankingHead(num_things, options=RankingOptions(**spec["options"]))
+        case "category_pairs":
+            return CategoryPairHead(num_things)
+        case kind:
+            raise ValueError(f"unknown kind of head: {kind}")
 
 
 def needed_head(relations: RelationsOptions) -> str | None:
@@ -67,14 +63,10 @@ def ask_heads(
     *,
     merge: MergeOptions,
 ) -> None:
-    """Write the heads' answers for one image into its raw prediction.
+    """Write the heads' answers for one image into ``evidence.raw``: its occlusions and rankings.
 
-    Args:
-        heads: Heads by name, on the device of the observation's features.
-        observation: Output of the network.
-        evidence: Evidence of the same prediction; ``evidence.raw`` receives ``occlusions`` and
-            ``rankings``, on its own device.
-        merge: See :func:`~refine.order.pairs.choose_pairs`.
+    The heads, by name, are on the device of the observation of the same image; the evidence and the
+    answers are on the host. ``merge``: see :func:`~refine.order.pairs.choose_pairs`.
     """
     pairs, asked = None, None
     for name, head in heads.items():
@@ -85,9 +77,8 @@ def ask_heads(
             pairs = choose_pairs(evidence, merge)
             asked = gather_pairs([observation], [pairs])
         logits = head(asked.features, asked.masks, asked.labels, asked.pairs)
-        evidence.raw.occlusions[name] = PairOcclusions(
-            pairs=pairs, probabilities=logits.float().sigmoid().cpu()
-        )
+        probabilities = logits.float().sigmoid().cpu()
+        evidence.raw.occlusions[name] = PairOcclusions(pairs=pairs, probabilities=probabilities)
 
 
 def is_ranking(head: nn.Module) -> bool:
@@ -99,11 +90,7 @@ def _rank(head: RankingHead, raw: RawPrediction) -> Tensor:
     """``[N]``; detections that no merge looks at take no part and get 0."""
     ranked = raw.scores >= PAIR_SCORE_THRESH
     height, width = raw.semantic_logits.shape[-2:]
+    masks = raw.mask_logits[ranked].float().sigmoid()
     scores = torch.zeros_like(raw.scores)
-    scores[ranked] = head.rank(
-        raw.mask_logits[ranked].float().sigmoid(),
-        raw.boxes[ranked],
-        raw.labels[ranked],
-        size=(height, width),
-    )
+    scores[ranked] = head.rank(masks, raw.boxes[ranked], raw.labels[ranked], size=(height, width))
     return scores

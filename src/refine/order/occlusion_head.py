@@ -18,18 +18,9 @@ from refine.detector.blocks import init_he
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.options import OcclusionOptions
 
-_SIDE = MASK_INPUT_SIDE // 2
-"""Side of the feature after the convolution of stride 2."""
-
 
 class OcclusionHead(nn.Module):
-    """Ordered pairs of instances to the logit of "the first lies on top of the second".
-
-    Args:
-        in_channels: Channels of the RoI features.
-        num_things: Number of thing categories.
-        options: Inputs and size of the network.
-    """
+    """Ordered pairs of instances to the logit of "the first lies on top of the second"."""
 
     def __init__(self, in_channels: int, num_things: int, *, options: OcclusionOptions) -> None:
         super().__init__()
@@ -45,19 +36,21 @@ class OcclusionHead(nn.Module):
         )
         self.fc2 = nn.Linear(hidden, hidden)
         self.predictor = nn.Linear(hidden, 1)
-        self._init()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                init_he(module)
+        nn.init.normal_(self.predictor.weight, std=0.01)
+        if self.labels is not None:
+            nn.init.normal_(self.labels, std=(2 / hidden) ** 0.5)
 
     def forward(self, features: Tensor, masks: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
-        """Logits of ordered pairs.
+        """Logits ``[K]`` of O(i, j); connected to the parameters' graph even if K is 0.
 
         Args:
             features: ``[N, in_channels, 14, 14]`` RoI features.
             masks: ``[N, 28, 28]`` mask probabilities inside the boxes.
             labels: ``[N]`` int64 thing categories.
             pairs: ``[K, 2]`` int64 ``(i, j)``.
-
-        Returns:
-            ``[K]`` logits of O(i, j); connected to the parameters' graph even if K is 0.
         """
         logits = self._chunks(features, masks, labels, pairs)
         if not self.options.antisymmetric:
@@ -67,14 +60,12 @@ class OcclusionHead(nn.Module):
     def _chunks(self, features: Tensor, masks: Tensor, labels: Tensor, pairs: Tensor) -> Tensor:
         parts = self._parts(features, masks)
         size = max(len(pairs), 1) if torch.is_grad_enabled() else self.options.chunk_size
-        chunks = [self._pairs(parts, labels, chunk) for chunk in torch.split(pairs, size)]
-        return torch.cat(chunks)
+        return torch.cat([self._pairs(parts, labels, chunk) for chunk in torch.split(pairs, size)])
 
     def _parts(self, features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor] | None:
         """First convolution of each instance as the first and as the second of a pair.
 
-        Returns:
-            Twice ``[N, channels, 14, 14]``, or None if neither features nor masks are read.
+        Both are ``[N, channels, 14, 14]``; None if neither features nor masks are read.
         """
         if self.first is None:
             return None
@@ -83,10 +74,8 @@ class OcclusionHead(nn.Module):
             inputs.append(F.max_pool2d(masks[:, None], 2).to(features.dtype))
         joined = torch.cat(inputs, dim=1)
         as_first, as_second = self.first.weight.chunk(2, dim=1)
-        return (
-            F.conv2d(joined, as_first, self.first.bias, padding=1),
-            F.conv2d(joined, as_second, padding=1),
-        )
+        first = F.conv2d(joined, as_first, self.first.bias, padding=1)
+        return first, F.conv2d(joined, as_second, padding=1)
 
     def _pairs(self, parts: tuple[Tensor, Tensor] | None, labels: Tensor, pairs: Tensor) -> Tensor:
         first, second = pairs.unbind(dim=1)
@@ -98,14 +87,6 @@ class OcclusionHead(nn.Module):
         hidden = F.relu(self.fc2(F.relu(hidden)))
         return self.predictor(hidden)[:, 0]  # type: ignore[no-any-return]
 
-    def _init(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                init_he(module)
-        nn.init.normal_(self.predictor.weight, std=0.01)
-        if self.labels is not None:
-            nn.init.normal_(self.labels, std=(2 / self.options.fc_channels) ** 0.5)
-
 
 def _build_trunk(options: OcclusionOptions) -> nn.Sequential:
     """``[K, channels, 14, 14]`` to ``[K, fc_channels]``."""
@@ -114,31 +95,18 @@ def _build_trunk(options: OcclusionOptions) -> nn.Sequential:
     for _ in range(options.num_convs - 1):
         layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
     layers += [nn.Conv2d(channels, channels, 3, stride=2, padding=1), nn.ReLU(inplace=True)]
-    flat = channels * _SIDE**2
+    flat = channels * (MASK_INPUT_SIDE // 2) ** 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(flat, options.fc_channels, bias=False))
 
 
 def order_both_ways(pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both orders of every pair, with their targets.
-
-    Args:
-        pairs: ``[K, 2]`` int64 ``(top, bottom)``.
-
-    Returns:
-        ``[2 K, 2]`` pairs and ``[2 K]`` float32 targets: 1 as given, 0 in reverse.
-    """
-    targets = torch.ones(2 * len(pairs), device=pairs.device)
-    targets[len(pairs) :] = 0
-    return torch.cat([pairs, pairs.flip(1)]), targets
+    """Both orders ``[2 K, 2]`` of pairs ``(top, bottom)``, and targets: 1.0 as given, else 0.0."""
+    is_given = torch.arange(2 * len(pairs), device=pairs.device) < len(pairs)
+    return torch.cat([pairs, pairs.flip(1)]), is_given.float()
 
 
 def occlusion_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy; without pairs a zero that keeps the graph of the logits.
-
-    Args:
-        logits: ``[K]``.
-        targets: ``[K]`` in {0, 1}.
-    """
+    """Mean binary cross-entropy of ``[K]``; without pairs a zero that keeps the logits' graph."""
     if not len(logits):
         return logits.sum()
     return F.binary_cross_entropy_with_logits(logits.float(), targets)

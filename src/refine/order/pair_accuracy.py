@@ -17,10 +17,6 @@ class PairAccuracy(Metric):
 
     All rules answer the same pairs; the states are sums over pairs and over processes. Leave out
     images that only fill up a distributed sampler.
-
-    Args:
-        rules: Names of the rules.
-        **kwargs: Options of :class:`torchmetrics.Metric`.
     """
 
     is_differentiable = False
@@ -34,16 +30,12 @@ class PairAccuracy(Metric):
     def __init__(self, rules: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rules = tuple(rules)
-        for name in ("right", "wrong"):
-            zeros = torch.zeros(len(self.rules), dtype=torch.int64)
-            self.add_state(name, zeros, dist_reduce_fx="sum")
-        self.add_state("num_pairs", torch.tensor(0), dist_reduce_fx="sum")
+        shapes = {"right": [len(self.rules)], "wrong": [len(self.rules)], "num_pairs": []}
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, preferences: Mapping[str, Tensor]) -> None:
-        """Add pairs.
-
-        Args:
-            preferences: ``[K]`` preferences of every rule.
+        """Add ``[K]`` preferences of every rule.
 
         Raises:
             ValueError: A rule is missing or unknown, or answers another number of pairs.
@@ -65,25 +57,18 @@ class PairAccuracy(Metric):
 
 
 def prefer_higher(values: Tensor, pairs: Tensor) -> Tensor:
-    """``[K]`` preferences of the rule that the instance of the higher value is on top.
+    """``[K]`` preferences of the rule that the instance of the higher value ``[N]`` is on top.
 
-    Args:
-        values: ``[N]`` scores (relations ``score``, ``srm``), or negated areas (``area``).
-        pairs: ``[K, 2]`` int64 ``(top, bottom)``.
+    The pairs are ``[K, 2]`` int64 ``(top, bottom)``.
     """
     top, bottom = values[pairs].unbind(dim=1)
     return top - bottom
 
 
 def compute_mask_areas(masks: Tensor, boxes: Tensor) -> Tensor:
-    """Areas of masks that are given on the grids of their boxes.
+    """``[N]`` float32 areas, in the square of the unit of the boxes ``[N, 4]`` xyxy.
 
-    Args:
-        masks: ``[N, m, m]`` probabilities; a cell belongs to the mask from 1/2 on.
-        boxes: ``[N, 4]`` xyxy.
-
-    Returns:
-        ``[N]`` float32, in the square of the boxes' unit.
+    Masks are probabilities ``[N, m, m]`` inside the boxes; a cell counts from 1/2 on.
     """
     shares = (masks >= 0.5).float().mean(dim=(1, 2))
     return shares * (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).float().prod(dim=1)

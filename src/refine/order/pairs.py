@@ -42,19 +42,13 @@ class PairBatch:
 
 
 def gather_pairs(observations: Sequence[Observation], pairs: Sequence[Tensor]) -> PairBatch:
-    """The instances that occur in pairs, of all images.
-
-    Args:
-        observations: Output of the network for each image.
-        pairs: ``[K, 2]`` int64 positions among the instances of each image.
-    """
+    """The instances that occur in the pairs ``[K, 2]`` of each image, of all images."""
     images, shifted, start = [], [], 0
-    for observation, of_image in zip(observations, pairs, strict=True):
-        raw, device = observation.raw, observation.features.device
-        used, places = torch.unique(of_image.to(device), return_inverse=True)
-        masks = raw.mask_logits[used].float().sigmoid()
-        features = observation.features[used].float()
-        images.append((features, masks, raw.labels[used], raw.boxes[used], raw.scores[used]))
+    for seen, of_image in zip(observations, pairs, strict=True):
+        raw, features = seen.raw, seen.features
+        used, places = torch.unique(of_image.to(features.device), return_inverse=True)
+        dense = (features[used].float(), raw.mask_logits[used].float().sigmoid())
+        images.append((*dense, raw.labels[used], raw.boxes[used], raw.scores[used]))
         shifted.append(places + start)
         start += len(used)
     features, masks, labels, boxes, scores = map(torch.cat, zip(*images, strict=True))
@@ -62,15 +56,10 @@ def gather_pairs(observations: Sequence[Observation], pairs: Sequence[Tensor]) -
 
 
 def choose_pairs(evidence: Evidence, merge: MergeOptions) -> Tensor:
-    """Ordered pairs of detections that overlap enough to be asked about.
+    """``[K, 2]`` int64, on the host: detections that overlap enough to be asked, in both orders.
 
-    Args:
-        evidence: Instances of one image.
-        merge: ``mask_thresh`` decides what overlaps; a ``score_thresh`` below
-            :data:`PAIR_SCORE_THRESH` adds pairs of weaker detections.
-
-    Returns:
-        ``[K, 2]`` int64 on the host; every pair occurs in both orders.
+    ``merge.mask_thresh`` decides what overlaps; a ``merge.score_thresh`` below
+    :data:`PAIR_SCORE_THRESH` adds pairs of weaker detections.
     """
     limits = replace(merge, score_thresh=min(PAIR_SCORE_THRESH, merge.score_thresh))
     overlaps = evidence.overlaps(limits)
@@ -99,8 +88,7 @@ def find_predicted_pairs(observation: Observation, target: TrainingTarget) -> Te
 def true_pairs(target: TrainingTarget) -> Tensor:
     """``[K, 2]`` int64 ``(top, bottom)`` positions among the true instances.
 
-    Raises:
-        ValueError: The batch was made without pairs.
+    A batch that was made without pairs raises ``ValueError``.
     """
     if target.pairs is None:
         raise ValueError("this batch carries no occlusion pairs")

@@ -7,9 +7,8 @@ cells. Two instances of one category share a map, so it cannot order them.
 
 OANet's code was never published; layers and training are those of the REFINE authors' earlier code.
 There the maps have the size of the network's input. Here they have stride 4, because 80 float maps
-of 800 x 1333 pixels take 341 MB per image, and the output of each of the two convolutions the same
-again; at stride 4 it is 21 MB. In boxes wider than 28 x 4 pixels a mask of 28 x 28 has no finer
-detail anyway, and the same kernel sees four times as far.
+of 800 x 1333 pixels take 341 MB per image, and so does the output of each of the two convolutions;
+at stride 4 it is 21 MB. The same kernel then sees four times as far.
 """
 
 from collections.abc import Sequence
@@ -26,12 +25,7 @@ from refine.types import STRIDE, CodedMask, TrainingTarget
 
 
 class RankingHead(nn.Module):
-    """Category maps to logits of the visible category: a row of weights, then a column.
-
-    Args:
-        num_things: Number of thing categories.
-        options: Size of the convolutions.
-    """
+    """Category maps to logits of the visible category: a row of weights, then a column."""
 
     def __init__(self, num_things: int, *, options: RankingOptions) -> None:
         super().__init__()
@@ -51,16 +45,13 @@ class RankingHead(nn.Module):
     def rank(
         self, masks: Tensor, boxes: Tensor, labels: Tensor, *, size: tuple[int, int]
     ) -> Tensor:
-        """Ranking scores of the detections of one image, from their masks alone.
+        """``[N]`` ranking scores of one image's detections, as :func:`rank_instances`.
 
         Args:
             masks: ``[N, m, m]`` mask probabilities inside the boxes.
             boxes: ``[N, 4]`` xyxy network pixels.
             labels: ``[N]`` int64 thing categories.
             size: ``(h, w)`` cells of the padded image.
-
-        Returns:
-            ``[N]`` float32 in [0, 1], see :func:`rank_instances`.
         """
         cells = paste_on_cells(masks, boxes, size=size)
         maps = category_maps(cells, labels, num_things=self.num_things)
@@ -68,43 +59,27 @@ class RankingHead(nn.Module):
 
 
 def paste_on_cells(masks: Tensor, boxes: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Cells whose centre a mask covers with a probability of 1/2 or more, ``[N, h, w]`` bool.
-
-    Arguments are those of :meth:`RankingHead.rank`.
-    """
-    planes = torch.arange(len(masks), device=masks.device)
-    drawn = flatten_rois(
-        masks.detach(), boxes, planes, num_planes=len(masks), size=size, stride=STRIDE
-    )
-    return drawn >= 0.5
+    """Cells whose centre a mask covers with a probability of 1/2 or more, ``[N, h, w]`` bool."""
+    count, planes = len(masks), torch.arange(len(masks), device=masks.device)
+    values = masks.detach()
+    return flatten_rois(values, boxes, planes, num_planes=count, size=size, stride=STRIDE) >= 0.5
 
 
 def category_maps(cells: Tensor, labels: Tensor, *, num_things: int) -> Tensor:
-    """``[num_things, h, w]`` bool union of the masks of each category.
-
-    Args:
-        cells: ``[N, h, w]`` bool.
-        labels: ``[N]`` int64 thing categories.
-        num_things: Number of thing categories.
-    """
-    counts = torch.zeros(
-        (num_things, *cells.shape[1:]), dtype=torch.int32, device=cells.device
-    ).index_add_(0, labels, cells.int())
-    return counts > 0
+    """``[num_things, h, w]`` bool union of the masks ``[N, h, w]`` of each category."""
+    counts = cells.new_zeros((num_things, *cells.shape[1:]), dtype=torch.int32)
+    return counts.index_add_(0, labels, cells.int()) > 0
 
 
 def rank_instances(logits: Tensor, cells: Tensor, labels: Tensor) -> Tensor:
-    """Mean probability of each instance's category over its contested cells.
+    """Mean probability of each instance's category over its contested cells, or 0 without any.
 
     A cell is contested if masks of two or more categories cover it.
 
     Args:
         logits: ``[num_things, h, w]`` of one image.
-        cells: ``[N, h, w]`` bool.
-        labels: ``[N]`` int64 thing categories.
-
-    Returns:
-        ``[N]`` float32 in [0, 1]; 0 for an instance without contested cells.
+        cells: ``[N, h, w]`` bool masks.
+        labels: ``[N]`` int64 thing categories; the result is ``[N]`` float32 in [0, 1].
     """
     contested = category_maps(cells, labels, num_things=len(logits)).sum(dim=0) >= 2
     probabilities = logits[:, contested].float().softmax(dim=0)  # [num_things, M]
@@ -118,15 +93,13 @@ def ranking_loss(logits: Tensor, maps: Tensor, semantic: Tensor) -> Tensor:
 
     A cell counts if outlines of two or more thing categories cover it and a thing is visible there:
     elsewhere there is nothing to decide. The visible category is that of the pixel below and right
-    of the cell's centre, which is a corner of four pixels.
+    of the cell's centre, which is a corner of four pixels. Without a cell that counts the loss is
+    0, and still part of the logits' graph.
 
     Args:
         logits: ``[B, num_things, h, w]``.
         maps: ``[B, num_things, h, w]`` bool (:func:`compute_category_maps`).
         semantic: ``[B, 4 h, 4 w]`` uint8 categories, things first; 255 is void.
-
-    Returns:
-        A scalar; 0, and still part of the logits' graph, without a cell that counts.
     """
     centre = slice(STRIDE // 2, None, STRIDE)
     visible = semantic[:, centre, centre].long()
@@ -137,10 +110,7 @@ def ranking_loss(logits: Tensor, maps: Tensor, semantic: Tensor) -> Tensor:
 
 
 def compute_category_maps(targets: Sequence[TrainingTarget], *, num_things: int) -> Tensor:
-    """``[B, num_things, H / 4, W / 4]`` bool category maps of a batch, from the true outlines.
-
-    The images are padded to one size, a multiple of 4.
-    """
+    """``[B, num_things, H / 4, W / 4]`` bool category maps of true outlines, of padded images."""
     maps = []
     for target in targets:
         height, width = target.semantic.shape
@@ -151,15 +121,10 @@ def compute_category_maps(targets: Sequence[TrainingTarget], *, num_things: int)
 
 
 def outlines_on_cells(masks: Sequence[CodedMask], size: tuple[int, int]) -> np.ndarray:
-    """Cells of which an outline covers more than half.
+    """Cells ``[N, h, w]`` bool of which an outline in network pixels covers more than half.
 
     More than half, so that outlines without a common pixel never meet in a cell: a contested cell
-    is a real overlap. An outline thinner than a few pixels may have no cell and is then not part
-    of the maps.
-
-    Args:
-        masks: N outlines in network pixels.
-        size: ``(h, w)`` cells of the result ``[N, h, w]`` bool; every outline lies inside.
+    is a real overlap. An outline thinner than a few pixels may have no cell.
     """
     cells = np.zeros((len(masks), *size), bool)
     for target, coded in zip(cells, masks, strict=True):
@@ -167,7 +132,7 @@ def outlines_on_cells(masks: Sequence[CodedMask], size: tuple[int, int]) -> np.n
         (top, before), (left, ahead) = divmod(crop.y, STRIDE), divmod(crop.x, STRIDE)
         after, behind = -(before + coded.height) % STRIDE, -(ahead + coded.width) % STRIDE
         padded = np.pad(crop.mask, ((before, after), (ahead, behind)))
-        rows, columns = padded.shape[0] // STRIDE, padded.shape[1] // STRIDE
+        rows, columns = (side // STRIDE for side in padded.shape)
         pixels = padded.reshape(rows, STRIDE, columns, STRIDE).sum(axis=(1, 3))
         target[top : top + rows, left : left + columns] = pixels > STRIDE**2 // 2
     return cells

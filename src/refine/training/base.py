@@ -5,10 +5,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline
-from refine.training.optim import build_optimizer, build_schedule
+from refine.training.optim import build_optimizer, schedule_factor
 
 
 class TrainingModule(pl.LightningModule):
@@ -58,7 +59,7 @@ class TrainingModule(pl.LightningModule):
         """Optimizer of the learning part, and its step-wise schedule."""
         optimizer = build_optimizer(self.learning, self.optimizer_options)
         num_steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimizer, self.schedule_options, num_steps=num_steps)
+        schedule = LambdaLR(optimizer, schedule_factor(self.schedule_options, num_steps=num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

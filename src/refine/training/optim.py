@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from refine.options import OptimizerOptions, ScheduleOptions
 
@@ -19,35 +18,18 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
         id(p) for m in module.modules() if isinstance(m, _NORM_LAYERS) for p in m.parameters()
     }
     learning = [p for p in module.parameters() if p.requires_grad]
-    others = [p for p in learning if id(p) not in norm_ids]
-    norms = [p for p in learning if id(p) in norm_ids]
-    groups: list[dict[str, Any]] = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in (
-            (others, options.weight_decay),
-            (norms, options.norm_weight_decay),
-        )
-        if parameters
-    ]
+    groups: list[dict[str, Any]] = []
+    for is_norm, decay in ((False, options.weight_decay), (True, options.norm_weight_decay)):
+        parameters = [p for p in learning if (id(p) in norm_ids) == is_norm]
+        groups += [{"params": parameters, "weight_decay": decay}] if parameters else []
     # fused: one pass over the parameters, on the CPU too
     if options.name == "adamw":
         return AdamW(groups, lr=options.lr, fused=True)
     return SGD(groups, lr=options.lr, momentum=options.momentum, fused=True)
 
 
-def build_schedule(optimizer: Optimizer, options: ScheduleOptions, *, num_steps: int) -> LambdaLR:
-    """Learning rate by step: linear warm-up, then multistep or cosine decay.
-
-    Args:
-        optimizer: Optimizer whose learning rate is scaled.
-        options: Shape of the schedule; ``max_steps`` is not read.
-        num_steps: Optimizer steps of the run.
-    """
-    return LambdaLR(optimizer, schedule_factor(options, num_steps=num_steps))
-
-
 def schedule_factor(options: ScheduleOptions, *, num_steps: int) -> Callable[[int], float]:
-    """Factor on the learning rate at a step, in [0, 1].
+    """Factor on the learning rate at a step of the run, in [0, 1]: warm-up, then decay.
 
     A run shorter than four warm-ups warms up over its first quarter, so that a trial of a few
     steps is not all warm-up; but over at least one step, as a full first step may diverge.

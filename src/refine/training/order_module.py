@@ -77,7 +77,7 @@ class OrderModule(TrainingModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the heads' losses."""
-        losses = {}
+        losses, size = {}, len(batch.samples)
         if isinstance(self.stage, OcclusionStageOptions):
             seen = self.see_pairs(batch, generator=self.generator(batch_idx))
             pairs, truth = order_both_ways(seen.pairs)
@@ -95,7 +95,6 @@ class OrderModule(TrainingModule):
                     f"the loss of head {name!r} is not finite at step {self.global_step}; lower "
                     "the learning rate of its stage"
                 )
-            size = len(batch.samples)
             self.log(f"train/{name}", loss.detach(), prog_bar=True, batch_size=size)
         return torch.stack(list(losses.values())).sum()
 
@@ -131,16 +130,15 @@ class OrderModule(TrainingModule):
         stage, targets = cast(OcclusionStageOptions, self.stage), batch.targets
         if stage.pairs == "predicted":
             observations = self.pipeline.network.observe(batch)
-            images = zip(observations, targets, strict=True)
-            pairs = [find_predicted_pairs(*image) for image in images]
+            pairs = [find_predicted_pairs(o, t) for o, t in zip(observations, targets, strict=True)]
         else:
             observations = self._observe_truth(batch)
             pairs = [true_pairs(t) for t in targets]
         if generator is not None:
             pairs = [draw_pairs(p, stage.max_pairs, generator) for p in pairs]
         else:
-            is_padding = [sample.is_padding for sample in batch.samples]
-            pairs = [p[:0] if skip else p for p, skip in zip(pairs, is_padding, strict=True)]
+            images = zip(pairs, batch.samples, strict=True)
+            pairs = [p[:0] if sample.is_padding else p for p, sample in images]
         return gather_pairs(observations, pairs)
 
     def configure_gradient_clipping(
@@ -160,16 +158,13 @@ class OrderModule(TrainingModule):
         checkpoint["refine"] = self.record | {"heads": heads}
 
     def _observe_truth(self, batch: Batch) -> list[Observation]:
-        boxes, labels = ([getattr(t, name) for t in batch.targets] for name in ("boxes", "labels"))
+        boxes, labels = [t.boxes for t in batch.targets], [t.labels for t in batch.targets]
         return self.pipeline.network.observe_boxes(batch, boxes, labels)
 
     def _compare_occlusion_heads(self, batch: Batch) -> None:
         seen = self.see_pairs(batch)
-        areas = compute_mask_areas(seen.masks, seen.boxes)
-        answers = {
-            "score": prefer_higher(seen.scores, seen.pairs),
-            "area": prefer_higher(-areas, seen.pairs),
-        }
+        values = {"score": seen.scores, "area": -compute_mask_areas(seen.masks, seen.boxes)}
+        answers = {name: prefer_higher(v, seen.pairs) for name, v in values.items()}
         for name in [*self.stage.heads, "category"]:
             forth, back = (
                 self.pipeline.heads[name](seen.features, seen.masks, seen.labels, p).sigmoid()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from make.batches import make_target
 from refine.detector.box_cascade import BoxCascade
 from refine.options import RoIOptions
-from refine.types import TrainingTarget
 
 THINGS, WIDTH, SIZE = 3, 8, (64, 96)
 
@@ -21,15 +21,6 @@ def _cascade(iou_thresh=(0.5, 0.6, 0.7), **options):
     )
 
 
-def _target(boxes, labels):
-    return TrainingTarget(
-        semantic=torch.zeros(SIZE, dtype=torch.uint8),
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        masks=(),
-    )
-
-
 class _Pool:
     """RoI features that depend on the box alone; remembers the boxes it was asked for."""
 
@@ -38,17 +29,14 @@ class _Pool:
 
     def __call__(self, boxes):
         self.asked.append([b.clone() for b in boxes])
-        rng = torch.Generator().manual_seed(len(torch.cat(list(boxes))))
-        return torch.randn(len(torch.cat(list(boxes))), WIDTH, 7, 7, generator=rng)
+        count = sum(map(len, boxes))
+        return torch.randn(count, WIDTH, 7, 7, generator=torch.Generator().manual_seed(count))
 
 
-def _train(cascade, targets, *, interleaved=True, proposals=None, pool=None):
-    rng = torch.Generator().manual_seed(0)
-    if proposals is None:
-        corner = torch.rand(40, 2, generator=rng) * 40
-        proposals = [torch.cat([corner, corner + 20], dim=1)] * len(targets)
+def _train(cascade, targets, *, interleaved=True, count=40, pool=None):
+    corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 40
     return cascade.loss(
-        proposals,
+        [torch.cat([corner, corner + 20], dim=1)] * len(targets),
         targets,
         pool=pool or _Pool(),
         image_sizes=[SIZE] * len(targets),
@@ -57,7 +45,7 @@ def _train(cascade, targets, *, interleaved=True, proposals=None, pool=None):
     )
 
 
-TARGET = _target([[10, 10, 30, 30], [40, 20, 70, 60]], [0, 2])
+TARGET = make_target([[10, 10, 30, 30], [40, 20, 70, 60]], [0, 2])
 
 
 def test_one_stage_is_a_plain_head_and_several_regress_one_box():
@@ -111,14 +99,14 @@ def test_a_stage_works_on_the_boxes_of_the_one_before():
 
 
 def test_scores_are_averaged_and_boxes_are_the_last_stage_s():
-    cascade, pool = _cascade(score_thresh=0.0, nms_thresh=1.0), _Pool()
+    cascade = _cascade(score_thresh=0.0, nms_thresh=1.0)
     boxes = torch.tensor([[8.0, 8.0, 30.0, 30.0]])
     logits = [torch.tensor([0.0, k, 0.0, 0.0]) for k in (1.0, 2.0, 3.0)]
     for stage, bias in zip(cascade.stages, logits, strict=True):
         torch.nn.init.zeros_(stage.head.regressor.weight)
         torch.nn.init.zeros_(stage.head.classifier.weight)
         stage.head.classifier.bias.data = bias
-    (found,) = cascade.detect([boxes], pool=pool, image_sizes=[SIZE])
+    (found,) = cascade.detect([boxes], pool=_Pool(), image_sizes=[SIZE])
     expected = torch.stack([b.softmax(0)[1:] for b in logits]).mean(dim=0)
     torch.testing.assert_close(found.scores, expected.sort(descending=True).values)
     assert int(found.labels[0]) == 0
@@ -127,10 +115,9 @@ def test_scores_are_averaged_and_boxes_are_the_last_stage_s():
 @pytest.mark.parametrize("iou_thresh", [[0.5], [0.5, 0.6, 0.7]])
 def test_no_proposals_and_no_instances(iou_thresh):
     cascade = _cascade(iou_thresh)
-    nothing = torch.zeros(0, 4)
-    (found,) = cascade.detect([nothing], pool=_Pool(), image_sizes=[SIZE])
+    (found,) = cascade.detect([torch.zeros(0, 4)], pool=_Pool(), image_sizes=[SIZE])
     assert len(found.boxes) == 0
-    losses, _ = _train(cascade, [_target([], [])], proposals=[nothing])
+    losses, _ = _train(cascade, [make_target([], [])], count=0)
     assert all(float(v.detach()) == 0 for v in losses.values())
     sum(losses.values()).backward()
     assert all(p.grad is not None for p in cascade.parameters())
@@ -141,8 +128,7 @@ def test_the_gradient_into_the_pyramid_is_shared_out_on_request():
     for scale in (False, True):
         cascade = _cascade(scale_gradient=scale)
         feature = torch.ones((), requires_grad=True)
-        base = _Pool()
-        losses, _ = _train(cascade, [TARGET], pool=lambda boxes, f=feature, b=base: b(boxes) * f)
+        losses, _ = _train(cascade, [TARGET], pool=lambda boxes, f=feature: _Pool()(boxes) * f)
         losses["box_class_1"].backward()
         grads.append(feature.grad)
     torch.testing.assert_close(grads[1], grads[0] / 3)

@@ -65,13 +65,6 @@ def test_a_factor_of_nothing_removes_a_tap():
         assert float(deformable(torch.randn(1, 16, 6, 6)).abs().max()) == 0.0
 
 
-def test_parameters_are_the_plain_ones_by_name():
-    conv = _conv(bias=True)
-    deformable = DeformableConv(conv)
-    assert deformable.weight is conv.weight
-    assert set(deformable.state_dict()) == {"weight", "bias", "offsets.weight", "offsets.bias"}
-
-
 @every_kind
 def test_it_computes_in_float32_under_autocast(modulated):
     deformable = DeformableConv(_conv(), modulated=modulated)
@@ -82,11 +75,6 @@ def test_it_computes_in_float32_under_autocast(modulated):
     torch.testing.assert_close(result.float(), deformable(x), rtol=0.02, atol=0.02)
 
 
-def test_other_paddings_are_refused():
-    with pytest.raises(ValueError, match="padding='same'"):
-        DeformableConv(nn.Conv2d(4, 4, 3, padding="same"))
-
-
 def test_a_deformable_semantic_trunk_starts_as_the_plain_one():
     plain, deformable = (
         SemanticTrunk(32, 32, (4, 8, 16, 32), dcn=dcn, embedding=True) for dcn in (False, True)
@@ -94,5 +82,4 @@ def test_a_deformable_semantic_trunk_starts_as_the_plain_one():
     deformable.load_state_dict(plain.state_dict(), strict=False)
     levels = [torch.randn(1, 32, 16 // 2**k, 24 // 2**k) for k in range(4)]
     torch.testing.assert_close(deformable(levels), plain(levels), rtol=1e-4, atol=1e-5)
-    kinds = [isinstance(m, DeformableConv) for m in deformable.modules()]
-    assert sum(kinds) == 1 + 1 + 2 + 3
+    assert sum(isinstance(m, DeformableConv) for m in deformable.modules()) == 1 + 1 + 2 + 3

@@ -23,14 +23,13 @@ def _ibpp(**options):
     )
 
 
-def _rois(counts=(2, 1), labels=None, scores=None):
-    """RoIs of each image; labels and scores run through all of them."""
-    rng = torch.Generator().manual_seed(1)
+def _rois(counts=(2, 1), scores=None):
+    """RoIs of each image, of rising categories; scores run through all of them."""
     total = sum(counts)
-    corners = torch.cat([torch.rand(count, 2, generator=rng) for count in counts]) * 30
+    corners = torch.rand(total, 2, generator=torch.Generator().manual_seed(1)) * 30
     every = RoIs.of_detections(
         torch.cat([corners, corners + 20], dim=1),
-        torch.arange(total) % THINGS if labels is None else torch.tensor(labels),
+        torch.arange(total) % THINGS,
         torch.ones(total) if scores is None else torch.tensor(scores),
     )
     return [every.select(index) for index in torch.arange(total).split(counts)]
@@ -58,13 +57,18 @@ def _reaches(value, module):
     return any(g is not None and bool(g.abs().sum() > 0) for g in grads)
 
 
-def test_shapes_of_the_iterations():
-    start, first, second = _run(_ibpp(), _rois())
+@pytest.mark.parametrize("counts", [(2, 1), (0, 0), (0, 1), (1,)])
+def test_shapes_and_gradients_of_the_iterations(counts):
+    ibpp, total = _ibpp(), sum(counts)
+    start, *later = outputs = _run(ibpp, _rois(counts))
     assert start.mask_logits.shape == (0, 28, 28)
     assert not start.rois
-    assert first.mask_logits.shape == second.mask_logits.shape == (3, 28, 28)
-    assert first.canvas.shape == (2, THINGS, *SIZE)
-    assert all(o.semantic_logits.shape == (2, CATEGORIES, *SIZE) for o in (start, first, second))
+    assert [o.mask_logits.shape for o in later] == [(total, 28, 28)] * 2
+    assert later[0].canvas.shape == (len(counts), total, *SIZE)
+    assert {o.semantic_logits.shape for o in outputs} == {(len(counts), CATEGORIES, *SIZE)}
+    assert torch.isfinite(later[-1].semantic_logits).all()
+    sum(o.mask_logits.sum() + o.semantic_logits.sum() for o in outputs).backward()
+    assert all(p.grad is not None for n, p in ibpp.named_parameters() if "predictor" not in n)
 
 
 def test_without_iterations_there_is_one_output_with_plain_masks():
@@ -72,8 +76,8 @@ def test_without_iterations_there_is_one_output_with_plain_masks():
     ibpp = _ibpp(num_iterations=0)
     pooled, feature = _inputs(rois)
     (output,) = _run(ibpp, rois)
-    labels = torch.cat([r.labels for r in rois])
-    assert torch.equal(output.mask_logits, ibpp.mask_heads[0](pooled, labels))
+    masks = ibpp.mask_heads[0](pooled, torch.cat([r.labels for r in rois]))
+    assert torch.equal(output.mask_logits, masks)
     assert torch.equal(output.semantic_logits, ibpp.semantic_predictor(feature))
     assert output.canvas.shape == (2, 0, *SIZE)
 
@@ -82,73 +86,38 @@ def test_every_iteration_takes_its_own_rois():
     ibpp, rois = _ibpp(), _rois()
     pooled, feature = _inputs(rois)
     few = [r.select(r.labels == 0) for r in rois]
-    kept = torch.cat([r.labels for r in rois]) == 0
-    asked = []
-
-    def inputs():
-        for of_iteration, features in ((rois, pooled), (few, pooled[kept])):
-            asked.append(len(features))
-            yield of_iteration, features
-
-    iterations = ibpp.iterate(feature, ibpp.predict_semantics(feature), inputs())
-    next(iterations)
-    assert asked == []  # nothing is pooled before its turn
-    assert [len(o.mask_logits) for o in iterations] == asked == [3, 1]
-
-
-def test_gradients_cross_in_both_directions():
-    """Oracle 4: the routes that the paper is about."""
-    ibpp = _ibpp()
-    _, first, second = _run(ibpp, _rois())
-    assert _reaches(first.semantic_logits, ibpp.mask_heads[0])  # L_sem^(1) -> mask head 1
-    assert _reaches(second.semantic_logits, ibpp.mask_heads[1])  # L_sem^(2) -> mask head 2
-    assert _reaches(second.semantic_logits, ibpp.mask_heads[0])  # ... and earlier ones
-    assert _reaches(first.mask_logits, ibpp.semantic_predictor)  # L_mask^(1) -> H_sem
-    assert _reaches(second.mask_logits, ibpp.refined_heads[0])  # L_mask^(2) -> H~_sem^(1)
-    assert not _reaches(first.mask_logits, ibpp.refined_heads[0])
-
-
-def test_gradients_do_not_cross_when_detached():
-    ibpp = _ibpp(detach=True)
-    _, first, second = _run(ibpp, _rois())
-    assert not _reaches(first.semantic_logits, ibpp.mask_heads[0])
-    assert not _reaches(second.semantic_logits, ibpp.mask_heads[0])
-    assert not _reaches(first.mask_logits, ibpp.semantic_predictor)
-    assert not _reaches(second.mask_logits, ibpp.refined_heads[0])
-    assert _reaches(first.mask_logits, ibpp.mask_heads[0])
+    inputs = iter([(rois, pooled), (few, pooled[torch.cat([r.labels for r in rois]) == 0])])
+    iterations = ibpp.iterate(feature, ibpp.predict_semantics(feature), inputs)
+    next(iterations)  # takes none: nothing is pooled before its turn
+    assert [len(o.mask_logits) for o in iterations] == [3, 1]
 
 
 @pytest.mark.parametrize(
-    ("options", "masks_read_semantics", "semantics_read_masks"),
+    ("options", "masks_read_semantics", "semantics_read_masks", "feature_is_added"),
     [
-        ({}, True, True),
-        ({"direction": "sem_to_ins"}, True, False),
-        ({"direction": "ins_to_sem"}, False, True),
-        ({"carry": "features"}, False, False),  # F_sem crosses, no prediction does
-        ({"carry": "predictions"}, True, True),
+        ({}, True, True, True),
+        ({"detach": True}, False, False, True),
+        ({"direction": "sem_to_ins"}, True, False, True),
+        ({"direction": "ins_to_sem"}, False, True, False),
+        ({"carry": "features"}, False, False, True),  # F_sem crosses, no prediction does
+        ({"carry": "predictions"}, True, True, False),
     ],
 )
-def test_direction_and_carry_close_the_routes(options, masks_read_semantics, semantics_read_masks):
-    ibpp = _ibpp(**options)
-    first = _run(ibpp, _rois())[1]
+def test_options_open_and_close_the_routes_of_gradients(
+    options, masks_read_semantics, semantics_read_masks, feature_is_added
+):
+    """Oracle 4: the routes that the paper is about."""
+    ibpp, rois = _ibpp(**options), _rois()
+    _, first, second = _run(ibpp, rois)
     assert _reaches(first.mask_logits, ibpp.semantic_predictor) == masks_read_semantics
+    assert _reaches(second.mask_logits, ibpp.refined_heads[0]) == masks_read_semantics
+    assert not _reaches(first.mask_logits, ibpp.refined_heads[0])
     assert _reaches(first.semantic_logits, ibpp.mask_heads[0]) == semantics_read_masks
-
-
-@pytest.mark.parametrize(
-    ("options", "is_added"),
-    [({}, True), ({"carry": "predictions"}, False), ({"direction": "ins_to_sem"}, False)],
-)
-def test_the_semantic_feature_is_added_only_if_features_cross(options, is_added):
-    rois = _rois()
+    assert _reaches(second.semantic_logits, ibpp.mask_heads[1]) == semantics_read_masks
+    assert _reaches(first.mask_logits, ibpp.mask_heads[0])
     pooled, feature = _inputs(rois)
-    joined = _ibpp(**options).join_features(pooled, feature, [r.boxes for r in rois])
-    assert torch.equal(joined, pooled) != is_added
-
-
-def test_nothing_can_cross_as_a_feature_from_instances():
-    with pytest.raises(ValueError, match="nothing would cross"):
-        IBPPOptions(direction="ins_to_sem", carry="features")
+    joined = ibpp.join_features(pooled, feature, [r.boxes for r in rois])
+    assert torch.equal(joined, pooled) != feature_is_added
 
 
 @pytest.mark.parametrize("refine_convs", [0, 1, 2])
@@ -163,33 +132,17 @@ def test_absent_planes_are_zero_planes(refine_convs):
     torch.testing.assert_close(present, whole)
 
 
-def test_planes_are_those_of_the_labels_at_hand():
-    first = _run(_ibpp(), _rois(labels=[2, 2, 0]))[1]
-    assert first.planes.tolist() == [0, 2]
-    assert float(first.canvas[0, 0].detach().max()) == 0  # label 0 is in the second image only
-    assert float(first.canvas[0, 1].detach().max()) > 0
-
-
 def test_scores_weigh_the_canvas_and_weak_detections_stay_off_it():
-    rois = _rois(labels=[0, 1, 2], scores=[0.5, 0.04, 1.0])
+    rois = _rois(scores=[0.5, 0.04, 1.0])
     logits = torch.full((3, 28, 28), 20.0)
     canvas, planes = _ibpp().project_masks(logits, rois, SIZE)
     assert planes.tolist() == [0, 2]
-    assert float(canvas[0, 0].max()) == pytest.approx(0.5)
+    maxima = [[0.5, 0], [0, 1]]  # of each image and plane
+    torch.testing.assert_close(canvas.amax(dim=(2, 3)), torch.tensor(maxima))
     unweighted, _ = _ibpp(canvas_weight="none").project_masks(logits, rois, SIZE)
     assert float(unweighted[0, 0].max()) == pytest.approx(1.0)
     faded, _ = _ibpp().project_masks(logits, rois, SIZE, 0.1)
     torch.testing.assert_close(faded, 0.1 * canvas)
-
-
-@pytest.mark.parametrize("counts", [(0, 0), (0, 1), (1,)])
-def test_images_without_rois(counts):
-    ibpp = _ibpp()
-    outputs = _run(ibpp, _rois(counts))
-    assert torch.isfinite(outputs[-1].semantic_logits).all()
-    total = sum(o.mask_logits.sum() + o.semantic_logits.sum() for o in outputs)
-    total.backward()
-    assert all(p.grad is not None for n, p in ibpp.named_parameters() if "predictor" not in n)
 
 
 def test_the_order_of_rois_does_not_matter():
@@ -209,11 +162,10 @@ def test_softmax_projection_reads_probabilities():
     torch.testing.assert_close(pooled.sum(dim=1), torch.ones(1, 14, 14))
 
 
-def test_heads_are_shared_on_request():
-    assert len(_ibpp().mask_heads) == len(_ibpp().refined_heads) == 2
-    shared = _ibpp(share_heads=True)
-    assert len(shared.mask_heads) == len(shared.refined_heads) == 1
-    _run(shared, _rois())
+@pytest.mark.parametrize(("is_shared", "count"), [(False, 2), (True, 1)])
+def test_heads_are_shared_on_request(is_shared, count):
+    ibpp = _ibpp(share_heads=is_shared)
+    assert len(ibpp.mask_heads) == len(ibpp.refined_heads) == count
 
 
 @pytest.mark.parametrize("flows", [True, False])

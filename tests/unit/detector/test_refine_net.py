@@ -4,22 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from make.batches import (
-    NUM_CATEGORIES,
-    NUM_THINGS,
-    fake_batch,
-    fake_sample,
-    tiny_network,
-)
+from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from oracles.panoptic_fpn import predict as plain_baseline
 from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
-from refine.options import (
-    IBPPOptions,
-    LossWeights,
-    ModelOptions,
-    RoIOptions,
-)
 
 LOSSES = {"rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic"}
 NETWORKS = {
@@ -37,21 +25,31 @@ NETWORKS = {
 every_network = pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
 
 
-def _loss(network, batch, seed=0):
-    return network.loss(batch, generator=torch.Generator().manual_seed(seed))
+def _batch(*seeds, **sample):
+    return fake_batch([fake_sample(np.random.default_rng(k), **sample) for k in seeds or (0,)])
+
+
+def _loss(network, batch, seed=0, **step):
+    return network.loss(batch, generator=torch.Generator().manual_seed(seed), **step)
+
+
+def _total(network, losses):
+    return total_loss(losses, compute_loss_weights(network.options))
+
+
+@torch.no_grad()
+def _predict(network, batch, **options):
+    return network.predict(batch, **options)
 
 
 @every_network
 @pytest.mark.parametrize(("num_instances", "void"), [(0, True), (1, True), (5, False)])
 def test_losses_are_finite_and_reach_every_parameter_of_their_part(options, num_instances, void):
-    rng = np.random.default_rng(0)
     network = tiny_network(**options)
-    batch = fake_batch([fake_sample(rng, num_instances=num_instances, void=void) for _ in range(2)])
-    losses = _loss(network, batch)
-    weights = compute_loss_weights(network.options)
-    assert set(losses) == set(weights)
+    losses = _loss(network, _batch(0, 1, num_instances=num_instances, void=void))
+    assert set(losses) == set(compute_loss_weights(network.options))
     assert options or set(losses) == LOSSES
-    total_loss(losses, weights).backward()
+    _total(network, losses).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     # DDP needs a gradient everywhere, also without instances or semantic pixels
     without = [n for n, p in network.named_parameters() if p.grad is None]
@@ -60,51 +58,47 @@ def test_losses_are_finite_and_reach_every_parameter_of_their_part(options, num_
 
 @pytest.mark.parametrize("iterations", [0, 3])
 def test_only_the_drawn_sample_is_random(iterations):
-    rng = np.random.default_rng(0)
-    network, batch = tiny_network(iterations=iterations), fake_batch([fake_sample(rng)])
+    network, batch = tiny_network(iterations=iterations), _batch()
     first, again, other = (_loss(network, batch, seed=s) for s in (1, 1, 2))
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not torch.equal(first["rpn_objectness"], other["rpn_objectness"])
 
 
 @every_network
-@pytest.mark.parametrize("training", [True, False])
-def test_return_types_do_not_depend_on_the_mode(training, options):
-    rng = np.random.default_rng(0)
-    network = tiny_network(**options).train(training)
-    batch = fake_batch([fake_sample(rng), fake_sample(rng)])
-    assert not training or all(v.requires_grad for v in _loss(network, batch).values())
-    with torch.no_grad():
-        raw = network.predict(batch)
-    assert len(raw) == 2
-    for prediction in raw:
+@pytest.mark.parametrize(("training", "autocast"), [(True, False), (False, False), (True, True)])
+def test_results_do_not_depend_on_the_mode_and_have_full_precision(training, autocast, options):
+    network, batch = tiny_network(**options).train(training), _batch(0, 1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        losses, predictions = _loss(network, batch), _predict(network, batch)
+    _total(network, losses).backward()
+    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    assert len(predictions) == 2
+    for prediction in predictions:
         count = len(prediction.boxes)
         assert prediction.mask_logits.shape == (count, 28, 28)
         assert prediction.scores.shape == prediction.labels.shape == (count,)
         assert prediction.semantic_logits.shape == (NUM_CATEGORIES, 16, 24)
+        assert prediction.semantic_logits.dtype == prediction.mask_logits.dtype == torch.float32
         assert (prediction.scores[:-1] >= prediction.scores[1:]).all()
 
 
 @every_network
 def test_without_proposals_or_detections_it_still_trains_and_predicts(options):
-    network = tiny_network(**options)
-    batch = fake_batch([fake_sample(np.random.default_rng(0), num_instances=0)])
+    network, batch = tiny_network(**options), _batch(num_instances=0)
     network.options.roi.score_thresh = 1.0
-    with torch.no_grad():
-        (raw,) = network.predict(batch)
+    (raw,) = _predict(network, batch)
     assert raw.boxes.shape == (0, 4)
     assert raw.mask_logits.shape == (0, 28, 28)
     network.options.proposals.post_nms_train = network.options.proposals.post_nms_eval = 0
     losses = _loss(network, batch)
-    total_loss(losses, compute_loss_weights(network.options)).backward()
+    _total(network, losses).backward()
     assert all(float(v.detach()) == 0.0 for k, v in losses.items() if k.startswith(("box", "mask")))
-    with torch.no_grad():
-        assert len(network.predict(batch)[0].boxes) == 0
+    assert len(_predict(network, batch)[0].boxes) == 0
 
 
 def test_padding_is_zero_after_normalisation():
-    sample = fake_sample(np.random.default_rng(0), size=(64, 96))
-    batch = fake_batch([sample])
+    batch = _batch()
     batch.image_sizes = ((40, 50),)
     images = tiny_network().normalize(batch)
     assert float(images[:, :, 40:].abs().sum() + images[:, :, :, 50:].abs().sum()) == 0
@@ -112,12 +106,11 @@ def test_padding_is_zero_after_normalisation():
 
 
 def test_overfits_one_batch():
-    batch = fake_batch([fake_sample(np.random.default_rng(0), size=(64, 64))])
-    network = tiny_network(iterations=2)
+    network, batch = tiny_network(iterations=2), _batch(size=(64, 64))
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     history = []
     for _ in range(15):
-        loss = total_loss(_loss(network, batch), compute_loss_weights(network.options))
+        loss = _total(network, _loss(network, batch))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -125,22 +118,7 @@ def test_overfits_one_batch():
     assert history[-1] < 0.7 * history[0]
 
 
-@every_network
-def test_bf16_autocast_trains_and_predicts_in_float32(options):
-    rng = np.random.default_rng(0)
-    network, batch = tiny_network(**options), fake_batch([fake_sample(rng)])
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = _loss(network, batch)
-        with torch.no_grad():
-            (raw,) = network.predict(batch)
-    total_loss(losses, compute_loss_weights(network.options)).backward()
-    assert all(value.dtype == torch.float32 for value in losses.values())
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
-    assert raw.semantic_logits.dtype == raw.mask_logits.dtype == torch.float32
-
-
 def test_memory_format_does_not_change_the_result():
-    batch = fake_batch([fake_sample(np.random.default_rng(0))])
     channels_last = tiny_network()
     plain = RefineNet(
         replace(channels_last.options, channels_last=False),
@@ -150,35 +128,23 @@ def test_memory_format_does_not_change_the_result():
     )
     plain.load_state_dict(channels_last.state_dict())
     assert not plain.backbone.stem.conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    for name, value in _loss(plain, batch).items():
-        torch.testing.assert_close(value, _loss(channels_last, batch)[name], rtol=1e-4, atol=1e-5)
+    losses, expected = (_loss(network, _batch()) for network in (plain, channels_last))
+    torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_iterations_it_is_the_plain_baseline_bit_for_bit():
     """Oracle 1."""
-    batch = fake_batch([fake_sample(np.random.default_rng(0))])
-    network = tiny_network().eval()
+    network, batch = tiny_network().eval(), _batch()
+    (raw,) = _predict(network, batch)
     with torch.no_grad():
-        (raw,) = network.predict(batch)
         expected = plain_baseline(network, batch)
     found = (raw.boxes, raw.scores, raw.labels, raw.mask_logits, raw.semantic_logits[None][0])
     assert len(raw.boxes) > 0
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def _ibpp_gradients(network, name):
-    losses = _loss(network, fake_batch([fake_sample(np.random.default_rng(0), num_instances=4)]))
-    network.zero_grad()
-    losses[name].backward()
-    ibpp = network.ibpp
-
-    def reached(module):
-        return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
-
-    return {
-        "masks": [reached(head) for head in ibpp.mask_heads],
-        "semantics": [reached(h) for h in (ibpp.semantic_predictor, *ibpp.refined_heads)],
-    }
+def _is_reached(module):
+    return any(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in module.parameters())
 
 
 @pytest.mark.parametrize(
@@ -194,48 +160,40 @@ def test_losses_of_an_iteration_reach_the_other_task_and_nothing_later(
     detach, loss, masks, semantics
 ):
     """Oracle 4, through the whole network; detached, they stay with their own head."""
-    reached = _ibpp_gradients(tiny_network(iterations=3, detach=detach), loss)
-    assert reached == {"masks": masks, "semantics": semantics}
+    network = tiny_network(iterations=3, detach=detach)
+    _loss(network, _batch(num_instances=4))[loss].backward()
+    ibpp = network.ibpp
+    assert [_is_reached(h) for h in ibpp.mask_heads] == masks
+    assert [_is_reached(h) for h in (ibpp.semantic_predictor, *ibpp.refined_heads)] == semantics
 
 
 def test_the_canvas_fades_in():
-    batch = fake_batch([fake_sample(np.random.default_rng(0))])
     network = tiny_network(iterations=1, canvas_warmup_steps=10)
-
-    def semantic(step):
-        generator = torch.Generator().manual_seed(0)
-        return network.loss(batch, generator=generator, step=step)["semantic_1"]
-
-    assert not torch.equal(semantic(0), semantic(5))
-    assert not torch.equal(semantic(5), semantic(10))
-    assert torch.equal(semantic(10), semantic(99))
+    values = [float(_loss(network, _batch(), step=s)["semantic_1"]) for s in (0, 5, 10, 99)]
+    assert len(set(values[:3])) == 3
+    assert values[2] == values[3]
 
 
 @pytest.mark.parametrize(("canvas_thresh", "is_exact"), [(0.27, True), (0.05, False)])
 def test_panoptic_only_is_exact_if_nothing_weaker_reaches_the_canvas(canvas_thresh, is_exact):
     network = tiny_network(iterations=2, canvas_score_thresh=canvas_thresh).eval()
-    batch = fake_batch([fake_sample(np.random.default_rng(k)) for k in range(2)])
-    with torch.no_grad():
-        images = zip(network.predict(batch), network.predict(batch, min_score=0.27), strict=True)
-    for whole, few in images:
+    predictions = (_predict(network, _batch(0, 1), min_score=least) for least in (0.0, 0.27))
+    for whole, few in zip(*predictions, strict=True):
         kept = whole.scores >= 0.27
         assert 0 < len(few.boxes) < len(whole.boxes)
         for name in ("boxes", "scores", "labels"):
             assert torch.equal(getattr(whole, name)[kept], getattr(few, name))
-        for a, b in (
-            (whole.mask_logits[kept], few.mask_logits),
-            (whole.semantic_logits, few.semantic_logits),
-        ):
+        masks = whole.mask_logits[kept], few.mask_logits
+        for a, b in (masks, (whole.semantic_logits, few.semantic_logits)):
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-5) == is_exact
 
 
 @every_network
 def test_trace_ends_where_predict_ends(options):
-    network = tiny_network(**options).eval()
-    batch = fake_batch([fake_sample(np.random.default_rng(k)) for k in range(2)])
+    network, batch = tiny_network(**options).eval(), _batch(0, 1)
     with torch.no_grad():
-        predictions, traces = network.predict(batch), network.trace(batch)
-    for raw, trace in zip(predictions, traces, strict=True):
+        traces = network.trace(batch)
+    for raw, trace in zip(_predict(network, batch), traces, strict=True):
         assert [t.iteration for t in trace] == list(range(network.num_iterations + 1))
         assert torch.equal(trace[-1].raw.semantic_logits, raw.semantic_logits)
         if options.get("mask_ensemble") != "mean":
@@ -245,32 +203,3 @@ def test_trace_ends_where_predict_ends(options):
         if network.num_iterations:
             assert len(trace[0].raw.boxes) == 0
             assert float(trace[-1].canvas.max()) > 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (
-            {
-                "ibpp": IBPPOptions(num_iterations=2, carry="predictions"),
-                "loss_weights": LossWeights(roi_stages=[1.0]),
-            },
-            "loss_weights.roi_stages=.*expected 2 weights",
-        ),
-        (
-            {"loss_weights": LossWeights(semantic_iterations=[1.0, 1.0])},
-            "loss_weights.semantic_iterations=.*expected 1 weights",
-        ),
-        ({"ibpp": IBPPOptions(num_iterations=1)}, "semantic.channels=128.*fpn_channels=256"),
-        (
-            {
-                "ibpp": IBPPOptions(num_iterations=4, carry="predictions"),
-                "roi": RoIOptions(cascade=True),
-            },
-            "roi.cascade_iou_thresh=.*num_iterations=4",
-        ),
-    ],
-)
-def test_options_that_do_not_fit_are_named(options, message):
-    with pytest.raises(ValueError, match=f"^model.{message}"):
-        ModelOptions(**options)

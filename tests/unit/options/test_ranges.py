@@ -4,55 +4,70 @@ import re
 
 import pytest
 
-from refine.options import (
-    AnchorOptions,
-    BackboneOptions,
-    DataOptions,
-    IBPPOptions,
-    ImageOptions,
-    OcclusionStageOptions,
-    OptimizerOptions,
-    RankingOptions,
-    RelationsOptions,
-    RoIOptions,
-    ScheduleOptions,
-    SemanticOptions,
-)
+from refine import options
+
+ONE = options.IBPPOptions(num_iterations=1)
+TWO, FOUR = (options.IBPPOptions(num_iterations=n, carry="predictions") for n in (2, 4))
+CASCADE = options.RoIOptions(cascade=True)
+A, B = options.LossWeights(roi_stages=[1.0]), options.LossWeights(semantic_iterations=[1.0, 1.0])
+NO_INPUT = dict.fromkeys(("use_mask", "use_feature", "use_label"), False)
+CROSS = {"direction": "ins_to_sem", "carry": "features"}
+CHECKPOINTED = {"activation_checkpointing": True}
+CHECKPOINTING = "model.backbone.activation_checkpointing=True: expected backbone.norm=gn or frozen"
+WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
 
 
 @pytest.mark.parametrize(
-    ("options", "values", "message"),
+    ("name", "values", "message"),
     [
-        (AnchorOptions, {"sizes_px": [8, 16]}, "data.anchors.sizes_px=[8, 16]: expected five"),
-        (BackboneOptions, {"dcn_stages": [0, 2]}, "model.backbone.dcn_stages=[0, 2]: expected la"),
-        (BackboneOptions, {"dcn_groups": 3}, "model.backbone.dcn_groups=3: expected a divisor"),
-        (BackboneOptions, {"name": "r34"}, "model.backbone.name='r34': expected one of r18, r50"),
-        (BackboneOptions, {"name": "r18", "stride_in_1x1": True}, "model.backbone.stride_in_1x1"),
-        (DataOptions, {"num_workers": -1}, "data.num_workers=-1: expected 0 or more"),
-        (IBPPOptions, {"num_iterations": -1}, "model.ibpp.num_iterations=-1: expected 0 or more"),
-        (ImageOptions, {"crop_px": [8]}, "data.image.crop_px=[8]: expected [height, width]"),
-        (ImageOptions, {"train_short_sides_px": []}, "data.image.train_short_sides_px=[]"),
-        (OcclusionStageOptions, {"heads": {}}, "occlusion.heads={}: expected at least one head"),
-        (OptimizerOptions, {"lr_reference_batch_size": 0}, "optimizer.lr_reference_batch_size=0"),
-        (RankingOptions, {"kernel_size": 4}, "ranking.kernel_size=4: expected an odd number"),
-        (RelationsOptions, {"sigma": 0}, "fusion.relations.sigma=0: expected a number above 0"),
-        (RoIOptions, {"cascade_iou_thresh": [2]}, "model.roi.cascade_iou_thresh=[2]: expected fr"),
-        (ScheduleOptions, {"gamma": 1.5}, "schedule.gamma=1.5: expected a fraction in [0, 1]"),
-        (SemanticOptions, {"channels": 48}, "model.semantic.channels=48: expected a multiple"),
+        ("Anchor", {"sizes_px": [8, 16]}, "data.anchors.sizes_px=[8, 16]: expected five"),
+        ("Backbone", {"dcn_stages": [0, 2]}, "model.backbone.dcn_stages=[0, 2]: expected layers"),
+        ("Backbone", {"dcn_groups": 3}, "model.backbone.dcn_groups=3: expected a divisor"),
+        ("Backbone", {"name": "r34"}, "model.backbone.name='r34': expected one of r18, r50"),
+        ("Backbone", {"name": "r18", "stride_in_1x1": True}, "model.backbone.stride_in_1x1=True"),
+        ("Backbone", CHECKPOINTED | {"norm": "bn"}, CHECKPOINTING),
+        ("Backbone", CHECKPOINTED | {"norm": "sync_bn"}, CHECKPOINTING),
+        ("Data", {"num_workers": -1}, "data.num_workers=-1: expected 0 or more"),
+        ("IBPP", {"num_iterations": -1}, "model.ibpp.num_iterations=-1: expected 0 or more"),
+        ("IBPP", CROSS, "model.ibpp.direction='ins_to_sem': expected another direction"),
+        ("Image", {"crop_px": [8]}, "data.image.crop_px=[8]: expected [height, width]"),
+        ("Image", {"train_short_sides_px": []}, "data.image.train_short_sides_px=[]"),
+        ("Model", {"ibpp": ONE}, "model.semantic.channels=128: expected backbone.fpn_channels=256"),
+        (
+            "Model",
+            {"ibpp": TWO, "loss_weights": A},
+            f"{WEIGHTS}.roi_stages=[1.0]: expected 2 w",
+        ),
+        (
+            "Model",
+            {"loss_weights": B},
+            f"{WEIGHTS}.semantic_iterations=[1.0, 1.0]: expected 1",
+        ),
+        (
+            "Model",
+            {"ibpp": FOUR, "roi": CASCADE},
+            f"{IOUS}=[0.5, 0.6, 0.7]: expected one IoU for each",
+        ),
+        ("Occlusion", NO_INPUT, "occlusion.use_mask=False: expected at least one input"),
+        ("OcclusionStage", {"heads": {}}, "occlusion.heads={}: expected at least one head"),
+        ("Optimizer", {"lr_reference_batch_size": 0}, "optimizer.lr_reference_batch_size=0"),
+        ("Ranking", {"kernel_size": 4}, "ranking.kernel_size=4: expected an odd number"),
+        ("Relations", {"sigma": 0}, "fusion.relations.sigma=0: expected a number above 0"),
+        (
+            "RoI",
+            {"cascade_iou_thresh": [2]},
+            f"{IOUS}=[2]: expected fractions in [0, 1]",
+        ),
+        ("Schedule", {"gamma": 1.5}, "schedule.gamma=1.5: expected a fraction in [0, 1]"),
+        ("Semantic", {"channels": 48}, "model.semantic.channels=48: expected a multiple"),
     ],
 )
-def test_values_outside_their_range_are_named(options, values, message):
+def test_values_outside_their_range_are_named(name, values, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
-        options(**values)
-
-
-def test_norms_with_statistics_cannot_be_checkpointed():
-    for norm in ("bn", "sync_bn"):
-        with pytest.raises(ValueError, match=r"backbone\.norm=gn or frozen_bn"):
-            BackboneOptions(norm=norm, activation_checkpointing=True)
+        getattr(options, f"{name}Options")(**values)
 
 
 def test_defaults_are_not_shared():
-    first, second = RoIOptions(), RoIOptions()
+    first, second = options.RoIOptions(), options.RoIOptions()
     first.cascade_iou_thresh.append(0.9)
     assert second.cascade_iou_thresh == [0.5, 0.6, 0.7]

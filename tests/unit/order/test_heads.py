@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from make.batches import make_observation
 from refine.fusion.evidence import Evidence
 from refine.options import MergeOptions, OcclusionOptions, RankingOptions, RelationsOptions
 from refine.order.category_pairs import CategoryPairHead
 from refine.order.heads import ask_heads, build_head, describe_head, needed_head
 from refine.order.occlusion_head import OcclusionHead
 from refine.order.ranking_head import RankingHead
-from refine.types import Observation, RawPrediction
 
 THINGS, WIDTH = 3, 6
 A, B, FAR = [0, 0, 20, 20], [10, 0, 30, 20], [40, 40, 60, 60]
@@ -26,30 +26,19 @@ def _heads():
 
 
 def _ask(*boxes):
-    """Detections of falling score with full masks and different categories, and the answers."""
-    count = len(boxes)
-    raw = RawPrediction(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        scores=torch.linspace(0.9, 0.7, count),
-        labels=torch.arange(count),
-        mask_logits=torch.full((count, 28, 28), 9.0),
-        semantic_logits=torch.zeros(THINGS + 2, 16, 16),
-        image_size=(64, 64),
-        original_size=(128, 128),
-    )
-    features = torch.randn(count, WIDTH, 14, 14, generator=torch.Generator().manual_seed(0))
-    observation, evidence = Observation(raw, features), Evidence(raw, num_things=THINGS)
-    ask_heads(_heads(), observation, evidence, merge=MergeOptions())
-    return observation
+    """Detections of different categories with random features, and the answers."""
+    seen = make_observation(boxes, range(len(boxes)), width=WIDTH)
+    seen.features.normal_(generator=torch.Generator().manual_seed(0))
+    ask_heads(_heads(), seen, Evidence(seen.raw, num_things=THINGS), merge=MergeOptions())
+    return seen
 
 
 def test_answers_are_those_of_the_head_itself():
-    observation = _ask(A, FAR, B)
-    raw = observation.raw
+    seen = _ask(A, FAR, B)
+    raw = seen.raw
     answers = raw.occlusions["strong"]
-    direct = _heads()["strong"](
-        observation.features, raw.mask_logits.sigmoid(), raw.labels, answers.pairs
-    )
+    masks = raw.mask_logits.sigmoid()
+    direct = _heads()["strong"](seen.features, masks, raw.labels, answers.pairs)
     assert answers.pairs.tolist() == [[0, 2], [2, 0]]
     torch.testing.assert_close(answers.probabilities, direct.sigmoid())
     assert set(raw.occlusions) == {"strong", "category"}

@@ -19,27 +19,17 @@ class _Ledger(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.live = self.peak = 0
-        self.known = set()
+        self.alive, self.peak = {}, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._enter(tensor.untyped_storage())
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self.alive:  # not a view
+                self.alive[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.alive.pop, storage._cdata)
+        self.peak = max(self.peak, sum(self.alive.values()))
         return result
-
-    def _enter(self, storage):
-        if storage._cdata in self.known:  # a view
-            return
-        self.known.add(storage._cdata)
-        self.live += storage.nbytes()
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._leave, storage._cdata, storage.nbytes())
-
-    def _leave(self, key, size):
-        self.known.discard(key)
-        self.live -= size
 
 
 def _peak_bytes(num_pairs, **options):

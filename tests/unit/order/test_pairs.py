@@ -3,43 +3,12 @@
 import pytest
 import torch
 
+from make.batches import make_observation, make_target
 from refine.fusion.evidence import Evidence
 from refine.options import MergeOptions
-from refine.order.pairs import (
-    choose_pairs,
-    draw_pairs,
-    find_predicted_pairs,
-    gather_pairs,
-    true_pairs,
-)
-from refine.types import Observation, RawPrediction, TrainingTarget
+from refine.order.pairs import choose_pairs, draw_pairs, find_predicted_pairs, gather_pairs
 
 A, B, FAR = [0, 0, 20, 20], [10, 0, 30, 20], [40, 40, 60, 60]
-
-
-def make_observation(boxes, labels, scores=None, *, shade=0.0):
-    """Full masks in the boxes, on an image of 64 x 64; ``shade`` is the value of all features."""
-    count = len(boxes)
-    raw = RawPrediction(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        scores=torch.linspace(0.9, 0.5, count) if scores is None else torch.tensor(scores),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        mask_logits=torch.full((count, 28, 28), 9.0),
-        semantic_logits=torch.zeros(5, 16, 16),
-        image_size=(64, 64),
-        original_size=(128, 128),
-    )
-    return Observation(raw, torch.full((count, 2, 14, 14), shade))
-
-
-def make_target(boxes, labels, pairs):
-    return TrainingTarget(
-        semantic=torch.zeros(64, 64, dtype=torch.uint8),
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        masks=(),
-        pairs=None if pairs is None else torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2),
-    )
 
 
 @pytest.mark.parametrize(
@@ -73,26 +42,22 @@ def test_overlapping_detections_are_asked_about_in_both_orders(boxes, scores, th
     ids=["order", "twice", "category", "missing", "iou", "none"],
 )
 def test_predicted_pairs_stand_for_true_ones(boxes, labels, expected):
-    target = make_target([A, B, FAR], [0, 1, 1], [[0, 1]])
+    target = make_target([A, B, FAR], [0, 1, 1], pairs=[[0, 1]])
     found = find_predicted_pairs(make_observation(boxes, labels), target)
     assert found.tolist() == expected
 
 
 def test_no_instances_no_pairs():
-    found = find_predicted_pairs(make_observation([A], [0]), make_target([], [], []))
-    assert found.shape == (0, 2)
+    seen = make_observation([A], [0])
+    assert find_predicted_pairs(seen, make_target([], [], pairs=[])).shape == (0, 2)
     with pytest.raises(ValueError, match="no occlusion pairs"):
-        true_pairs(make_target([], [], None))
+        find_predicted_pairs(seen, make_target([], []))
 
 
 def test_images_are_joined_with_only_what_pairs_need():
-    seen = gather_pairs(
-        [
-            make_observation([A, FAR, B], [0, 1, 2], shade=1.0),
-            make_observation([A, B], [1, 0], shade=2.0),
-        ],
-        [torch.tensor([[2, 0]]), torch.tensor([[0, 1]])],
-    )
+    first = make_observation([A, FAR, B], [0, 1, 2], shade=1.0)
+    second = make_observation([A, B], [1, 0], shade=2.0)
+    seen = gather_pairs([first, second], [torch.tensor([[2, 0]]), torch.tensor([[0, 1]])])
     assert seen.pairs.tolist() == [[1, 0], [2, 3]]
     assert seen.labels.tolist() == [0, 2, 1, 0]
     assert seen.features[:, 0, 0, 0].tolist() == [1, 1, 2, 2]
@@ -106,5 +71,6 @@ def test_images_are_joined_with_only_what_pairs_need():
 def test_no_more_pairs_are_drawn_than_asked_for(count, expected):
     pairs = torch.arange(16).reshape(8, 2)
     drawn = draw_pairs(pairs, count, torch.Generator().manual_seed(0))
-    assert len({tuple(p) for p in drawn.tolist()}) == expected
-    assert {tuple(p) for p in drawn.tolist()} <= {tuple(p) for p in pairs.tolist()}
+    found = {tuple(p) for p in drawn.tolist()}
+    assert len(found) == expected
+    assert found <= {tuple(p) for p in pairs.tolist()}

@@ -1,10 +1,8 @@
 import pytest
-import torch
 from torch import nn
 
-from refine.config import compose
 from refine.options import OptimizerOptions, ScheduleOptions
-from refine.training.optim import build_optimizer, build_schedule, schedule_factor
+from refine.training.optim import build_optimizer, schedule_factor
 
 
 def _module():
@@ -50,13 +48,6 @@ def test_the_factor_on_the_learning_rate(options, num_steps, expected):
     assert {step: factor(step) for step in expected} == pytest.approx(expected)
 
 
-def test_schedule_scales_the_learning_rate():
-    optimizer = build_optimizer(_module(), OptimizerOptions(lr=0.5))
-    schedule = build_schedule(optimizer, ScheduleOptions(warmup_steps=10), num_steps=100)
-    assert schedule.get_last_lr()[0] == pytest.approx(0.5 * 0.001)
-    assert torch.isfinite(torch.tensor(schedule.get_last_lr())).all()
-
-
 @pytest.mark.parametrize(
     ("reference", "batch_size", "lr"),
     [(16, 16, 0.02), (16, 32, 0.04), (16, 4, 0.005), (16, 1, 0.00125), (None, 64, 0.02)],
@@ -69,9 +60,3 @@ def test_the_learning_rate_follows_the_batch_in_proportion(reference, batch_size
     assert scaled.scaled_to(16).lr == pytest.approx(0.02)
     optimizer = build_optimizer(nn.Linear(2, 2), scaled)
     assert {group["lr"] for group in optimizer.param_groups} == {scaled.lr}
-
-
-@pytest.mark.parametrize(("optimizer", "reference"), [("sgd", 16), ("adamw", None)])
-def test_the_recipe_for_photographs_scales_and_that_for_short_runs_does_not(optimizer, reference):
-    cfg = compose("train", [f"optimizer={optimizer}"])
-    assert cfg.optimizer.lr_reference_batch_size == reference
