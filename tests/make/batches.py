@@ -43,10 +43,9 @@ def tiny_options(
     )
 
 
-def tiny_network(*, backbone=None, **kwargs) -> RefineNet:
-    options = tiny_options(**kwargs)
+def tiny_network(*, sections=None, **kwargs) -> RefineNet:
     return RefineNet(
-        replace(options, backbone=backbone or options.backbone),
+        replace(tiny_options(**kwargs), **(sections or {})),
         anchors=AnchorOptions(sizes_px=[8, 16, 32, 64, 128]),
         num_things=NUM_THINGS,
         num_categories=NUM_CATEGORIES,

@@ -8,11 +8,9 @@ from refine.detector.semantic_head import SemanticTrunk
 every_kind = pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])
 
 
-def _conv(*, groups=1, stride=1, dilation=1, bias=False):
+def _conv(*, dilation=1, bias=False, **shape):
     torch.manual_seed(0)
-    return nn.Conv2d(
-        16, 24, 3, stride=stride, padding=dilation, dilation=dilation, groups=groups, bias=bias
-    )
+    return nn.Conv2d(16, 24, 3, padding=dilation, dilation=dilation, bias=bias, **shape)
 
 
 def _run(conv, x, seed=1):
@@ -36,8 +34,8 @@ def test_it_starts_as_the_plain_convolution(modulated, offset_groups, shape):
     deformable = DeformableConv(_conv(**shape), modulated=modulated, groups=offset_groups)
     x = torch.randn(2, 16, 9, 11, generator=torch.Generator().manual_seed(2))
     for ours, theirs in zip(_run(deformable, x), _run(plain, x), strict=True):
-        scale = float(theirs.abs().max())
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 * max(scale, 1.0))
+        atol = 1e-6 * max(float(theirs.abs().max()), 1.0)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)
 
 
 @every_kind
@@ -58,11 +56,11 @@ def test_a_constant_offset_is_a_shift_of_the_image():
     torch.testing.assert_close(deformable(x)[..., 1:-2, 1:-1], expected[..., 2:-1, 1:-1])
 
 
+@torch.no_grad()
 def test_a_factor_of_nothing_removes_a_tap():
     deformable = DeformableConv(_conv(), modulated=True)
-    with torch.no_grad():
-        deformable.offsets.bias[18:] = -200.0
-        assert float(deformable(torch.randn(1, 16, 6, 6)).abs().max()) == 0.0
+    deformable.offsets.bias[18:] = -200.0
+    assert not deformable(torch.randn(1, 16, 6, 6)).any()
 
 
 @every_kind

@@ -4,15 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refine.detector.losses import (
-    classification_loss,
-    compute_loss_weights,
-    mask_loss,
-    objectness_loss,
-    regression_loss,
-    semantic_loss,
-    total_loss,
-)
+from refine.detector import losses
 from refine.options import IBPPOptions, LossWeights, ModelOptions, RoIOptions
 
 RPN, BOX = {"rpn_objectness": 1, "rpn_box": 1}, ("box_class", "box_regression")
@@ -25,13 +17,13 @@ def test_semantic_loss_is_cross_entropy_at_input_size_without_void(num_categorie
     targets[0, :10] = 255
     full = F.interpolate(logits, scale_factor=4, mode="bilinear")
     expected = F.cross_entropy(full, targets.long(), ignore_index=255)
-    loss = semantic_loss(logits, targets)
+    loss = losses.semantic_loss(logits, targets)
     torch.testing.assert_close(loss, expected)
     (gradient,) = torch.autograd.grad(3 * loss, logits)
     (expected_gradient,) = torch.autograd.grad(3 * expected, logits)
     torch.testing.assert_close(gradient, expected_gradient)
     with torch.no_grad():
-        torch.testing.assert_close(semantic_loss(logits, targets), expected)
+        torch.testing.assert_close(losses.semantic_loss(logits, targets), expected)
 
 
 def test_semantic_loss_keeps_only_the_small_logits_for_the_backward_pass():
@@ -45,10 +37,9 @@ def test_semantic_loss_keeps_only_the_small_logits_for_the_backward_pass():
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = semantic_loss(logits, targets)
+        loss = losses.semantic_loss(logits, targets)
     assert loss.requires_grad
-    waiting = [tensor().numel() for tensor in saved if tensor() is not None]
-    assert max(waiting) == logits.numel()
+    assert max(t.numel() for ref in saved if (t := ref()) is not None) == logits.numel()
 
 
 def test_losses_of_nothing_are_zero_with_a_gradient():
@@ -56,21 +47,21 @@ def test_losses_of_nothing_are_zero_with_a_gradient():
     logits = [torch.zeros(shape, requires_grad=True) for shape in ((0,), (0, 4), (0, 28, 28))]
     semantic = torch.randn(1, 5, 8, 8, requires_grad=True)
     for loss, of in (
-        (objectness_loss(logits[0], torch.zeros(0, dtype=torch.bool)), logits[0]),
-        (classification_loss(logits[1], torch.zeros(0, dtype=torch.int64)), logits[1]),
-        (regression_loss(logits[1], torch.zeros(0, 4), num_samples=0), logits[1]),
-        (mask_loss(logits[2], torch.zeros(0, 28, 28)), logits[2]),
-        (semantic_loss(semantic, void), semantic),
+        (losses.objectness_loss(logits[0], torch.zeros(0, dtype=torch.bool)), logits[0]),
+        (losses.classification_loss(logits[1], torch.zeros(0, dtype=torch.int64)), logits[1]),
+        (losses.regression_loss(logits[1], torch.zeros(0, 4), num_samples=0), logits[1]),
+        (losses.mask_loss(logits[2], torch.zeros(0, 28, 28)), logits[2]),
+        (losses.semantic_loss(semantic, void), semantic),
     ):
         assert float(loss.detach()) == 0
         assert not torch.autograd.grad(loss, of)[0].any()
 
 
 def test_regression_divides_by_all_samples_and_masks_are_learned_at_soft_values():
-    loss = regression_loss(torch.ones(2, 4), torch.zeros(2, 4), num_samples=16)
+    loss = losses.regression_loss(torch.ones(2, 4), torch.zeros(2, 4), num_samples=16)
     assert float(loss) == pytest.approx(8 / 16)
     logits = torch.zeros(1, 2, 2, requires_grad=True)
-    mask_loss(logits, torch.full((1, 2, 2), 0.25)).backward()
+    losses.mask_loss(logits, torch.full((1, 2, 2), 0.25)).backward()
     torch.testing.assert_close(logits.grad, torch.full((1, 2, 2), (0.5 - 0.25) / 4))
 
 
@@ -97,9 +88,9 @@ def test_regression_divides_by_all_samples_and_masks_are_learned_at_soft_values(
             | {"box_class": 3, "box_regression": 3, "mask_1": 3, "semantic_0": 1, "semantic_1": 2},
         ),
     ],
-    ids=["groups", "cascade and iterations", "own weights"],
 )
 def test_weights_of_the_losses(options, expected):
-    weights = compute_loss_weights(ModelOptions(**options))
+    weights = losses.compute_loss_weights(ModelOptions(**options))
     assert weights == expected
-    assert total_loss(dict.fromkeys(expected, torch.tensor(1.0)), weights) == sum(expected.values())
+    ones = dict.fromkeys(expected, torch.tensor(1.0))
+    assert losses.total_loss(ones, weights) == sum(expected.values())

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -7,7 +5,6 @@ import torch
 from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from oracles.panoptic_fpn import predict as plain_baseline
 from refine.detector.losses import compute_loss_weights, total_loss
-from refine.detector.refine_net import RefineNet
 
 LOSSES = {"rpn_objectness", "rpn_box", "box_class", "box_regression", "mask", "semantic"}
 NETWORKS = {
@@ -52,8 +49,7 @@ def test_losses_are_finite_and_reach_every_parameter_of_their_part(options, num_
     _total(network, losses).backward()
     assert all(torch.isfinite(v) for v in losses.values())
     # DDP needs a gradient everywhere, also without instances or semantic pixels
-    without = [n for n, p in network.named_parameters() if p.grad is None]
-    assert without == []
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("iterations", [0, 3])
@@ -110,22 +106,15 @@ def test_overfits_one_batch():
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     history = []
     for _ in range(15):
-        loss = _total(network, _loss(network, batch))
         optimizer.zero_grad()
-        loss.backward()
+        history.append(_total(network, _loss(network, batch)))
+        history[-1].backward()
         optimizer.step()
-        history.append(float(loss.detach()))
     assert history[-1] < 0.7 * history[0]
 
 
 def test_memory_format_does_not_change_the_result():
-    channels_last = tiny_network()
-    plain = RefineNet(
-        replace(channels_last.options, channels_last=False),
-        anchors=channels_last.proposals.anchors,
-        num_things=NUM_THINGS,
-        num_categories=NUM_CATEGORIES,
-    )
+    channels_last, plain = tiny_network(), tiny_network(sections={"channels_last": False})
     plain.load_state_dict(channels_last.state_dict())
     assert not plain.backbone.stem.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     losses, expected = (_loss(network, _batch()) for network in (plain, channels_last))
@@ -169,9 +158,9 @@ def test_losses_of_an_iteration_reach_the_other_task_and_nothing_later(
 
 def test_the_canvas_fades_in():
     network = tiny_network(iterations=1, canvas_warmup_steps=10)
-    values = [float(_loss(network, _batch(), step=s)["semantic_1"]) for s in (0, 5, 10, 99)]
-    assert len(set(values[:3])) == 3
-    assert values[2] == values[3]
+    losses = [_loss(network, _batch(), step=step)["semantic_1"] for step in (0, 5, 10, 99)]
+    assert len({float(loss.detach()) for loss in losses}) == 3
+    assert losses[2] == losses[3]
 
 
 @pytest.mark.parametrize(("canvas_thresh", "is_exact"), [(0.27, True), (0.05, False)])

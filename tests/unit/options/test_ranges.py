@@ -9,7 +9,7 @@ from refine import options
 ONE = options.IBPPOptions(num_iterations=1)
 TWO, FOUR = (options.IBPPOptions(num_iterations=n, carry="predictions") for n in (2, 4))
 CASCADE = options.RoIOptions(cascade=True)
-A, B = options.LossWeights(roi_stages=[1.0]), options.LossWeights(semantic_iterations=[1.0, 1.0])
+FEW, MANY = options.LossWeights(roi_stages=[1.0]), options.LossWeights(semantic_iterations=[1, 1])
 NO_INPUT = dict.fromkeys(("use_mask", "use_feature", "use_label"), False)
 CROSS = {"direction": "ins_to_sem", "carry": "features"}
 CHECKPOINTED = {"activation_checkpointing": True}
@@ -33,20 +33,12 @@ WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
         ("Image", {"crop_px": [8]}, "data.image.crop_px=[8]: expected [height, width]"),
         ("Image", {"train_short_sides_px": []}, "data.image.train_short_sides_px=[]"),
         ("Model", {"ibpp": ONE}, "model.semantic.channels=128: expected backbone.fpn_channels=256"),
-        (
-            "Model",
-            {"ibpp": TWO, "loss_weights": A},
-            f"{WEIGHTS}.roi_stages=[1.0]: expected 2 w",
-        ),
-        (
-            "Model",
-            {"loss_weights": B},
-            f"{WEIGHTS}.semantic_iterations=[1.0, 1.0]: expected 1",
-        ),
+        ("Model", {"ibpp": TWO, "loss_weights": FEW}, f"{WEIGHTS}.roi_stages=[1.0]: expected 2 w"),
+        ("Model", {"loss_weights": MANY}, f"{WEIGHTS}.semantic_iterations=[1, 1]: expected 1 w"),
         (
             "Model",
             {"ibpp": FOUR, "roi": CASCADE},
-            f"{IOUS}=[0.5, 0.6, 0.7]: expected one IoU for each",
+            f"{IOUS}=[0.5, 0.6, 0.7]: expected one IoU",
         ),
         ("Occlusion", NO_INPUT, "occlusion.use_mask=False: expected at least one input"),
         ("OcclusionStage", {"heads": {}}, "occlusion.heads={}: expected at least one head"),

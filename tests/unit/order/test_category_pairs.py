@@ -24,10 +24,8 @@ def _ask(head, *pairs):
 
 def test_it_says_the_smoothed_frequency():
     head = _head((0, 1), (0, 3), (3, 0))
-    (share,) = _ask(head, (0, 1)).sigmoid().tolist()
-    assert share == pytest.approx((2 + 0.5) / (3 + 1))
-    (once,) = _ask(_head((2, 1)), (2, 3)).sigmoid().tolist()
-    assert once == pytest.approx(3 / 4)
+    assert _ask(head, (0, 1)).sigmoid().tolist() == pytest.approx([(2 + 0.5) / (3 + 1)])
+    assert _ask(_head((2, 1)), (2, 3)).sigmoid().tolist() == pytest.approx([3 / 4])
 
 
 def test_the_orders_of_a_pair_add_up_to_one():
@@ -47,9 +45,7 @@ def test_no_opinion_is_zero():
 
 def test_counts_are_kept_with_a_checkpoint_and_by_a_change_of_precision():
     head = _head((0, 1), (2, 1))
-    other = CategoryPairHead(3)
-    other.load_state_dict(head.state_dict())
-    assert torch.equal(_ask(other, (0, 1)), _ask(head, (0, 1)))
+    assert list(head.state_dict()) == ["counts"]
     assert not list(head.parameters())
     assert head.half().counts.dtype == torch.int64
     assert _ask(head, (0, 1)).dtype == torch.float32

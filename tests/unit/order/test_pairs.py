@@ -16,12 +16,11 @@ A, B, FAR = [0, 0, 20, 20], [10, 0, 30, 20], [40, 40, 60, 60]
     [
         ([A, FAR, B], [0.9, 0.8, 0.7], 0.5, [[0, 2], [2, 0]]),
         ([A, B], [0.9, 0.31], 0.5, [[0, 1], [1, 0]]),
-        ([A, B], [0.9, 0.29], 0.5, []),
-        ([A, B], [0.9, 0.29], 0.2, [[0, 1], [1, 0]]),
-        ([A, [19.9, 0, 40, 20]], [0.9, 0.8], 0.5, []),
+        ([A, B], [0.9, 0.29], 0.5, []),  # too weak
+        ([A, B], [0.9, 0.29], 0.2, [[0, 1], [1, 0]]),  # weak but merged
+        ([A, [19.9, 0, 40, 20]], [0.9, 0.8], 0.5, []),  # slight overlap
         ([A, A], [0.9, 0.9], 0.5, [[0, 1], [1, 0]]),
     ],
-    ids=["overlapping", "weak", "too weak", "weak but merged", "slight overlap", "identical"],
 )
 def test_overlapping_detections_are_asked_about_in_both_orders(boxes, scores, thresh, expected):
     raw = make_observation(boxes, [0] * len(boxes), scores).raw
@@ -39,7 +38,6 @@ def test_overlapping_detections_are_asked_about_in_both_orders(boxes, scores, th
         ([[0, 0, 8, 20], B], [0, 1], []),  # IoU .4
         ([], [], []),
     ],
-    ids=["order", "twice", "category", "missing", "iou", "none"],
 )
 def test_predicted_pairs_stand_for_true_ones(boxes, labels, expected):
     target = make_target([A, B, FAR], [0, 1, 1], pairs=[[0, 1]])
