@@ -15,8 +15,7 @@ class UnknownErasingOptions(Options, section="fusion.unknown_erasing"):
         mode: ``off``, ``score`` (the paper's) or ``oracle`` (erases exactly the stuff segments that
             match no true one: the most that erasing can gain; needs ground truth).
         score_thresh: Least mean probability that a region needs for its own category to be kept.
-        dilation_frac: Radius that joins fragments, as a share of the input's short side (1/16 of
-            800 is 50 pixels).
+        dilation_frac: Radius that joins fragments, as a share of the input's short side.
         at: ``stride4`` scores cells of the logits; ``input`` every network pixel, much slower.
         categories: ``stuff``, or ``all``, with the same panoptic map (its things are masks).
     """

@@ -23,14 +23,13 @@ class BackboneOptions(Options, section="model.backbone"):
         norm: ``gn`` (32 groups), ``frozen_bn`` (all fixed), ``bn`` (statistics of the images on one
             device) or ``sync_bn`` (of those on all devices).
         fpn_channels: Channels of P2 to P6, a multiple of 32.
-        frozen_stages: Stages of pretrained weights that never change: 1 stem, 2 stem and layer1...
-        stride_in_1x1: Whether blocks shrink the image in their first 1x1 convolution, not in the
-            3x3 (MSRA's and most of Detectron's weights).
+        frozen_stages: Number of stages (stem, layer1 to layer4) that keep their pretrained weights.
+        stride_in_1x1: Whether blocks shrink the image in their 1x1 convolution (MSRA's weights).
         dcn_stages: Layers (1 to 4) whose blocks have a deformable second convolution.
         dcn_modulated: Whether deformable convolutions have a factor for each tap ("v2").
         dcn_groups: Groups of channels with offsets of their own, a divisor of 64.
-        activation_checkpointing: Whether the backward pass computes each block again from its
-            input: less memory, about a third more time, the same gradients.
+        activation_checkpointing: Whether blocks are computed again in the backward pass: less
+            memory, about a third more time, the same gradients.
     """
 
     name: str = knob("r50", one_of(BACKBONES))
@@ -95,8 +94,7 @@ class RoIOptions(Options, section="model.roi"):
         cascade: Whether class-agnostic box stages with rising IoU follow each other (Cascade
             R-CNN): as many as IBPP iterations, or all of them without IBPP.
         cascade_iou_thresh: ``iou_thresh`` of each stage.
-        scale_gradient: Whether the gradient of each of S stages into the pyramid is divided by S
-            (detectron2, together with stage weights of 1).
+        scale_gradient: Whether each of S stages sends 1/S of its gradient into the pyramid.
         sampling_ratio: RoIAlign's samples per bin and axis; 0 adapts to the box (detectron2).
         canonical_size_px: Size of the boxes that are pooled from P4 (FPN, eq. 1).
         box_fc_channels: Width of the two fully connected layers of the box head.
@@ -136,8 +134,7 @@ class SemanticOptions(Options, section="model.semantic"):
 
     Attributes:
         channels: Channels of F_sem at stride 4, a multiple of 32; IBPP needs those of the FPN.
-        embedding: Whether F_sem ends in a 1x1 convolution and ReLU (the authors' earlier code; off,
-            because it cost 3 PQ on toy scenes, docs/results.md).
+        embedding: Whether F_sem ends in a 1x1 convolution and ReLU (docs/results.md: costs PQ).
         merge_things: Whether all things share one logit, as in detectron2's head; the semantic map
             then does not tell things from each other. Not with IBPP, which reads them.
         dcn: Whether 3x3 convolutions are deformable (the authors' earlier code, largest model).
@@ -153,8 +150,7 @@ class SemanticOptions(Options, section="model.semantic"):
 class IBPPOptions(Options, section="model.ibpp"):
     """Iterations in which masks and semantic map read each other (eqs. 1 to 6).
 
-    What does not cross is left out of the head's input; the head stays. So ``direction`` and
-    ``carry`` compare networks of the same depth.
+    What does not cross is left out of a head's input; the heads, and the depth, stay.
 
     Attributes:
         num_iterations: T; 0 is the plain baseline (one mask head, one semantic predictor).

@@ -1,8 +1,7 @@
 """Heads that order instances: how they are described, built and asked.
 
 An occlusion head answers for ordered pairs of instances, a ranking head for every instance. Both
-are trained on a finished detector (``stage=occlusion``, ``stage=ranking``), stand beside it under a
-name, and read what it computed for its instances.
+are trained on a finished detector (``stage=occlusion``, ``stage=ranking``) and read its results.
 """
 
 from collections.abc import Mapping
