@@ -18,9 +18,8 @@ class Progress(RichProgressBar):
         """The values at the end of the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        groups: defaultdict[str, float] = defaultdict(
-            float
-        )  # the bar is narrow: rpn_box counts as rpn
+        # the bar is narrow: rpn_objectness and rpn_box become rpn
+        groups: defaultdict[str, float] = defaultdict(float)
         for name, value in trainer.callback_metrics.items():
             if name.startswith(_PREFIX):
                 groups[name.removeprefix(_PREFIX).split("_")[0]] += float(value)

@@ -12,8 +12,6 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 from refine.ops.outlines import decode_mask
 from refine.types import InstanceTruth, MaskCrop
 
-_KEYS = {"ap_box": "bbox_map", "ap_mask": "segm_map"}
-
 
 class AveragePrecision(WrapperMetric):
     """AP averaged over IoU .50:.95 and categories, of boxes and of masks, crowds ignored.
@@ -80,7 +78,8 @@ class AveragePrecision(WrapperMetric):
     def compute(self) -> dict[str, Tensor]:
         """``ap_box`` and ``ap_mask``, fractions; 0 if no image has an instance."""
         values = self._inner.compute()
-        return {k: values[n].clamp(min=0) for k, n in _KEYS.items()}
+        box, mask = (values[name].clamp(min=0) for name in ("bbox_map", "segm_map"))
+        return {"ap_box": box, "ap_mask": mask}
 
     def reset(self) -> None:
         """Forget all images."""

@@ -109,10 +109,8 @@ class PanopticQuality(Metric):
                 that contradict their map.
             ValueError: Lists of different lengths.
         """
-        if not isinstance(predictions, Sequence):
-            predictions = [predictions]
-        if not isinstance(targets, Sequence):
-            targets = [targets]
+        predictions = predictions if isinstance(predictions, Sequence) else [predictions]
+        targets = targets if isinstance(targets, Sequence) else [targets]
         total = PanopticStats.zeros(len(self.categories))
         records = [np.zeros(0, RECORD_DTYPE)]
         ids = range(len(predictions)) if image_ids is None else image_ids

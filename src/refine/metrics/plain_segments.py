@@ -54,10 +54,6 @@ def read_panoptic(
         category = categories.to_contiguous(dataset_id)
         if category is None:
             raise RefineError(f"{where} has the unknown category_id {dataset_id}")
-        is_thing, is_crowd = categories.is_thing(category), bool(info.get("iscrowd", 0))
-        segments.append(
-            Segment(
-                id=segment_id, category=category, is_thing=is_thing, area=area, is_crowd=is_crowd
-            )
-        )
+        flags = {"is_thing": categories.is_thing(category), "is_crowd": bool(info.get("iscrowd"))}
+        segments.append(Segment(id=segment_id, category=category, area=area, **flags))
     return GroundTruth(segment_map=segment_map, segments=tuple(segments))
