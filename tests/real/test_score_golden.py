@@ -19,7 +19,7 @@ def test_every_count_and_fraction_is_the_official_one(coco_root, golden_root, na
     )
     expected = json.loads((golden / "expected.json").read_text())
     for group, official in (("all", "All"), ("things", "Things"), ("stuff", "Stuff")):
-        quality = result.table.groups[group]
+        quality = result.groups[group]
         assert quality.num_categories == expected[official]["n"]
         for key in ("pq", "sq", "rq"):
             assert getattr(quality, key) == pytest.approx(expected[official][key], abs=1e-9)
