@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from refine.config import compose
+from refine.config.locate import conf_dir
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -40,14 +41,13 @@ def _expand(arguments):
 
 
 def _unseen(commands):
-    """Those with a key, or a choice of a group, that none before them has."""
+    """Those with a key that none before them has; the longest go first."""
     seen = set()
-    for name, overrides in commands:
-        is_choice = re.compile(r"[a-z]+=[a-z0-9_]+").fullmatch
-        parts = {(name, o if is_choice(o) else o.partition("=")[0]) for o in overrides}
-        if parts - seen:
+    for name, overrides in sorted(commands, key=lambda c: (-len(c[1]), c)):
+        keys = {(name, o.partition("=")[0]) for o in overrides}
+        if keys - seen:
             yield pytest.param(name, overrides, id=" ".join([name, *overrides]))
-        seen |= parts
+        seen |= keys
 
 
 @pytest.mark.parametrize(("name", "overrides"), [*_unseen(_commands())])
@@ -55,8 +55,11 @@ def test_commands_compose(name, overrides):
     compose(name, overrides)
 
 
-def test_there_are_commands():
+def test_every_command_is_shown_and_every_choice_exists():
     assert {name for name, _ in _commands()} == HYDRA
+    for group, _, choice in {o.partition("=") for _, overrides in _commands() for o in overrides}:
+        if (conf_dir() / group).is_dir() and choice != "null":
+            assert (conf_dir() / group / f"{choice}.yaml").exists(), f"{group}={choice}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -5,7 +5,7 @@ import pytest
 from refine.options import ToyOptions
 from refine.toy.dataset import write_toy_dataset
 
-TOY = ToyOptions(num_train=70, num_val=30, height_px=64, width_px=96)
+TOY = ToyOptions(num_train=38, num_val=12, height_px=64, width_px=96)
 
 
 @pytest.fixture(scope="session")

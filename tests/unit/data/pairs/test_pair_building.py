@@ -21,7 +21,7 @@ def many_processes(monkeypatch):
     monkeypatch.setattr(pair_building, "IMAGES_PER_PROCESS", 1)
 
 
-@pytest.mark.parametrize(("split", "least"), [("train", 80), ("val", 30)])
+@pytest.mark.parametrize(("split", "least"), [("train", 40), ("val", 12)])
 def test_toy_pairs_are_those_of_the_generator_in_its_order(overlapping_toys, split, least):
     root, options = overlapping_toys
     files = open_dataset(root, f"{split}2017")
@@ -61,9 +61,9 @@ def test_the_number_of_processes_does_not_change_the_pairs(overlapping_toys, man
             files, overlap_thresh=0.2, num_processes=num_processes, progress=counts.append
         )
         found.append((pairs.image_ids.tolist(), pairs.triples.tolist()))
-    assert done[0] == done[1] == [8] * 8 + [6]
+    assert done[0] == done[1] == [8] * 4 + [6]
     assert found[0] == found[1]
-    assert len(found[0][0]) > 30
+    assert len(found[0][0]) > 20
 
 
 def test_small_splits_start_no_process(overlapping_toys, monkeypatch):
@@ -72,15 +72,14 @@ def test_small_splits_start_no_process(overlapping_toys, monkeypatch):
     assert len(build_pairs(files, overlap_thresh=0.2, num_processes=8)) > 0
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_a_damaged_file_is_one_line_also_out_of_a_process(tmp_path, num_processes, many_processes):
+def test_a_damaged_file_is_one_line_also_out_of_a_process(tmp_path, many_processes):
     root = write_tree(tmp_path, instances=instances_json())
     png = root / "annotations" / "panoptic_train2017" / "0001.png"
     png.write_bytes(png.read_bytes()[:40])
     files = open_dataset(root, "train2017")
-    with pytest.raises(RefineError, match=r"0001.png: damaged PNG") as error:
-        build_pairs(files, overlap_thresh=0.2, num_processes=num_processes)
-    assert "\n" not in str(error.value)
+    for num_processes in (1, 2):
+        with pytest.raises(RefineError, match=r"\A.*0001.png: damaged PNG[^\n]*\Z"):
+            build_pairs(files, overlap_thresh=0.2, num_processes=num_processes)
 
 
 def test_a_process_that_dies_is_one_line(tmp_path, many_processes):
@@ -93,9 +92,8 @@ def test_a_process_that_dies_is_one_line(tmp_path, many_processes):
 def test_what_tells_no_order_is_refused(tmp_path):
     files = open_dataset(write_tree(tmp_path / "plain"), "train2017")
     expected = "panoptic_train2017.json: .*no occlusion head can be trained.*need no training"
-    with pytest.raises(RefineError, match=expected) as error:
+    with pytest.raises(RefineError, match=rf"\A.*{expected}[^\n]*\Z"):
         build_pairs(files, overlap_thresh=0.2)
-    assert "\n" not in str(error.value)
     content = instances_json()
     content["annotations"][3]["id"] = 1
     files = open_dataset(write_tree(tmp_path / "twice", instances=content), "train2017")
