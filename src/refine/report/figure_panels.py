@@ -75,11 +75,11 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
         "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
         "SOE + UE": replace(erased, relations=soft),
     }
-    missing = {name for name, panel in panels.items() if images.reader.header.obstacle(panel)}
-    return {
-        name + _NOT_AVAILABLE if name in missing else name: None if name in missing else panel
+    obstacle = images.reader.header.obstacle
+    return dict(
+        (name + _NOT_AVAILABLE, None) if obstacle(panel) else (name, panel)
         for name, panel in panels.items()
-    }
+    )
 
 
 def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:
@@ -145,10 +145,10 @@ def _find_window(first: PanopticPrediction, last: PanopticPrediction) -> tuple[s
         return slice(None), slice(None)
     window = []
     for axis, side in enumerate(differs.shape):
-        there = np.flatnonzero(differs.any(axis=1 - axis))
-        start, stop = int(there[0]), int(there[-1]) + 1
-        margin = max(_MARGIN_FRAC * (stop - start), (_MIN_WINDOW_PX - (stop - start)) / 2)
-        window.append(slice(max(0, int(start - margin)), min(side, int(stop + margin) + 1)))
+        start, stop = np.flatnonzero(differs.any(axis=1 - axis))[[0, -1]].tolist()
+        length = stop + 1 - start
+        margin = max(_MARGIN_FRAC * length, (_MIN_WINDOW_PX - length) / 2)
+        window.append(slice(max(0, int(start - margin)), min(side, int(stop + 1 + margin) + 1)))
     return window[0], window[1]
 
 

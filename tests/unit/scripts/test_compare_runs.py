@@ -47,17 +47,13 @@ def test_no_difference_is_said_in_words(folders, capsys):
 
 
 def test_files_are_named_if_the_annotations_are_at_hand(folders, capsys, tmp_path):
-    path = tmp_path / "panoptic_val.json"
-    images = [
-        {"id": k, "file_name": f"photo{k}.jpg", "width": 4, "height": 4} for k in range(100, 130)
-    ]
-    annotations = [
-        {"image_id": k, "file_name": f"{k}.png", "segments_info": []} for k in range(100, 130)
-    ]
-    categories = CATEGORIES.to_json()
-    path.write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
+    path, ids = tmp_path / "panoptic_val.json", range(100, 130)
+    content = {
+        "images": [{"id": k, "file_name": f"photo{k}.jpg", "width": 4, "height": 4} for k in ids],
+        "annotations": [{"image_id": k, "file_name": f"{k}.png", "segments_info": []} for k in ids],
+        "categories": CATEGORIES.to_json(),
+    }
+    path.write_text(json.dumps(content))
     arguments = [*map(str, folders), "--resamples", "9", "--images", "2", "--annotations", path]
     assert compare_runs.main(list(map(str, arguments))) == 0
     out = capsys.readouterr().out
