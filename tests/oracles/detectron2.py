@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import deform_conv2d, roi_align
 
+from oracles.detectron2_names import cell_anchors
+from oracles.masks import paste_values
+
 MEAN_BGR = (103.53, 116.28, 123.675)
 CLAMP = math.log(1000 / 16)
 
@@ -34,13 +37,11 @@ def conv(state, name, x, *, stride=1, relu=False):
 
 
 def normalise(state, name, x):
+    affine = [state.get(f"{name}.norm.{part}") for part in ("weight", "bias")]
     if f"{name}.norm.running_var" in state:
-        norm = [state[f"{name}.norm.{p}"].view(1, -1, 1, 1) for p in ("weight", "bias")]
-        mean, var = (state[f"{name}.norm.running_{p}"].view(1, -1, 1, 1) for p in ("mean", "var"))
-        return (x - mean) / (var + 1e-5).sqrt() * norm[0] + norm[1]
-    if f"{name}.norm.weight" in state:
-        return F.group_norm(x, 32, state[f"{name}.norm.weight"], state[f"{name}.norm.bias"], 1e-5)
-    return x
+        statistics = [state[f"{name}.norm.running_{part}"] for part in ("mean", "var")]
+        return F.batch_norm(x, *statistics, *affine)
+    return x if affine[0] is None else F.group_norm(x, 32, *affine)
 
 
 def bottleneck(state, name, x, *, stride, stride_in_1x1):
@@ -96,32 +97,22 @@ def semantic_logits(state, levels):
 # --- proposals
 
 
-def anchors(height, width, *, stride, size, ratios=(0.5, 1.0, 2.0)):
+def anchors(height, width, *, stride, size):
     """Around the upper left corner of every cell, row by row."""
-    boxes = []
-    for row in range(height):
-        for column in range(width):
-            for ratio in ratios:
-                w = (size * size / ratio) ** 0.5
-                h = ratio * w
-                x, y = column * stride, row * stride
-                boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-    return torch.tensor(boxes)
-
-
-def decode(delta, box, weights):
-    """One box out of one code."""
-    (dx, dy, dw, dh), (x0, y0, x1, y1) = delta.tolist(), box.tolist()
-    width, height = x1 - x0, y1 - y0
-    x = (x0 + x1) / 2 + dx / weights[0] * width
-    y = (y0 + y1) / 2 + dy / weights[1] * height
-    width *= math.exp(min(dw / weights[2], CLAMP))
-    height *= math.exp(min(dh / weights[3], CLAMP))
-    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    corners = [(stride * x, stride * y) for y in range(height) for x in range(width)]
+    boxes = np.concatenate([cell_anchors(size) + np.tile(corner, 2) for corner in corners])
+    return torch.from_numpy(boxes).float()
 
 
 def decode_all(deltas, boxes, weights):
-    rows = [decode(d, b, weights) for d, b in zip(deltas, boxes, strict=True)]
+    """One box out of each code."""
+    rows = []
+    for delta, (x0, y0, x1, y1) in zip(deltas.tolist(), boxes.tolist(), strict=True):
+        dx, dy, dw, dh = (d / w for d, w in zip(delta, weights, strict=True))
+        x, y = (x0 + x1) / 2 + dx * (x1 - x0), (y0 + y1) / 2 + dy * (y1 - y0)
+        width = (x1 - x0) * math.exp(min(dw, CLAMP))
+        height = (y1 - y0) * math.exp(min(dh, CLAMP))
+        rows.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
     return torch.tensor(rows).reshape(-1, 4)
 
 
@@ -154,17 +145,16 @@ def suppress(boxes, scores, groups, threshold):
 
 def find_proposals(objectness, deltas, boxes, size, *, pre_nms, post_nms, threshold=0.7):
     """Of one image: one ``[A]``, ``[A, 4]`` and ``[A, 4]`` a level to ``[<= post_nms, 4]``."""
-    all_boxes, scores, levels = [], [], []
+    found, scores, levels = [], [], []
     for level, (logits, codes, grid) in enumerate(zip(objectness, deltas, boxes, strict=True)):
         best = sorted(range(len(logits)), key=lambda k: -float(logits[k]))[:pre_nms]
-        all_boxes.append(decode_all(codes[best], grid[best], (1, 1, 1, 1)))
-        scores += logits[best].tolist()
-        levels += [level] * len(best)
-    clipped = clip(torch.cat(all_boxes), size)
-    kept = has_area(clipped).nonzero()[:, 0].tolist()
-    clipped = clipped[kept]
-    scores, levels = [scores[k] for k in kept], [levels[k] for k in kept]
-    return clipped[suppress(clipped, scores, levels, threshold)[:post_nms]]
+        clipped = clip(decode_all(codes[best], grid[best], (1, 1, 1, 1)), size)
+        kept = has_area(clipped)
+        found.append(clipped[kept])
+        scores += logits[best][kept].tolist()
+        levels += [level] * int(kept.sum())
+    found = torch.cat(found)
+    return found[suppress(found, scores, levels, threshold)[:post_nms]]
 
 
 # --- boxes and masks
@@ -207,14 +197,12 @@ def detect(boxes, scores, size, *, score_thresh=0.05, nms_thresh=0.5, top=100):
             if scores[r, category] > score_thresh:
                 box = boxes[r, category if boxes.shape[1] > 1 else 0]
                 found.append((clip(box[None], size)[0], float(scores[r, category]), category))
-    if not found:
-        return torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    flat = torch.stack([box for box, _, _ in found])
-    kept = suppress(flat, [f[1] for f in found], [f[2] for f in found], nms_thresh)[:top]
+    flat, their_scores, labels = zip(*found, strict=True)
+    kept = suppress(torch.stack(flat), their_scores, labels, nms_thresh)[:top]
     return (
-        flat[kept],
-        torch.tensor([found[k][1] for k in kept]),
-        torch.tensor([found[k][2] for k in kept]),
+        torch.stack(flat)[kept],
+        torch.tensor(their_scores)[kept],
+        torch.tensor(labels)[kept],
     )
 
 
@@ -255,15 +243,6 @@ def resize_semantic(logits, image_size, original_size):
     return F.interpolate(large, size=original_size, mode="bilinear", align_corners=False)[0]
 
 
-def paste(mask, box, size):
-    """A bool image: the mask at every pixel's centre, bilinear, zero outside it."""
-    x0, y0, x1, y1 = box.tolist()
-    x = (torch.arange(size[1]) + 0.5 - x0) / (x1 - x0) * 2 - 1
-    y = (torch.arange(size[0]) + 0.5 - y0) / (y1 - y0) * 2 - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=2)[None]
-    return F.grid_sample(mask[None, None], grid, align_corners=False)[0, 0].numpy() >= 0.5
-
-
 def combine(masks, scores, labels, semantic, *, overlap=0.5, area=4096, confidence=0.5):
     """A segment map and ``(id, is thing, category)``; stuff categories count from 1."""
     canvas, segments = np.zeros(semantic.shape, np.int64), []
@@ -284,18 +263,11 @@ def combine(masks, scores, labels, semantic, *, overlap=0.5, area=4096, confiden
     return canvas, segments
 
 
-def scale_boxes(boxes, image_size, original_size):
-    """Network to original pixels; which of them still have an area."""
+def panoptic(boxes, scores, labels, probabilities, logits, image_size, original_size, **limits):
+    """:func:`combine` on what the network says, at original size."""
     factors = torch.tensor([o / i for o, i in zip(original_size, image_size, strict=True)])
     scaled = clip(boxes * factors.flip(0).repeat(2), original_size)
-    return scaled, has_area(scaled)
-
-
-def panoptic(boxes, scores, labels, probabilities, logits, image_size, original_size):
-    """:func:`combine` on what the network says, at original size."""
-    scaled, kept = scale_boxes(boxes, image_size, original_size)
-    masks = [
-        paste(p, b, original_size) for p, b in zip(probabilities[kept], scaled[kept], strict=True)
-    ]
+    kept = has_area(scaled)
+    masks = paste_values(probabilities[kept].numpy(), scaled[kept], original_size) >= 0.5
     semantic = resize_semantic(logits, image_size, original_size).argmax(0).numpy()
-    return combine(masks, scores[kept], labels[kept], semantic)
+    return combine(masks, scores[kept], labels[kept], semantic, **limits)

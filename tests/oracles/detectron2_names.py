@@ -13,9 +13,9 @@ SIZES = (32, 64, 128, 256, 512)
 def shapes(backbone="r50", *, cascade=False):
     """Name to shape. The cascade has GroupNorm and deformable convolutions in res3 to res5."""
     named = {}
-    _add_body(named, BLOCKS[backbone], norm="gn" if cascade else "frozen", deformable=cascade)
+    _add_body(named, BLOCKS[backbone], cascade=cascade)
+    norm = "gn" if cascade else None
     for stage in range(2, 6):
-        norm = "gn" if cascade else None
         _conv(named, f"backbone.fpn_lateral{stage}", 256, 64 * 2**stage, 1, norm=norm)
         _conv(named, f"backbone.fpn_output{stage}", 256, 256, 3, norm=norm)
     for level in range(5):
@@ -34,15 +34,16 @@ def shapes(backbone="r50", *, cascade=False):
 
 def _conv(named, name, cout, cin, kernel, *, norm=None):
     named[f"{name}.weight"] = (cout, cin, kernel, kernel)
-    if norm is None:
-        named[f"{name}.bias"] = (cout,)
-        return
-    statistics = () if norm == "gn" else ("running_mean", "running_var")
-    for part in ("weight", "bias", *statistics):
-        named[f"{name}.norm.{part}"] = (cout,)
+    parts = {
+        None: ["bias"],
+        "gn": ["norm.weight", "norm.bias"],
+        "frozen": ["norm.weight", "norm.bias", "norm.running_mean", "norm.running_var"],
+    }
+    named.update({f"{name}.{part}": (cout,) for part in parts[norm]})
 
 
-def _add_body(named, blocks, *, norm, deformable):
+def _add_body(named, blocks, *, cascade):
+    norm = "gn" if cascade else "frozen"
     _conv(named, "backbone.bottom_up.stem.conv1", 64, 3, 7, norm=norm)
     width_in = 64
     for stage, count in enumerate(blocks, start=2):
@@ -53,7 +54,7 @@ def _add_body(named, blocks, *, norm, deformable):
                 _conv(named, f"{name}.shortcut", width_out, width_in, 1, norm=norm)
             _conv(named, f"{name}.conv1", width, width_in, 1, norm=norm)
             _conv(named, f"{name}.conv2", width, width, 3, norm=norm)
-            if deformable and stage > 2:
+            if cascade and stage > 2:
                 _conv(named, f"{name}.conv2_offset", 18, width, 3)
             _conv(named, f"{name}.conv3", width_out, width, 1, norm=norm)
             width_in = width_out
@@ -63,16 +64,14 @@ def _add_roi_heads(named, *, cascade):
     def linear(name, cout, cin):
         named[f"{name}.weight"], named[f"{name}.bias"] = (cout, cin), (cout,)
 
-    num_boxes = 1 if cascade else NUM_THINGS
+    num_boxes, norm = (1, "gn") if cascade else (NUM_THINGS, None)
     for number in ("0.", "1.", "2.") if cascade else ("",):
         linear(f"roi_heads.box_head.{number}fc1", 1024, 256 * 49)
         linear(f"roi_heads.box_head.{number}fc2", 1024, 1024)
         linear(f"roi_heads.box_predictor.{number}cls_score", NUM_THINGS + 1, 1024)
         linear(f"roi_heads.box_predictor.{number}bbox_pred", 4 * num_boxes, 1024)
     for k in range(1, 5):
-        _conv(
-            named, f"roi_heads.mask_head.mask_fcn{k}", 256, 256, 3, norm="gn" if cascade else None
-        )
+        _conv(named, f"roi_heads.mask_head.mask_fcn{k}", 256, 256, 3, norm=norm)
     _conv(named, "roi_heads.mask_head.deconv", 256, 256, 2)
     _conv(named, "roi_heads.mask_head.predictor", NUM_THINGS, 256, 1)
 
@@ -83,9 +82,8 @@ def random_state(backbone="r50", *, cascade=False, seed=0):
     Its anchors are detectron2's; its detections are plenty and spread over categories.
     """
     rng = np.random.default_rng(seed)
-    state = {}
-    for name, shape in shapes(backbone, cascade=cascade).items():
-        state[name] = _draw(name, shape, rng).astype(np.float32)
+    named = shapes(backbone, cascade=cascade)
+    state = {name: _draw(name, shape, rng).astype(np.float32) for name, shape in named.items()}
     for name in state:  # stages that agree, or no category would have a high mean probability
         first = name.replace(".1.", ".0.").replace(".2.", ".0.")
         if name != first and name.startswith(("roi_heads.box_head.", "roi_heads.box_predictor.")):

@@ -4,15 +4,14 @@ from collections import Counter
 
 import numpy as np
 
+from oracles.overlaps import best_first
+
 
 def find_pairs(instances, segments, segment_map, rho):
     """``{(id i, id j): id on top}`` in the order of the instances.
 
-    Args:
-        instances: ``(id, category, is_crowd, full mask)`` each.
-        segments: ``(segment id, category, is_thing, is_crowd)`` each.
-        segment_map: ``[H, W]`` segment ids, 0 void.
-        rho: Least share of either mask.
+    ``instances``: ``(id, category, is_crowd, full mask)``; ``segments``: ``(segment id, category,
+    is_thing, is_crowd)``; ``rho``: smallest share of either mask.
     """
     known = [(i, c, pixels_of(m)) for i, c, crowd, m in instances if not crowd and m.any()]
     owners = match(known, segments, segment_map)
@@ -33,19 +32,14 @@ def find_pairs(instances, segments, segment_map, rho):
 
 
 def match(known, segments, segment_map):
-    """Instance id to segment id: the best IoU of all goes first, each is used once."""
+    """Instance id to segment id, by IoU."""
     fits = []
-    for s, (segment, category, is_thing, is_crowd) in enumerate(segments):
+    for segment, category, is_thing, is_crowd in segments:
         visible = pixels_of(segment_map == segment)
-        for o, (i, label, pixels) in enumerate(known):
-            iou = len(visible & pixels) / max(len(visible | pixels), 1)
-            if is_thing and not is_crowd and label == category and iou > 0:
-                fits.append((-iou, s, o, segment, i))
-    owners = {}
-    for _, _, _, segment, i in sorted(fits):
-        if i not in owners and segment not in owners.values():
-            owners[i] = segment
-    return owners
+        for i, label, pixels in known:
+            if is_thing and not is_crowd and label == category:
+                fits.append((len(visible & pixels) / max(len(visible | pixels), 1), i, segment))
+    return best_first(fits)
 
 
 def pixels_of(mask):

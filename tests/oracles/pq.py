@@ -33,12 +33,8 @@ def match_segments(pred_map, pred_segments, true_map, true_segments, num_categor
 
 
 def _count(pred_map, true_map):
-    overlap, pred_area = Counter(), Counter()
-    for true_row, pred_row in zip(true_map, pred_map, strict=True):
-        for true, pred in zip(true_row, pred_row, strict=True):
-            overlap[int(true), int(pred)] += 1
-            pred_area[int(pred)] += 1
-    return overlap, pred_area
+    pairs = zip(true_map.ravel().tolist(), pred_map.ravel().tolist(), strict=True)
+    return Counter(pairs), Counter(pred_map.ravel().tolist())
 
 
 def average(sums, chosen):

@@ -3,7 +3,7 @@
 from collections import Counter
 from decimal import Decimal, localcontext
 
-import numpy as np
+from oracles.overlaps import best_first
 
 
 def is_queried(mask_i, mask_j, label_i, label_j, *, overlap_thresh, intra_category):
@@ -52,20 +52,13 @@ def iou(mask, other):
 
 
 def complete(things, outlines):
-    """True ``(segment id, category, visible mask)`` with the outline that fits instead of the mask.
-
-    The best fit of all goes first; every outline is used once.
-    """
-    fits = [
+    """True ``(segment id, category, visible mask)`` with the best outline instead of the mask."""
+    chosen = best_first(
         (iou(visible, outline), t, o)
         for t, (_, category, visible) in enumerate(things)
         for o, (label, outline) in enumerate(outlines)
         if category == label
-    ]
-    chosen = {}
-    for fit, t, o in sorted(fits, key=lambda f: -f[0]):
-        if fit > 0 and t not in chosen and o not in chosen.values():
-            chosen[t] = o
+    )
     return [
         (number, category, outlines[chosen[t]][1] if t in chosen else visible)
         for t, (number, category, visible) in enumerate(things)
@@ -85,13 +78,6 @@ def oracle(match_i, match_j, region, segment_map):
     """Majority owner of the region, void aside."""
     if match_i is None or match_j is None or match_i is match_j:
         return 0
-    counts = Counter(
-        int(segment_map[y, x]) for y, x in np.argwhere(region) if segment_map[y, x] != 0
-    )
-    most = max(counts.values(), default=0)
-    owners = [k for k, n in counts.items() if n == most]
-    if match_i[0] in owners and match_j[0] not in owners:
-        return 1
-    if match_j[0] in owners and match_i[0] not in owners:
-        return -1
-    return 0
+    counts = Counter(segment_map[region & (segment_map != 0)].tolist())
+    owners = [k for k, n in counts.items() if n == max(counts.values())]
+    return int(match_i[0] in owners) - int(match_j[0] in owners)

@@ -326,15 +326,10 @@ def test_paste_and_merge(image_size, original_size, padded, area):
         FusionOptions(semantic_resize="two_steps"),
         stuff_area_limit_px=area,
     )
-    scaled, kept = d2.scale_boxes(raw.boxes, image_size, original_size)
-    masks = [
-        d2.paste(m.sigmoid(), b, original_size)
-        for m, b in zip(raw.mask_logits[kept], scaled[kept], strict=True)
-    ]
-    semantic = d2.resize_semantic(theirs, image_size, original_size).argmax(0).numpy()
-    segment_map, segments = d2.combine(
-        masks, raw.scores[kept], raw.labels[kept], semantic, area=area
-    )
+    segment_map, segments = d2.panoptic(
+        raw.boxes, raw.scores, raw.labels, raw.mask_logits.sigmoid(), theirs, image_size,
+        original_size, area=area,
+    )  # fmt: skip
     assert (prediction.segment_map != segment_map).mean() < 1e-3  # ties of the semantic map
     assert [(s.id, s.is_thing, s.category) for s in prediction.segments] == [
         (number, is_thing, category if is_thing else category + NUM_THINGS - 1)
