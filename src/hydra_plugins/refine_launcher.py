@@ -1,7 +1,6 @@
 """Lets a command see all jobs of a sweep before the first one runs (``hydra/launcher: refine``).
 
-Hydra accepts launchers from the ``hydra_plugins`` namespace only. This one runs the jobs one after
-the other in this process, as Hydra's own does, and calls a function before the first one.
+Hydra accepts launchers from the ``hydra_plugins`` namespace only.
 """
 
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ class RefineLauncher(BasicLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Prepare all jobs together, then run one after the other."""
+        """Prepare all jobs together, then run one after the other in this process."""
         assert self.hydra_context is not None
         load = self.hydra_context.config_loader.load_sweep_config
         settings = [
@@ -45,7 +44,7 @@ class RefineLauncher(BasicLauncher):
         try:
             return super().launch(job_overrides, initial_job_idx)
         finally:
-            self.task_function = task
+            self.task_function = task  # a sweeper may launch several batches
 
 
 def _read(config: DictConfig, number: int) -> Settings | None:

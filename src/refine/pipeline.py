@@ -21,7 +21,7 @@ class Pipeline(nn.Module):
     Args:
         network: Makes raw predictions.
         num_things: Contiguous categories below this are things.
-        fusion: Knobs of the fusion.
+        fusion: Settings of the fusion.
         stuff_area_limit_px: Stuff segments with fewer original pixels become void.
         heads: Occlusion and ranking heads by name (:mod:`refine.order.heads`).
 
@@ -66,26 +66,19 @@ class Pipeline(nn.Module):
         fusion = self.fusion
         min_score = fusion.merge.score_thresh if fusion.panoptic_only else 0.0
         observations = self.network.observe(batch, min_score=min_score)
-        heads = self._asked_heads()
+        needed = needed_head(fusion.relations)
+        heads = {k: h for k, h in self.heads.items() if self.asks_all_heads or k == needed}
         outputs = []
         for observation, sample in zip(observations, batch.samples, strict=True):
             try:
                 evidence = Evidence(_to_host(observation.raw), num_things=self.num_things)
                 ask_heads(heads, observation, evidence, merge=fusion.merge)
-                panoptic = fuse(
-                    evidence,
-                    fusion,
-                    stuff_area_limit_px=self.stuff_area_limit_px,
-                    truth=sample.truth,
-                )
+                limit = self.stuff_area_limit_px
+                panoptic = fuse(evidence, fusion, stuff_area_limit_px=limit, truth=sample.truth)
                 outputs.append((evidence, panoptic))
             except RefineError as error:
                 raise RefineError(f"{sample.file_name}: {error}") from None
         return outputs
-
-    def _asked_heads(self) -> dict[str, nn.Module]:
-        needed = needed_head(self.fusion.relations)
-        return {k: head for k, head in self.heads.items() if self.asks_all_heads or k == needed}
 
 
 def _to_host(raw: RawPrediction) -> RawPrediction:

@@ -4,18 +4,12 @@ It imports neither torch nor Lightning, so bad input is answered at once.
 """
 
 from refine.config.command import run_command
-from refine.config.job import Job
-from refine.config.settings import ScoreSettings
 from refine.workflows.score_results import score
-
-
-def _task(settings: ScoreSettings, job: Job) -> float:  # noqa: ARG001 - same for all commands
-    return float(score(settings)["pq"])
 
 
 def main() -> None:
     """Entry point of ``refine-score``."""
-    run_command("score", _task)
+    run_command("score", lambda settings, _: score(settings)["pq"])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from refine.workflows.train_stages import train, train_job
 
 
 def _task(settings: TrainSettings, job: Job) -> float:
-    """What a sweep compares: PQ, or the first metric of a stage that has none."""
+    """PQ, or the first metric of a stage that has none."""
     metrics = train_job(settings) if job.is_multirun else train(settings)
     return float(metrics.get("pq", next(iter(metrics.values()))))
 

@@ -1,6 +1,5 @@
 """Every configuration in conf/ composes, keeps to its own keys, and builds."""
 
-import functools
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from refine.categories import Category, CategoryTable
+from make.runs import CATEGORIES
 from refine.config import compose
 from refine.config.flatten import flatten
 from refine.config.instantiate import build_all, build_trainer, to_options
@@ -23,9 +22,6 @@ GROUPS = {
     f.name: f.type for f in fields(TrainSettings) if (conf_dir() / f.name).is_dir()
     and isinstance(f.type, type)
 }  # fmt: skip
-CATEGORIES = CategoryTable(
-    [Category(dataset_id=k, name=f"c{k}", is_thing=k < 4, color=(k, k, k)) for k in range(1, 7)]
-)
 
 
 def _choices(group):
@@ -36,11 +32,6 @@ def _load(group, name):
     return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
 
 
-@functools.cache
-def _data_alone(name):
-    return compose("train", [f"data={name}"]).data
-
-
 @pytest.mark.parametrize("experiment", _choices("experiment"))
 def test_experiment(experiment):
     """It opens with its command, sets no key of the data group, and its network can be built."""
@@ -49,7 +40,7 @@ def test_experiment(experiment):
     assert lines[1].startswith(f"# python -m refine.train experiment={experiment}")
     data = _choices("data")[_choices("experiment").index(experiment) % len(_choices("data"))]
     settings = compose("train", [f"experiment={experiment}", f"data={data}"])
-    assert settings.data == _data_alone(data)
+    assert settings.data == compose("train", [f"data={data}"]).data
     if settings.data.toy is not None:  # generated scenes need no published weights
         assert choose_weights(settings) == "none"
     with torch.device("meta"):
@@ -57,29 +48,17 @@ def test_experiment(experiment):
     assert sum(p.numel() for p in pipeline.parameters()) > 1_000_000
 
 
-@pytest.mark.parametrize(
-    ("overrides", "chosen"),
-    [
-        (["experiment=r50_panoptic_fpn"], "torchvision:IMAGENET1K_V1"),
-        (["experiment=r50_panoptic_fpn", "data=toy", "weights=some.pth"], "some.pth"),
-    ],
-)
-def test_weights(overrides, chosen):
-    assert choose_weights(compose("train", overrides)) == chosen
+def test_weights():
+    on_toy = ["experiment=r50_panoptic_fpn", "data=toy"]
+    assert choose_weights(compose("train", on_toy[:1])) == "torchvision:IMAGENET1K_V1"
+    assert choose_weights(compose("train", [*on_toy, "weights=some.pth"])) == "some.pth"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "limit"),
-    [
-        ([], None),
-        (["trainer.max_steps=2"], 2),
-        (["trainer.max_steps=2", "trainer.limit_val_batches=1.0"], 1.0),
-    ],
-    ids=str,
-)
-def test_a_trial_of_few_steps_validates_few_batches(overrides, limit):
-    settings = limit_validation(compose("train", overrides))
-    assert settings.trainer.limit_val_batches == limit
+def test_a_trial_of_few_steps_validates_few_batches():
+    trial = ["trainer.max_steps=2", "trainer.limit_val_batches=1.0"]
+    for overrides, limit in (([], None), (trial[:1], 2), (trial, 1.0)):
+        settings = limit_validation(compose("train", overrides))
+        assert settings.trainer.limit_val_batches == limit
 
 
 @pytest.mark.parametrize("sweep", _choices("sweep"))
@@ -149,10 +128,15 @@ def test_trainer_callbacks_and_loggers_are_built(debug, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_rare_trainer_setting_is_recorded_only_where_it_is_set():
-    plain, rare = (compose("evaluate", o) for o in ([], ["trainer.overfit_batches=2"]))
-    assert "overfit_batches" not in plain.to_plain()["trainer"]
-    assert rare.to_plain()["trainer"]["overfit_batches"] == 2
+def test_what_a_configuration_records():
+    """``DONE`` is a hash of it: what is new or only uploads must not change it."""
+    recorded = [
+        compose("evaluate", ["run_dir=x", *more]).to_plain()
+        for more in ([], ["upload=wandb"], ["trainer.overfit_batches=2"])
+    ]
+    assert recorded[0] == recorded[1]
+    assert "overfit_batches" not in recorded[0]["trainer"]
+    assert recorded[2]["trainer"]["overfit_batches"] == 2
 
 
 def test_conf_is_found_outside_the_checkout(monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """The W&B groups compose and build, beside metrics.csv."""
 
-import pytest
 from omegaconf import OmegaConf
 
 from refine.config import compose
@@ -19,15 +18,6 @@ def test_logger_and_callback_are_built_beside_the_others(tmp_path):
     assert type(build(cfg.logger["csv"])).__name__ == "CSVLogger"
     assert {"best", "last", "wandb"} <= set(built)
     assert type(build(cfg.callbacks["wandb"])).__name__ == "WandbMedia"
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_upload_adds_nothing_to_the_configuration(command):
-    """Finished jobs stay finished: DONE is a hash of the configuration."""
-    plain, uploading = (
-        compose(command, ["run_dir=x", *more]).to_plain() for more in ([], ["upload=wandb"])
-    )
-    assert plain == uploading
 
 
 def test_the_job_s_callback_has_the_logger_s_settings():

@@ -17,7 +17,7 @@ from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError, explain
 from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 
 
 def register_schemas() -> None:
@@ -42,25 +42,18 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
     """
     register_schemas()
-    try:
+    with clear_errors(command):
         config = _compose(command, overrides)
         with standing_in(config):
             return read_settings(config, command)
-    except ConfigError as error:
-        raise RefineError(explain_error(error, command)) from None
-    except AssertionError as error:
-        raise explain_null_section(error) from None
 
 
 def read_settings(config: DictConfig, command: str) -> Settings:
-    """The settings of a composed configuration.
-
-    Args:
-        config: Composed configuration; ``${hydra:...}`` can be resolved.
-        command: Name of the command.
+    """The settings of a composed configuration, whose ``${hydra:...}`` can be resolved.
 
     Raises:
-        RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
+        RefineError: A value outside its range, or one that is missing.
+        ConfigError: A value of another type.
     """
     task = without_hydra(config)
     missing = sorted(OmegaConf.missing_keys(task))
@@ -71,10 +64,10 @@ def read_settings(config: DictConfig, command: str) -> Settings:
         settings = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(COMMANDS[command]), plain)
         )
+    except ConfigError:  # some are ValueErrors
+        raise
     except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise RefineError(" ".join(str(error).splitlines()[0].split())) from None
+        raise RefineError(" ".join(first_line(error).split())) from None
     if isinstance(settings, CheckpointSettings):
         parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
         settings.named = [o.key_or_group for o in parsed]
@@ -84,12 +77,7 @@ def read_settings(config: DictConfig, command: str) -> Settings:
 
 @contextmanager
 def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[None]:
-    """Resolve ``${hydra:...}`` as in a job of this configuration, which Hydra has not started.
-
-    Args:
-        config: Composed configuration with its ``hydra`` section.
-        is_sweep: Whether the job is one of a multirun.
-    """
+    """Resolve ``${hydra:...}`` as in a job of this configuration, which Hydra has not started."""
     state = HydraConfig.instance()
     before = state.cfg
     state.set_config(config)
@@ -103,20 +91,21 @@ def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[None]
         state.cfg = before
 
 
-def explain_null_section(error: AssertionError) -> Exception:
-    """What a setting below a section that is null raises in OmegaConf, as bad input."""
-    if "Unexpected type for root" not in str(error):
-        return error
-    return RefineError(
-        "a setting lies below one that is null (like data.toy.* without data=toy): choose the "
-        "group that has it first"
-    )
-
-
-def explain_error(error: Exception, command: str) -> str:
-    """One line for what Hydra raised on a command's overrides."""
-    known: Any = OmegaConf.to_container(without_hydra(_compose(command, ())), resolve=False)
-    return explain(error, conf_dir=conf_dir(), known=known)
+@contextmanager
+def clear_errors(command: str) -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise on a command's overrides into a clear RefineError."""
+    try:
+        yield
+    except ConfigError as error:
+        known: Any = OmegaConf.to_container(without_hydra(_compose(command, ())), resolve=False)
+        raise RefineError(explain(error, known=known)) from error
+    except AssertionError as error:
+        if "Unexpected type for root" not in str(error):
+            raise
+        raise RefineError(
+            "a setting lies below one that is null (like data.toy.* without data=toy): choose the "
+            "group that has it first"
+        ) from error
 
 
 def _compose(command: str, overrides: Sequence[str]) -> DictConfig:

@@ -5,12 +5,7 @@ from typing import Any
 
 
 def flatten(node: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Flat dictionary of a nested one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``.
-
-    Args:
-        node: Nested mappings; an empty one is a value, and so is a list.
-        prefix: Text before every key.
-    """
+    """``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; an empty mapping is a value, and so is a list."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping) and value:

@@ -1,6 +1,6 @@
 """Options and objects from configuration nodes; the only place that instantiates."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 import hydra
@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 from refine.options import TrainerOptions
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
 
     Args:
         node: Plain containers, out of a checkpoint for example.
-        options: One of :mod:`refine.options`.
+        options: The dataclass, one of :mod:`refine.options`.
         changes: Other values for some of the node's keys; ``a.b`` is key ``b`` in section ``a``.
 
     Raises:
@@ -34,7 +34,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
             OmegaConf.update(merged, key, value)
         result = OmegaConf.to_object(merged)
     except (OmegaConfBaseException, ValueError) as error:
-        raise RefineError(" ".join(str(error).splitlines()[0].split())) from None
+        raise RefineError(" ".join(first_line(error).split())) from None
     assert isinstance(result, options)
     return result
 
@@ -47,7 +47,7 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
         **extra: Further arguments.
 
     Raises:
-        RefineError: The target is not allowed, or refuses its arguments by a RefineError.
+        RefineError: The target is not allowed, or raises one itself.
     """
     target = str(node.get("_target_", ""))
     if not target.startswith(ALLOWED_TARGETS):
@@ -62,26 +62,14 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
         raise
 
 
-def build_all(
-    group: Mapping[str, Any] | None, *, without: frozenset[str] = frozenset()
-) -> list[Any]:
-    """Build the objects of a group such as ``callbacks``.
-
-    Args:
-        group: Nodes by name; a node that is None is left out.
-        without: Names that are left out, too.
-    """
+def build_all(group: Mapping[str, Any] | None, *, without: Collection[str] = ()) -> list[Any]:
+    """Build the objects of a group such as ``callbacks``; a node that is None is left out."""
     nodes = (group or {}).items()
     return [build(node) for name, node in nodes if node is not None and name not in without]
 
 
 def build_trainer(options: TrainerOptions, *, callbacks: list[Any], loggers: list[Any]) -> Any:
-    """Build the Lightning trainer.
-
-    Args:
-        options: Settings of the trainer.
-        callbacks: Built callbacks.
-        loggers: Built loggers; an empty list switches logging off.
+    """Build the Lightning trainer; without loggers it does not log.
 
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.

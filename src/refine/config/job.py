@@ -84,14 +84,7 @@ def describe_job(
     swept: frozenset[str] = frozenset(),
     prepared: Any = None,
 ) -> Job:
-    """The job of a composed configuration.
-
-    Args:
-        config: Configuration of the job; Hydra has started it.
-        settings: Hydra's own settings.
-        swept: Keys whose values differ between the jobs of the multirun.
-        prepared: What the launcher computed for the job.
-    """
+    """The job of a composed configuration, which Hydra has started with these settings."""
     plain: Any = OmegaConf.to_container(without_hydra(config), resolve=True)
     is_multirun = settings.mode == RunMode.MULTIRUN
     return Job(

@@ -3,11 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import OmegaConfBaseException
+
+from refine.config.locate import conf_dir
 
 ConfigError = (HydraException, OmegaConfBaseException)
 
@@ -18,21 +19,20 @@ _BAD_VALUE = re.compile(
 _OVERRIDE = re.compile(r"(?:Could not override|Error merging override) '?([^'\s]+)'?")
 
 
-def explain(error: Exception, *, conf_dir: Path, known: Mapping[str, Any]) -> str:
+def explain(error: Exception, *, known: Mapping[str, Any]) -> str:
     """One line that says what is wrong with a configuration and how to fix it.
 
     Args:
         error: Raised by Hydra or OmegaConf.
-        conf_dir: The folder of the configuration files.
         known: The composed configuration without the user's overrides, as plain containers.
     """
     if isinstance(error, MissingConfigException):
-        return _explain_choice(error, conf_dir)
+        return _explain_choice(error)
     text = _flatten(error)
     key_match = _FULL_KEY.search(text) or _OVERRIDE.search(text)
     key = key_match.group(1).split("=")[0] if key_match else ""
     if key and ("Could not override" in text or "not in struct" in text or "not in '" in text):
-        groups = (p.name for p in conf_dir.iterdir() if p.is_dir())
+        groups = (p.name for p in conf_dir().iterdir() if p.is_dir())
         return f"{key}: no such setting{_suggest(key, [*_keys(known), *groups])}"
     # the innermost message may still be OmegaConf's template, with $VALUE in it
     for line in text.split("\n"):
@@ -43,10 +43,10 @@ def explain(error: Exception, *, conf_dir: Path, known: Mapping[str, Any]) -> st
     return " ".join(text.split())
 
 
-def _explain_choice(error: MissingConfigException, conf_dir: Path) -> str:
+def _explain_choice(error: MissingConfigException) -> str:
     missing = error.missing_cfg_file or ""
     group, _, name = missing.rpartition("/")
-    options = sorted(p.stem for p in (conf_dir / group).glob("*.yaml")) if group else []
+    options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) if group else []
     if not options:
         return f"{missing}: no such configuration; 'local' and 'conf/' hold the groups"
     return f"{group}={name}: no such choice{_suggest(name, options)}; have {', '.join(options)}"

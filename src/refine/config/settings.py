@@ -30,10 +30,7 @@ class Sections:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> "Sections":
-        """The sections of a recorded configuration.
-
-        Args:
-            recorded: Plain containers with the keys ``data``, ``model`` and ``fusion``.
+        """The sections of a recorded configuration, plain containers.
 
         Raises:
             RefineError: An unknown key, a wrong type, or a value outside its range.
@@ -114,14 +111,11 @@ class CheckpointSettings(Settings):
     named: list[str] = field(default_factory=list, metadata={"omegaconf_ignore": True})
 
     def choose_sections(self, recorded: Mapping[str, Any]) -> Sections:
-        """The sections to use with a checkpoint.
+        """The sections to use with a checkpoint of this recorded configuration.
 
         A section whose choice the command line names (``data=toy``; for the fusion also
         ``component=``) is the composed one; any other is the checkpoint's, changed by the dotted
         overrides (``fusion.merge.score_thresh=0.6``).
-
-        Args:
-            recorded: Configuration in the checkpoint.
 
         Raises:
             RefineError: The checkpoint's configuration no longer fits the options.
@@ -129,13 +123,12 @@ class CheckpointSettings(Settings):
         chosen: dict[str, Any] = {}
         for name, options in get_type_hints(Sections).items():
             composed = getattr(self, name)
+            base, keys = recorded[name], [k for k in self.named if k.startswith(f"{name}.")]
             if name in self.named or (name == "fusion" and "component" in self.named):
-                chosen[name] = to_options(composed, options)
-                continue
-            node = OmegaConf.create(composed)
-            keys = [k.removeprefix(f"{name}.") for k in self.named if k.startswith(f"{name}.")]
-            changes = {key: OmegaConf.select(node, key) for key in keys}
-            chosen[name] = to_options(recorded[name], options, changes=changes)
+                base = composed
+            given = OmegaConf.create({name: composed})
+            changes = {k.removeprefix(f"{name}."): OmegaConf.select(given, k) for k in keys}
+            chosen[name] = to_options(base, options, changes=changes)
         return Sections(**chosen)
 
 

@@ -16,10 +16,6 @@ from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
 
-NETWORK_PREFIX = "network."
-HEADS_PREFIX = "heads."
-_PREFIX = "pipeline."
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
@@ -48,14 +44,11 @@ class Checkpoint:
     @property
     def network(self) -> dict[str, Tensor]:
         """State dict of the network alone."""
-        return self._part(NETWORK_PREFIX)
+        return _strip(self.weights, "network.")
 
     def head(self, name: str) -> dict[str, Tensor]:
         """State dict of one head."""
-        return self._part(f"{HEADS_PREFIX}{name}.")
-
-    def _part(self, prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): t for k, t in self.weights.items() if k.startswith(prefix)}
+        return _strip(self.weights, f"heads.{name}.")
 
 
 def make_record(config: dict[str, Any], categories: CategoryTable) -> dict[str, Any]:
@@ -71,9 +64,8 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
     content = hashlib.sha256()
     for name in sorted(weights):
         content.update(name.encode())
-        content.update(
-            weights[name].detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
+        flat = weights[name].detach().cpu().contiguous().view(-1)
+        content.update(flat.view(torch.uint8).numpy().tobytes())
     return content.hexdigest()
 
 
@@ -95,35 +87,33 @@ def read_checkpoint(path: Path) -> Checkpoint:
     record = content.get("refine") if isinstance(content, dict) else None
     if record is None:
         raise RefineError(f"ckpt_path={path}: not a checkpoint of refine.train")
-    weights = {
-        key.removeprefix(_PREFIX): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(_PREFIX)
-    }
+    weights = _strip(content["state_dict"], "pipeline.")
     table = CategoryTable.from_json(record["categories"], source=str(path))
     return Checkpoint(path, record["config"], table, weights, record.get("heads", {}))
 
 
-def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
-    """Refuse a dataset with other categories than the checkpoint's.
+def _strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The weights whose names start with the prefix, without it."""
+    return {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
 
-    Colours may differ; dataset ids, names and things/stuff may not.
+
+def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
+    """Refuse a dataset with other categories than the checkpoint's, but for their colours.
 
     Raises:
-        RefineError: They differ; the first difference is named.
+        RefineError: Ids, names or things and stuff differ; the first difference is named.
     """
-    ours = [(c.dataset_id, c.name, c.is_thing) for c in checkpoint.categories.categories]
-    theirs = [(c.dataset_id, c.name, c.is_thing) for c in categories.categories]
+    ours, theirs = (
+        [(c.name, c.dataset_id, c.is_thing) for c in table.categories]
+        for table in (checkpoint.categories, categories)
+    )
     if ours == theirs:
         return
-    first = next(
-        (
-            f"{a[1]!r} (id {a[0]}) against {b[1]!r} (id {b[0]})"
-            for a, b in zip(ours, theirs, strict=False)
-            if a != b
-        ),
-        f"{len(ours)} against {len(theirs)} categories",
-    )
+    first = f"{len(ours)} against {len(theirs)} categories"
+    for a, b in zip(ours, theirs, strict=False):
+        if a != b:
+            first = f"{a[0]!r} (id {a[1]}) against {b[0]!r} (id {b[1]})"
+            break
     raise RefineError(
         f"ckpt_path={checkpoint.path} was trained on other categories than {root} has: {first}; "
         "use that dataset, or a checkpoint trained on this one"
@@ -131,21 +121,16 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
 
 
 def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
-    """Refuse other model options than the checkpoint's.
-
-    Args:
-        checkpoint: To be resumed or restored.
-        model: The ``model`` section now, plain containers.
+    """Refuse other model options (plain containers) than the checkpoint's.
 
     Raises:
         RefineError: They differ; the first difference is named.
     """
     # an option that is younger than the checkpoint had its default's meaning
     before = flatten(asdict(ModelOptions())) | flatten(checkpoint.config["model"])
-    now = flatten(model)
-    for key in sorted(now):
-        if before.get(key) != now[key]:
+    for key, value in sorted(flatten(model).items()):
+        if before.get(key) != value:
             raise RefineError(
                 f"ckpt_path={checkpoint.path} was trained with model.{key}={before.get(key)}, not "
-                f"{now[key]}; use the same model, or train another one without ckpt_path"
+                f"{value}; use the same model, or train another one without ckpt_path"
             )

@@ -17,14 +17,8 @@ def say(text: str) -> None:
 
 
 def print_table(groups: Mapping[str, GroupQuality], metrics: Mapping[str, float | int]) -> None:
-    """PQ, SQ and RQ x all, things and stuff, times 100; then the other figures at hand.
-
-    Args:
-        groups: Averages by name: ``all``, ``things``, ``stuff``.
-        metrics: With ``num_images`` and, if known, ``ap_box``, ``ap_mask``, ``images_per_second``.
-    """
-    table = Table(title="panoptic quality x 100")
-    table.add_column("")
+    """PQ, SQ and RQ over all, things and stuff, times 100; then the other figures at hand."""
+    table = Table("", title="panoptic quality x 100")
     for name in ("PQ", "SQ", "RQ", "categories"):
         table.add_column(name, justify="right")
     for row in to_cells(groups):

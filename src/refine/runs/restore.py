@@ -40,12 +40,8 @@ def build_pipeline(sections: Sections, *, categories: CategoryTable) -> Pipeline
 def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -> Pipeline:
     """The pipeline of a checkpoint with its heads, in eval mode on the CPU.
 
-    Args:
-        checkpoint: Result of :func:`~refine.runs.checkpoint.read_checkpoint`.
-        sections: Settings to use instead of the checkpoint's own.
-
     Raises:
-        RefineError: The weights do not fit the model options.
+        RefineError: The weights do not fit ``sections`` (by default the checkpoint's own).
     """
     sections = sections or checkpoint.sections
     pipeline = build_pipeline(sections, categories=checkpoint.categories)
@@ -56,17 +52,16 @@ def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -
     except (RuntimeError, TypeError, ValueError) as error:
         check_model(checkpoint, asdict(sections.model))
         reason = " ".join(str(error).split())[:300]
-        raise RefineError(
-            f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"
-        ) from None
+        message = f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"
+        raise RefineError(message) from None
     return pipeline.eval()
 
 
 def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]) -> None:
-    """Put heads of other checkpoints beside a pipeline's own.
+    """Put heads of other checkpoints beside a pipeline's own, in place.
 
     Args:
-        pipeline: Changed in place.
+        pipeline: Receives the heads.
         detector: The checkpoint that the pipeline was restored from.
         paths: Checkpoints of ``stage=occlusion`` or ``stage=ranking`` by the name that their head
             is to have here. A file with several heads gives the one of that name.
@@ -78,7 +73,10 @@ def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]
     for name, path in paths.items():
         checkpoint = read_checkpoint(Path(path))
         check_categories(checkpoint, detector.categories, root=str(detector.path))
-        source = _choose_head(checkpoint, name)
+        source = name if name in checkpoint.heads else next(iter(checkpoint.heads), "")
+        if name not in checkpoint.heads and len(checkpoint.heads) != 1:
+            kept = ", ".join(checkpoint.heads) or "none; train one with stage=occlusion"
+            raise RefineError(f"{checkpoint.path} has no head {name!r}; its heads: {kept}")
         if hash_weights(checkpoint.network) != network:
             raise RefineError(
                 f"{path}: head {source!r} was trained on another detector than {detector.path}; "
@@ -87,15 +85,6 @@ def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]
         head = _build_head(pipeline, checkpoint, source)
         head.load_state_dict(checkpoint.head(source))
         pipeline.heads[name] = head.eval()
-
-
-def _choose_head(checkpoint: Checkpoint, name: str) -> str:
-    if name in checkpoint.heads:
-        return name
-    if len(checkpoint.heads) == 1:
-        return next(iter(checkpoint.heads))
-    kept = ", ".join(checkpoint.heads) or "none; train one with stage=occlusion"
-    raise RefineError(f"{checkpoint.path} has no head {name!r}; its heads: {kept}")
 
 
 def _build_head(pipeline: Pipeline, checkpoint: Checkpoint, name: str) -> nn.Module:

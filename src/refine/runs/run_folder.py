@@ -20,11 +20,7 @@ _TRAINER_LEARNS = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", 
 
 
 class RunFolder:
-    """The folder of a run.
-
-    Args:
-        path: The folder; it need not exist.
-    """
+    """The folder of a run; it need not exist."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -35,23 +31,17 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
-    def best_checkpoint(self) -> Path:
-        """Checkpoint of the best validation."""
-        return self.path / "checkpoints" / "best.ckpt"
-
-    @property
     def final_checkpoint(self) -> Path:
         """What a finished training hands on: its best checkpoint, or else its last one."""
-        best = self.best_checkpoint
+        best = self.path / "checkpoints" / "best.ckpt"
         return best if best.is_file() else self.last_checkpoint
 
     def status(self, settings: Settings) -> Status:
         """What a command with these settings finds in the folder.
 
-        Returns:
-            ``finished``: a run of these very settings has ended here. ``foreign``: a run that
-            learned, or was to learn, under other settings has started here. ``resumable``: there
-            is a checkpoint to resume from. ``new``: none of these.
+        ``finished``: a run of these very settings has ended here. ``foreign``: a run that learned,
+        or was to learn, under other settings has started here. ``resumable``: there is a checkpoint
+        to resume from. ``new``: none of these.
 
         Raises:
             RefineError: The last checkpoint cannot be read.
@@ -75,9 +65,29 @@ class RunFolder:
         return self.read_metrics()
 
     def find_changes(self, settings: Settings) -> list[str]:
-        """Keys in which the settings are those of another run than the one that started here."""
-        recorded = self._read_recorded()
-        return [] if recorded is None else changed_settings(recorded, settings.to_plain())
+        """Sections and trainer keys in which the run that started here is another one.
+
+        What does not change what is learned may differ: devices, logger, pictures.
+        """
+        path = self.path / "config.yaml"
+        if self.last_checkpoint.is_file():  # config.yaml may be newer
+            from refine.runs.checkpoint import read_checkpoint  # torch is slow to import
+
+            before = read_checkpoint(self.last_checkpoint).config
+        elif path.is_file():
+            before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        else:
+            return []
+        now = settings.to_plain()
+        old, new = (content.get("trainer") or {} for content in (before, now))
+        return [
+            *(
+                key
+                for key in sorted(before.keys() | now.keys())
+                if key not in _MAY_CHANGE and before.get(key) != now.get(key)
+            ),
+            *(f"trainer.{key}" for key in _TRAINER_LEARNS if old.get(key) != new.get(key)),
+        ]
 
     def read_metrics(self) -> dict[str, float | int]:
         """The content of ``metrics.json``."""
@@ -100,43 +110,13 @@ class RunFolder:
 
         Args:
             metrics: One flat object; fractions in [0, 1].
-            config: Settings of the run; ``DONE`` holds their hash, so that a sweep skips jobs
-                that are finished.
+            config: Settings of the run; ``DONE`` holds their hash, so that jobs are skipped.
             tables: Texts by file name, such as ``per_category.csv``.
         """
         for name, text in (tables or {}).items():
             write_text(self.path / name, text)
         write_text(self.path / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
         write_text(self.path / "DONE", hash_config(config) + "\n")
-
-    def _read_recorded(self) -> dict[str, Any] | None:
-        """Configuration of the run; config.yaml may be newer than the checkpoint."""
-        if self.last_checkpoint.is_file():
-            from refine.runs.checkpoint import read_checkpoint  # torch is slow to import
-
-            return read_checkpoint(self.last_checkpoint).config
-        path = self.path / "config.yaml"
-        return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def changed_settings(before: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Sections and trainer keys in which two configurations are those of different runs.
-
-    What does not change what is learned may differ: devices, logger, pictures.
-
-    Args:
-        before: Resolved configuration of a run, plain containers.
-        config: Configuration of the run that is to resume from it.
-    """
-    sections = [
-        str(key)
-        for key in sorted(before.keys() | config.keys())
-        if key not in _MAY_CHANGE and before.get(key) != config.get(key)
-    ]
-    trainers = [content.get("trainer") or {} for content in (before, config)]
-    return sections + [
-        f"trainer.{key}" for key in _TRAINER_LEARNS if trainers[0].get(key) != trainers[1].get(key)
-    ]
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

@@ -1,21 +1,27 @@
 """Converts published weights and checkpoints to the form of this package."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from refine.config.settings import ConvertSettings
+import torch
+
+from refine.atomic import write_atomically
+from refine.coco_format.coco_categories import coco_categories
+from refine.config import compose
+from refine.config.settings import ConvertSettings, TrainSettings
 from refine.errors import RefineError
+from refine.runs.checkpoint import make_record
 from refine.runs.console import say
+from refine.runs.restore import build_pipeline
+from refine.weights.detectron2 import PanopticFPN, convert_state, read_state, recognise
 from refine.weights.formats import read_content, read_weights
 from refine.weights.sources import locate_weights
 from refine.weights.stored import save_weights
-from refine.workflows.convert_detectron2 import convert_detectron2
 
 
 def convert(settings: ConvertSettings) -> Path:
     """Convert a weights file or a checkpoint.
-
-    Args:
-        settings: Source, target and format.
 
     Returns:
         The file written. A backbone's weights are safetensors: torchvision's key names, for RGB
@@ -47,13 +53,52 @@ def convert(settings: ConvertSettings) -> Path:
     return out
 
 
+def convert_detectron2(content: Mapping[str, Any], out: Path, *, source: str) -> PanopticFPN:
+    """Write a Panoptic-FPN of detectron2 as a checkpoint, whole or not at all; what it is.
+
+    It carries its own configuration: the ``model`` that is the same function, the two-step resize
+    of ``fusion=detectron2``, and COCO's categories and image sizes.
+
+    Args:
+        content: Arrays or tensors by name, on their own or under ``model``.
+        out: The new checkpoint.
+        source: File name shown in error messages.
+
+    Raises:
+        RefineError: Not one of detectron2's Panoptic-FPNs on COCO, or ``out`` cannot be written.
+    """
+    state = read_state(content, source=source)
+    kind = recognise(state, source=source)
+    settings = compose_settings(kind)
+    with torch.device("meta"):  # names and shapes are enough
+        network = build_pipeline(settings, categories=coco_categories()).network
+    converted = convert_state(state, network, cascade=kind.cascade, source=source)
+    record = {
+        "state_dict": {f"pipeline.network.{key}": value for key, value in converted.items()},
+        "refine": make_record(settings.to_plain(), coco_categories()),
+    }
+    try:
+        with write_atomically(out) as part:
+            torch.save(record, part)
+    except (OSError, RuntimeError) as error:
+        raise RefineError(f"{out}: cannot be written ({error}); choose another out=") from None
+    return kind
+
+
+def compose_settings(kind: PanopticFPN) -> TrainSettings:
+    """What ``refine.train`` would use to train the same network."""
+    model = "cascade_panoptic_fpn_d2" if kind.cascade else "panoptic_fpn_d2"
+    overrides = ["data=coco_panoptic", f"model={model}", "fusion=detectron2", "run_dir=."]
+    settings: TrainSettings = compose("train", [*overrides, f"model.backbone.name={kind.backbone}"])
+    return settings
+
+
 def _check_name(out: Path, file_format: str, *, is_whole: bool) -> None:
     if is_whole and file_format not in ("auto", "detectron2"):
         raise RefineError(
             f"format={file_format} gives a backbone's weights, and a .ckpt is a whole network; "
             "end out= in .safetensors"
         )
-    suffix = ".ckpt" if is_whole else ".safetensors"
+    suffix, result = (".ckpt", "a checkpoint") if is_whole else (".safetensors", "safetensors")
     if out.suffix != suffix:
-        result = "a checkpoint" if is_whole else "safetensors"
         raise RefineError(f"out={out}: the result is {result}; end the name in {suffix}")

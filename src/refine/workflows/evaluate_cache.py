@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -28,13 +29,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class CacheResult(NamedTuple):
-    """What a pass over a cache found out for one job.
-
-    Attributes:
-        result: Metrics and tables.
-        categories: Categories of the dataset.
-        sections: Data, model and fusion as they were used.
-    """
+    """What a pass over a cache found out for one job, and the settings that it used."""
 
     result: EvaluationResult
     categories: CategoryTable
@@ -44,19 +39,16 @@ class CacheResult(NamedTuple):
 def evaluate_predictions(
     settings: EvaluateSettings, *, prepared: CacheResult | None = None
 ) -> dict[str, float | int]:
-    """Evaluate a prediction cache.
+    """Evaluate the cache that ``predictions`` names; the content of ``metrics.json``.
 
     Args:
-        settings: ``predictions`` names the cache.
+        settings: Settings of the run.
         prepared: Result for these settings of an earlier pass, if there was one.
-
-    Returns:
-        The content of ``metrics.json``.
 
     Raises:
         RefineError: A bad cache, or one that these settings cannot use.
     """
-    result, categories, sections = prepared or _evaluate_jobs([_Job.of(settings)])[0]
+    result, categories, sections = prepared or _evaluate_jobs([_open_job(settings)])[0]
     folder = RunFolder(settings.run_dir)
     folder.write_config(settings.to_plain() | asdict(sections))
     metrics = write_evaluation(settings, result, categories)
@@ -72,13 +64,6 @@ def open_cache(
     pipeline: Pipeline,
 ) -> PredictionWriter:
     """A new cache for the predictions of a checkpoint, or an unfinished one to continue.
-
-    Args:
-        settings: ``save_predictions`` and ``predictions_form`` describe the cache.
-        checkpoint: What predicts.
-        sections: Data, model and fusion as the evaluation uses them.
-        dataset: What is predicted.
-        pipeline: With the heads whose answers are kept.
 
     Raises:
         RefineError: The folder holds something else.
@@ -111,8 +96,7 @@ def prepare_jobs(jobs: Sequence[EvaluateSettings | None]) -> list[CacheResult | 
     """Evaluate the jobs of a sweep that read the same cache in one pass over it.
 
     Finished jobs and jobs whose settings the cache cannot serve are left out, and so are all jobs
-    of a pass that fails: each then runs by itself and reports what is wrong, while the others go
-    on.
+    of a pass that fails: each then runs by itself and reports what is wrong.
 
     Args:
         jobs: Settings of every job; None where they are not valid.
@@ -126,13 +110,11 @@ def prepare_jobs(jobs: Sequence[EvaluateSettings | None]) -> list[CacheResult | 
             continue
         if RunFolder(settings.run_dir).is_finished(settings):
             continue
-        try:
-            job = _Job.of(settings)
-        except RefineError:
-            continue
-        data = job.sections.data
-        group = repr((job.folder, data.root, data.val_split, data.val_image_ids))
-        groups.setdefault(group, {})[index] = job
+        with suppress(RefineError):
+            job = _open_job(settings)
+            data = job.sections.data
+            group = repr((job.reader.folder, data.root, data.val_split, data.val_image_ids))
+            groups.setdefault(group, {})[index] = job
     results: list[CacheResult | None] = [None] * len(jobs)
     for group_jobs in groups.values():
         if len(group_jobs) > 1:
@@ -149,18 +131,19 @@ def prepare_jobs(jobs: Sequence[EvaluateSettings | None]) -> list[CacheResult | 
 
 class _Job(NamedTuple):
     sections: Sections
-    folder: Path
     reader: PredictionReader
     seed: int
 
-    @classmethod
-    def of(cls, settings: EvaluateSettings) -> "_Job":
-        """Open the cache; refuse settings that it cannot serve."""
-        folder = _choose_folder(settings)
-        reader = PredictionReader(folder)
-        sections = settings.choose_sections(reader.header.checkpoint["config"])
-        reader.require_fusion(sections.fusion)
-        return cls(sections, folder, reader, settings.seed)
+
+def _open_job(settings: EvaluateSettings) -> _Job:
+    """Open the cache; refuse settings that it cannot serve."""
+    folder = settings.baseline_predictions if settings.from_baseline else settings.predictions
+    if folder is None:
+        raise RefineError("this row is of the baseline: give baseline_predictions=FOLDER, too")
+    reader = PredictionReader(Path(folder))
+    sections = settings.choose_sections(reader.header.checkpoint["config"])
+    reader.require_fusion(sections.fusion)
+    return _Job(sections, reader, settings.seed)
 
 
 def _evaluate_jobs(jobs: Sequence[_Job]) -> list[CacheResult]:
@@ -177,11 +160,3 @@ def _evaluate_jobs(jobs: Sequence[_Job]) -> list[CacheResult]:
     )
     categories = datamodule.categories
     return [CacheResult(r, categories, j.sections) for r, j in zip(results, jobs, strict=True)]
-
-
-def _choose_folder(settings: EvaluateSettings) -> Path:
-    if not settings.from_baseline:
-        return Path(str(settings.predictions))
-    if settings.baseline_predictions is None:
-        raise RefineError("this row is of the baseline: give baseline_predictions=FOLDER, too")
-    return Path(settings.baseline_predictions)

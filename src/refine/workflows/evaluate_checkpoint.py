@@ -29,7 +29,7 @@ def evaluate(
     """Evaluate a checkpoint, or cached predictions.
 
     Args:
-        settings: ``run_dir`` receives the results.
+        settings: Settings of the run; ``run_dir`` receives the results.
         prepared: Result for these settings of a pass over cached predictions, if there was one.
 
     Returns:
@@ -61,7 +61,7 @@ def open_checkpoint(
     """A checkpoint's pipeline in eval mode, and the evaluation split of its own data.
 
     Args:
-        path: Checkpoint of ``refine.train``.
+        path: The checkpoint.
         data_root: Folder of the data; None for the folder recorded in the checkpoint.
 
     Raises:

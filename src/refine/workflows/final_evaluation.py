@@ -28,16 +28,13 @@ def evaluate_pipeline(
     *,
     config: Mapping[str, Any],
 ) -> dict[str, float | int]:
-    """Evaluate a pipeline on the evaluation split, and write the results.
+    """Evaluate a pipeline in eval mode, and write the results; the content of ``metrics.json``.
 
     Args:
         settings: Settings of the run.
-        pipeline: In eval mode.
-        datamodule: Set up.
-        config: Configuration for ``config.yaml``.
-
-    Returns:
-        The content of ``metrics.json``.
+        pipeline: Network and fusion.
+        datamodule: Set up, with the evaluation split.
+        config: Content of ``config.yaml``.
     """
     module = build_module(settings, pipeline, datamodule)
     trainer = build_trainer(settings.trainer, callbacks=[build_pictures(settings)], loggers=[])
@@ -53,13 +50,7 @@ def finish(
     datamodule: PanopticDataModule,
     settings: RunSettings,
 ) -> dict[str, float | int]:
-    """End a run: results of the final evaluation on disk, the table on the console.
-
-    Args:
-        trainer: Has run the evaluation.
-        module: Holds its result.
-        datamodule: With the evaluation split.
-        settings: Settings of the run.
+    """End a run after its final evaluation: results on disk, the table on the console.
 
     Returns:
         The content of ``metrics.json``.
@@ -76,16 +67,7 @@ def finish(
 def write_evaluation(
     settings: RunSettings, result: EvaluationResult, categories: CategoryTable
 ) -> dict[str, float | int]:
-    """Write the results of an evaluation and print its table.
-
-    Args:
-        settings: Settings of the run.
-        result: What the evaluation found out.
-        categories: Categories of the dataset.
-
-    Returns:
-        The content of ``metrics.json``.
-    """
+    """Write the results of an evaluation and print its table; the content of ``metrics.json``."""
     metrics = result.metrics | {"seed": settings.seed}
     tables = {
         "per_category.csv": to_csv(result.rows),

@@ -1,6 +1,7 @@
 """Predicts any images: overlays, panoptic PNGs and a COCO-panoptic JSON."""
 
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,9 +20,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 def predict(settings: PredictSettings) -> Path:
     """Predict images and write overlays, panoptic PNGs and a COCO-panoptic JSON.
-
-    Args:
-        settings: Checkpoint, source and output.
 
     Returns:
         The folder with ``overlays/``, ``panoptic/`` and ``panoptic.json``.
@@ -62,20 +60,16 @@ def find_images(source: str) -> list[Path]:
             f"source={source}: no images there; give an image, a folder with "
             f"{', '.join(SUFFIXES)}, or a quoted glob"
         )
-    stems = [p.stem for p in found]
-    twice = sorted({s for s in stems if stems.count(s) > 1})
-    if twice:
+    stem, count = max(Counter(p.stem for p in found).items(), key=lambda item: item[1])
+    if count > 1:
         raise RefineError(
-            f"source={source}: several images are called {twice[0]!r}, and so would be their "
-            "results; predict their folders one by one"
+            f"source={source}: several images are called {stem!r}, and so would be their results; "
+            "predict their folders one by one"
         )
     return sorted(found)
 
 
 def choose_image_ids(paths: Sequence[Path]) -> list[int]:
     """COCO's own ids if every file is called by one (``000000000139.jpg``), else 1, 2, ..."""
-    if all(p.stem.isdecimal() for p in paths):
-        ids = [int(p.stem) for p in paths]
-        if len(set(ids)) == len(ids):
-            return ids
-    return list(range(1, len(paths) + 1))
+    ids = {int(p.stem): p for p in paths if p.stem.isdecimal()}
+    return list(ids if len(ids) == len(paths) else range(1, len(paths) + 1))

@@ -40,6 +40,7 @@ class ScoreResult:
     """Panoptic quality of a result file.
 
     Attributes:
+        metrics: The nine keys ``pq`` to ``rq_stuff``, as fractions.
         stats: Sums over all images, by contiguous category.
         records: What each image added (:mod:`refine.metrics.records`).
         categories: Categories of the ground truth.
@@ -48,6 +49,7 @@ class ScoreResult:
         num_images: Number of images in the ground truth.
     """
 
+    metrics: dict[str, float]
     stats: PanopticStats
     records: np.ndarray
     categories: CategoryTable
@@ -55,18 +57,13 @@ class ScoreResult:
     rows: list[CategoryRow]
     num_images: int
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The nine keys ``pq`` to ``rq_stuff``, as fractions."""
-        return to_metric_keys(self.groups)
-
 
 def score_results(
     gt_json: Path,
     pred_json: Path,
     *,
-    gt_dir: Path | None = None,
-    pred_dir: Path | None = None,
+    gt_dir: str | Path | None = None,
+    pred_dir: str | Path | None = None,
     num_workers: int = 2,
 ) -> ScoreResult:
     """Panoptic quality of a result file.
@@ -84,24 +81,76 @@ def score_results(
         RefineError: A file or folder is missing, malformed or contradicts another.
     """
     truth = load_panoptic_json(gt_json)
-    results = load_panoptic_results(pred_json, truth.categories)
+    categories = truth.categories
+    results = load_panoptic_results(pred_json, categories)
+    image_ids = truth.image_ids.tolist()
     _check_coverage(truth, results)
-    scorer = _Scorer(
-        truth=truth,
-        results=results,
-        truth_files=_open_pngs(gt_json, gt_dir, "gt_dir"),
-        result_files=_open_pngs(pred_json, pred_dir, "pred_dir"),
-    )
-    records = _score_images(scorer, num_workers)
-    stats = sum_records(records, len(truth.categories))
+    true_files = _open_pngs(gt_json, gt_dir, "gt_dir")
+    pred_files = _open_pngs(pred_json, pred_dir, "pred_dir")
+
+    def match_image(k: int) -> np.ndarray:
+        """Records of image ``k`` of the ground truth."""
+        image_id = image_ids[k]
+        true_map, true_name = _read_map(true_files, str(truth.file_names[k]))
+        pred_map, pred_name = _read_map(pred_files, results.file_names[image_id])
+        try:
+            stats = match_segments(
+                PanopticPrediction(segment_map=pred_map, segments=results.segments[image_id]),
+                GroundTruth(segment_map=true_map, segments=truth.segments(k)),
+                num_categories=len(categories),
+            )
+        except ValueError as error:
+            raise RefineError(
+                f"image {image_id} ({pred_name} against {true_name}): {error}; make JSON and PNGs "
+                "agree"
+            ) from None
+        return to_records(image_id, stats)
+
+    # Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
+    # neither a start nor copies. The sum is in the order of the images, whatever the threads do.
+    pool = ThreadPoolExecutor(max(num_workers, 1))
+    try:
+        records = np.concatenate(list(pool.map(match_image, range(len(image_ids)))))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a failing image stops the rest
+    stats = sum_records(records, len(categories))
+    groups = average_quality(stats, categories.num_things)
     return ScoreResult(
+        metrics=to_metric_keys(groups),
         stats=stats,
         records=records,
-        categories=truth.categories,
-        groups=average_quality(stats, truth.categories.num_things),
-        rows=category_rows(stats, truth.categories),
+        categories=categories,
+        groups=groups,
+        rows=category_rows(stats, categories),
         num_images=len(truth),
     )
+
+
+def score(settings: ScoreSettings) -> dict[str, float | int]:
+    """Score result files and print the table; write the results if ``out`` is given.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        RefineError: Files that cannot be scored.
+    """
+    result = score_results(
+        Path(settings.gt_json),
+        Path(settings.pred_json),
+        gt_dir=settings.gt_dir,
+        pred_dir=settings.pred_dir,
+        num_workers=settings.num_workers,
+    )
+    metrics = result.metrics | {"num_images": result.num_images}
+    if settings.out is not None:
+        tables = {
+            "per_category.csv": to_csv(result.rows),
+            "per_image.csv": records_to_csv(result.records, result.categories),
+        }
+        RunFolder(settings.out).write_results(metrics, config=settings.to_plain(), tables=tables)
+    print_table(result.groups, metrics)
+    return metrics
 
 
 def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
@@ -114,83 +163,14 @@ def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> Non
         )
 
 
-def _open_pngs(json_path: Path, folder: Path | None, argument: str) -> Storage:
-    folder = folder or Path(str(json_path).removesuffix(".json"))
+def _open_pngs(json_path: Path, given: str | Path | None, argument: str) -> Storage:
+    folder = Path(given or str(json_path).removesuffix(".json"))
     if not folder.exists():
         raise RefineError(f"{folder}: no such folder; name the folder of PNGs with {argument}=")
     return open_storage(folder, prefix=f"{folder.stem}/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Scorer:
-    truth: PanopticAnnotations
-    results: PanopticResults
-    truth_files: Storage
-    result_files: Storage
-
-    def score_image(self, k: int) -> PanopticStats:
-        """Match image ``k`` of the ground truth."""
-        image_id = int(self.truth.image_ids[k])
-        true_name, pred_name = str(self.truth.file_names[k]), self.results.file_names[image_id]
-        true_map = _read_map(self.truth_files, true_name)
-        pred_map = _read_map(self.result_files, pred_name)
-        try:
-            return match_segments(
-                PanopticPrediction(segment_map=pred_map, segments=self.results.segments[image_id]),
-                GroundTruth(segment_map=true_map, segments=self.truth.segments(k)),
-                num_categories=len(self.truth.categories),
-            )
-        except ValueError as error:
-            raise RefineError(
-                f"image {image_id} ({self.result_files.label}/{pred_name} against "
-                f"{self.truth_files.label}/{true_name}): {error}; make JSON and PNGs agree"
-            ) from None
-
-
-def _score_images(scorer: _Scorer, num_workers: int) -> np.ndarray:
-    """Records in the order of the images, so that their sum does not depend on the threads.
-
-    Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
-    neither a start nor copies. A failing image stops the rest.
-    """
-    image_ids = scorer.truth.image_ids.tolist()
-    pool = ThreadPoolExecutor(max(num_workers, 1))
-    try:
-        stats = pool.map(scorer.score_image, range(len(image_ids)))
-        return np.concatenate([to_records(i, s) for i, s in zip(image_ids, stats, strict=True)])
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read_map(files: Storage, name: str) -> np.ndarray:
-    return decode_segment_png(files.read(name), source=f"{files.label}/{name}")
-
-
-def score(settings: ScoreSettings) -> dict[str, float | int]:
-    """Score result files and print the table.
-
-    Args:
-        settings: With ``out`` the results are also written there.
-
-    Returns:
-        The content of ``metrics.json``.
-
-    Raises:
-        RefineError: Files that cannot be scored.
-    """
-    result = score_results(
-        Path(settings.gt_json),
-        Path(settings.pred_json),
-        gt_dir=None if settings.gt_dir is None else Path(settings.gt_dir),
-        pred_dir=None if settings.pred_dir is None else Path(settings.pred_dir),
-        num_workers=settings.num_workers,
-    )
-    metrics = result.metrics | {"num_images": result.num_images}
-    if settings.out is not None:
-        tables = {
-            "per_category.csv": to_csv(result.rows),
-            "per_image.csv": records_to_csv(result.records, result.categories),
-        }
-        RunFolder(settings.out).write_results(metrics, config=settings.to_plain(), tables=tables)
-    print_table(result.groups, metrics)
-    return metrics
+def _read_map(files: Storage, name: str) -> tuple[np.ndarray, str]:
+    """The map, and its name in messages."""
+    source = f"{files.label}/{name}"
+    return decode_segment_png(files.read(name), source=source), source

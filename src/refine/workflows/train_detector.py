@@ -22,11 +22,7 @@ from refine.workflows.final_evaluation import build_pictures, finish
 
 
 def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
-    """Train the detector.
-
-    Args:
-        settings: ``run_dir`` receives config, checkpoints and results.
-        resume: Checkpoint of this training to resume from.
+    """Train the detector, from a checkpoint of this training if there is one to resume from.
 
     Returns:
         The content of ``metrics.json``, of the best checkpoint.
@@ -34,7 +30,11 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     Raises:
         RefineError: Bad data, settings, weights or checkpoint.
     """
-    _require_no_head(settings)
+    if needed_head(settings.fusion.relations) is not None:
+        raise RefineError(
+            f"fusion.relations.kind={settings.fusion.relations.kind} needs a head, which "
+            "stage=panoptic does not train: add stage=all, or fusion.relations.kind=score"
+        )
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     datamodule = PanopticDataModule(settings.data, seed=settings.seed)
     datamodule.prepare_data()
@@ -45,18 +45,15 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
         check_categories(checkpoint, datamodule.categories, root=settings.data.root)
         check_model(checkpoint, asdict(settings.model))
     # Lightning refuses a progress bar that is switched off
-    left_out = frozenset() if settings.trainer.enable_progress_bar else frozenset({"progress"})
-    callbacks = build_all(settings.callbacks, without=left_out)
-    trainer = build_trainer(
-        settings.trainer,
-        callbacks=[*callbacks, build_pictures(settings)],
-        loggers=build_all(settings.logger),
-    )
+    left_out = () if settings.trainer.enable_progress_bar else ("progress",)
+    callbacks = [*build_all(settings.callbacks, without=left_out), build_pictures(settings)]
+    loggers = build_all(settings.logger)
+    trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())
     trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     if not _is_evaluated(trainer, module):
+        best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         trainer.validate(
             module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True
         )
@@ -68,16 +65,6 @@ def choose_weights(settings: TrainSettings) -> str:
     if settings.weights != "auto":
         return settings.weights
     return "none" if settings.data.toy is not None else settings.pretrained
-
-
-def _require_no_head(settings: TrainSettings) -> None:
-    """Refuse a training whose validation would need a head that is not there."""
-    relations = settings.fusion.relations
-    if needed_head(relations) is not None:
-        raise RefineError(
-            f"fusion.relations.kind={relations.kind} needs a head, which stage=panoptic does not "
-            "train: add stage=all, or fusion.relations.kind=score"
-        )
 
 
 def _is_evaluated(trainer: pl.Trainer, module: DetectorModule) -> bool:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
 
 from refine.config.instantiate import build_all, build_trainer
 from refine.config.settings import Sections, TrainSettings
@@ -14,7 +13,6 @@ from refine.data.pairs.pair_datamodule import OcclusionDataModule
 from refine.errors import RefineError
 from refine.options import OcclusionStageOptions, RankingStageOptions, TrainerOptions
 from refine.order.heads import build_head
-from refine.pipeline import Pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, make_record, read_checkpoint
 from refine.runs.console import say
 from refine.runs.restore import restore_pipeline
@@ -25,11 +23,10 @@ HEAD_STAGES = ("occlusion", "ranking")
 
 
 def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
-    """Train the heads of ``settings.stage``.
+    """Train the heads of ``settings.stage`` on the detector of ``detector_ckpt_path``.
 
     Args:
-        settings: ``detector_ckpt_path`` names the detector, ``run_dir`` receives config, checkpoint
-            and ``metrics.json``.
+        settings: Settings of the run.
         resume: Checkpoint of this training to resume from.
 
     Returns:
@@ -46,15 +43,21 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
         )
     detector = read_checkpoint(Path(settings.detector_ckpt_path))
     stage = settings.occlusion if settings.stage == "occlusion" else settings.ranking
-    _check_anchors(settings, detector)
+    if settings.data.anchors != detector.sections.data.anchors:  # image sizes may differ
+        raise RefineError(
+            f"data.anchors differ from those of {detector.path}; choose the data= that it was "
+            "trained with"
+        )
     datamodule = OcclusionDataModule(settings.data, seed=settings.seed, batch_size=stage.batch_size)
     datamodule.prepare_data()
     datamodule.setup("fit")
     check_categories(detector, datamodule.categories, root=settings.data.root)
     module = _build_module(settings, detector, datamodule, stage)
+    # these need panoptic quality, and Lightning refuses a progress bar that is switched off
+    left_out = {"best", "wandb"} | (set() if settings.trainer.enable_progress_bar else {"progress"})
     trainer = build_trainer(
         _choose_length(settings, stage.schedule.max_steps),
-        callbacks=build_all(settings.callbacks, without=_unwanted_callbacks(settings)),
+        callbacks=build_all(settings.callbacks, without=left_out),
         loggers=build_all(settings.logger),
     )
     if trainer.is_global_zero:
@@ -64,16 +67,14 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
         trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     if module.result_step != trainer.global_step:
         trainer.validate(module, datamodule=datamodule, verbose=False)
-    return _finish(settings, trainer, module)
-
-
-def _check_anchors(settings: TrainSettings, detector: Checkpoint) -> None:
-    """Refuse other anchors than the detector's; image sizes may differ."""
-    if settings.data.anchors != detector.sections.data.anchors:
-        raise RefineError(
-            f"data.anchors differ from those of {detector.path}; choose the data= that it was "
-            "trained with"
-        )
+    metrics: dict[str, float | int] = module.result | {"seed": settings.seed}
+    if trainer.is_global_zero:
+        folder = RunFolder(settings.run_dir)
+        folder.write_results(metrics, config=settings.to_plain())
+        for name, value in metrics.items():
+            say(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
+        say(f"heads: {folder.last_checkpoint}")
+    return metrics
 
 
 def _build_module(
@@ -84,7 +85,14 @@ def _build_module(
 ) -> OrderModule:
     sections = Sections(data=settings.data, model=detector.sections.model, fusion=settings.fusion)
     pipeline = restore_pipeline(detector, sections)
-    _add_new_heads(pipeline, stage)
+    # heads of the detector's own checkpoint stay; one of the same name gives way
+    kind = "ranking" if isinstance(stage, RankingStageOptions) else "occlusion"
+    for name, options in stage.heads.items():
+        pipeline.heads[name] = build_head(
+            {"kind": kind, "options": asdict(options)},
+            in_channels=pipeline.network.backbone.channels,
+            num_things=pipeline.num_things,
+        )
     config = settings.to_plain() | {"model": detector.config["model"]}
     batch_size = stage.batch_size * settings.trainer.accumulate_grad_batches
     return OrderModule(
@@ -97,45 +105,11 @@ def _build_module(
     )
 
 
-def _add_new_heads(pipeline: Pipeline, stage: OcclusionStageOptions | RankingStageOptions) -> None:
-    """Heads of the detector's own checkpoint stay; one of the same name gives way."""
-    kind = "ranking" if isinstance(stage, RankingStageOptions) else "occlusion"
-    for name, options in stage.heads.items():
-        head: nn.Module = build_head(
-            {"kind": kind, "options": asdict(options)},
-            in_channels=pipeline.network.backbone.channels,
-            num_things=pipeline.num_things,
-        )
-        pipeline.heads[name] = head
-
-
 def _choose_length(settings: TrainSettings, max_steps: int) -> TrainerOptions:
     """The trainer's settings for this stage: its own length; a trial stays a trial."""
     trainer = settings.trainer
     is_trial = trainer.max_steps < settings.schedule.max_steps
     steps = min(trainer.max_steps, max_steps) if is_trial else max_steps
     interval = trainer.val_check_interval
-    return replace(
-        trainer,
-        max_steps=steps,
-        val_check_interval=None if interval is None else min(interval, steps),
-    )
-
-
-def _unwanted_callbacks(settings: TrainSettings) -> frozenset[str]:
-    """Callbacks that need panoptic quality, and a progress bar that is switched off."""
-    progress = set() if settings.trainer.enable_progress_bar else {"progress"}
-    return frozenset({"best", "wandb"} | progress)
-
-
-def _finish(
-    settings: TrainSettings, trainer: pl.Trainer, module: OrderModule
-) -> dict[str, float | int]:
-    metrics: dict[str, float | int] = module.result | {"seed": settings.seed}
-    if trainer.is_global_zero:
-        folder = RunFolder(settings.run_dir)
-        folder.write_results(metrics, config=settings.to_plain())
-        for name, value in metrics.items():
-            say(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
-        say(f"heads: {folder.last_checkpoint}")
-    return metrics
+    interval = None if interval is None else min(interval, steps)
+    return replace(trainer, max_steps=steps, val_check_interval=interval)

@@ -16,10 +16,7 @@ from refine.workflows.train_heads import HEAD_STAGES, train_heads
 
 
 def train(settings: TrainSettings) -> dict[str, float | int]:
-    """Train the stage of ``settings.stage``.
-
-    Args:
-        settings: ``run_dir`` receives config, checkpoints and results.
+    """Train the stage of ``settings.stage``; ``run_dir`` receives config, checkpoints, results.
 
     Returns:
         The content of ``metrics.json``; of the best checkpoint, where a detector is trained.
@@ -51,11 +48,8 @@ def train_job(settings: TrainSettings) -> dict[str, float | int]:
 
 def limit_validation(settings: TrainSettings) -> TrainSettings:
     """Keep a trial of fewer steps than its schedule from validating longer than it trains."""
-    steps = settings.trainer.max_steps
-    if (
-        settings.trainer.limit_val_batches is not None
-        or not 0 < steps < settings.schedule.max_steps
-    ):
+    steps, is_limited = settings.trainer.max_steps, settings.trainer.limit_val_batches is not None
+    if is_limited or not 0 < steps < settings.schedule.max_steps:
         return settings
     say(
         f"trial of {steps} of {settings.schedule.max_steps} steps: validation is limited to "
@@ -93,9 +87,7 @@ def _train_all(settings: TrainSettings) -> dict[str, float | int]:
         return finished
     last: Path | None = None
     for stage in settings.all_stages:
-        stage_folder = RunFolder(folder.path / stage)
-        _run_stage(_choose_stage(settings, stage, detector=last), stage_folder)
-        last = stage_folder.final_checkpoint
+        last = _run_stage(_choose_stage(settings, stage, detector=last))
     assert last is not None
     pipeline = restore_pipeline(read_checkpoint(last), settings)
     datamodule = open_data(settings.data, seed=settings.seed)
@@ -116,15 +108,17 @@ def _choose_stage(settings: TrainSettings, stage: str, *, detector: Path | None)
     return replace(chosen, fusion=fusion, compute_ap=False)
 
 
-def _run_stage(settings: TrainSettings, folder: RunFolder) -> None:
+def _run_stage(settings: TrainSettings) -> Path:
+    """The checkpoint that the stage hands on."""
+    folder = RunFolder(settings.run_dir)
     status = folder.status(settings)
-    if status == "finished":
-        say(f"stage {settings.stage}: finished before")
-        return
     if status == "foreign":
         raise RefineError(
             f"{folder.path} holds a run with another {', '.join(folder.find_changes(settings))}; "
             "choose another folder with hydra.run.dir=FOLDER"
         )
-    say(f"stage {settings.stage}: {'resumes' if status == 'resumable' else 'starts'}")
-    _train_stage(settings, folder.last_checkpoint if status == "resumable" else None)
+    doing = {"finished": "finished before", "resumable": "resumes", "new": "starts"}[status]
+    say(f"stage {settings.stage}: {doing}")
+    if status != "finished":
+        _train_stage(settings, folder.last_checkpoint if status == "resumable" else None)
+    return folder.final_checkpoint

@@ -7,23 +7,18 @@ from refine.runs.checkpoint import check_categories, check_model, make_record, r
 
 
 def _table(*names):
+    numbered = enumerate(names, start=1)
     return CategoryTable(
-        [
-            Category(dataset_id=k, name=name, is_thing=True, color=(k, k, k))
-            for k, name in enumerate(names, start=1)
-        ]
+        [Category(dataset_id=k, name=name, is_thing=True, color=(k, k, k)) for k, name in numbered]
     )
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
     record = make_record({"model": {"semantic": {"channels": 32}}}, _table("ball", "crate"))
-    path = tmp_path / "x.ckpt"
-    torch.save(
-        {"state_dict": {"pipeline.a": torch.ones(2), "other.b": torch.ones(1)}, "refine": record},
-        path,
-    )
-    return read_checkpoint(path)
+    weights = {"pipeline.a": torch.ones(2), "other.b": torch.ones(1)}
+    torch.save({"state_dict": weights, "refine": record}, tmp_path / "x.ckpt")
+    return read_checkpoint(tmp_path / "x.ckpt")
 
 
 def test_round_trip(checkpoint):
@@ -43,21 +38,22 @@ def test_another_package_s_checkpoint_is_refused(tmp_path):
     [(("ball", "tent"), "'crate'"), (("ball",), "2 against 1"), (("crate", "ball"), "'ball'")],
 )
 def test_other_categories_are_named(checkpoint, names, expected):
+    check_categories(checkpoint, _table("ball", "crate"), root="data")
     with pytest.raises(RefineError, match=expected):
         check_categories(checkpoint, _table(*names), root="data")
 
 
-def test_equal_categories_pass(checkpoint):
-    check_categories(checkpoint, _table("ball", "crate"), root="data")
-
-
-def test_another_model_is_named(checkpoint):
-    check_model(checkpoint, {"semantic": {"channels": 32}})
-    with pytest.raises(RefineError, match=r"model\.semantic\.channels=32, not 64"):
-        check_model(checkpoint, {"semantic": {"channels": 64}})
-
-
-def test_an_option_younger_than_the_checkpoint_had_its_default(checkpoint):
-    check_model(checkpoint, {"proposals": {"anchor_grid": "rounded"}})
-    with pytest.raises(RefineError, match=r"model\.proposals\.anchor_grid=rounded, not exact"):
-        check_model(checkpoint, {"proposals": {"anchor_grid": "exact"}})
+@pytest.mark.parametrize(
+    ("section", "same", "other", "message"),
+    [
+        ("semantic", {"channels": 32}, {"channels": 64}, r"model\.semantic\.channels=32, not 64"),
+        (  # an option younger than the checkpoint had its default
+            "proposals", {"anchor_grid": "rounded"}, {"anchor_grid": "exact"},
+            r"model\.proposals\.anchor_grid=rounded, not exact",
+        ),
+    ],
+)  # fmt: skip
+def test_another_model_is_named(checkpoint, section, same, other, message):
+    check_model(checkpoint, {section: same})
+    with pytest.raises(RefineError, match=message):
+        check_model(checkpoint, {section: other})

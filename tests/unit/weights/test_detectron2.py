@@ -20,7 +20,7 @@ from refine.weights.detectron2 import (
     read_state,
     recognise,
 )
-from refine.workflows.convert_detectron2 import compose_settings, convert_detectron2
+from refine.workflows.convert_weights import compose_settings, convert_detectron2
 
 KINDS = [PanopticFPN("r50", False), PanopticFPN("r101", False), PanopticFPN("r101", True)]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=["r50", "r101", "cascade"])

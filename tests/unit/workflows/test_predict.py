@@ -6,29 +6,23 @@ from refine.errors import RefineError
 from refine.workflows.predict_images import choose_image_ids, find_images
 
 
-def _touch(folder, *names):
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        (folder / name).write_bytes(b"")
-    return folder
-
-
 def test_images_of_a_file_a_folder_and_a_glob(tmp_path):
-    folder = _touch(tmp_path / "in", "b.jpg", "a.PNG", "notes.txt")
-    names = ["a.PNG", "b.jpg"]
-    assert [p.name for p in find_images(str(folder))] == names
-    assert [p.name for p in find_images(str(folder / "b.jpg"))] == ["b.jpg"]
-    assert [p.name for p in find_images(str(folder / "*.[jP]*"))] == names
+    both = ["a.PNG", "b.jpg"]
+    for name in ("b.jpg", "a.PNG", "notes.txt"):
+        (tmp_path / name).touch()
+    for source, names in (("", both), ("b.jpg", ["b.jpg"]), ("*.[jP]*", both)):
+        found = find_images(str(tmp_path / source))
+        assert [p.name for p in found] == names
 
 
-def test_no_images(tmp_path):
-    with pytest.raises(RefineError, match="no images there"):
-        find_images(str(_touch(tmp_path / "in", "notes.txt")))
-
-
-def test_two_images_of_one_name_would_overwrite_each_other(tmp_path):
-    with pytest.raises(RefineError, match="'a'"):
-        find_images(str(_touch(tmp_path / "in", "a.jpg", "a.png")))
+@pytest.mark.parametrize(
+    ("names", "message"), [(["notes.txt"], "no images there"), (["a.jpg", "a.png"], "'a'")]
+)
+def test_no_images_and_two_whose_results_would_have_one_name(tmp_path, names, message):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(RefineError, match=message):
+        find_images(str(tmp_path))
 
 
 @pytest.mark.parametrize(
