@@ -100,10 +100,8 @@ def score_results(
                 num_categories=len(categories),
             )
         except ValueError as error:
-            raise RefineError(
-                f"image {image_id} ({pred_name} against {true_name}): {error}; make JSON and PNGs "
-                "agree"
-            ) from None
+            where = f"image {image_id} ({pred_name} against {true_name})"
+            raise RefineError(f"{where}: {error}; make JSON and PNGs agree") from None
         return to_records(image_id, stats)
 
     # Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
