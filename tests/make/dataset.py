@@ -36,11 +36,10 @@ GRASS_ID, CAR_ID, CAT_ID, CROWD_ID, SKY_ID, BIG_CAR_ID = 70_000, 300, 301, 999, 
 
 def segment_maps():
     """Image id -> ``[H, W]`` int map of 24-bit ids."""
-    first = np.full((8, 12), GRASS_ID)
+    first, second = np.full((8, 12), GRASS_ID), np.full((10, 6), SKY_ID)
     first[2:6, 1:5] = CAR_ID
     first[4:7, 3:8] = CAT_ID
     first[0:2, 9:12] = CROWD_ID
-    second = np.full((10, 6), SKY_ID)
     second[3:5] = 0
     return {1: first, 2: second, 3: np.full((5, 5), BIG_CAR_ID)}
 
@@ -90,11 +89,8 @@ def instances_json():
         {"id": k, "image_id": i, "category_id": c, "iscrowd": crowd, "bbox": b, "segmentation": s}
         for k, (i, c, crowd, b, s) in enumerate(entries, start=1)
     ]
-    return {
-        "images": [],
-        "annotations": annotations,
-        "categories": [dict(c) for c in CATEGORIES[:2]],
-    }
+    categories = [dict(c) for c in CATEGORIES[:2]]
+    return {"images": [], "annotations": annotations, "categories": categories}
 
 
 def _outline(left, top, right, bottom):
@@ -124,12 +120,8 @@ def write_tree(
 ) -> Path:
     """Write images, PNGs and JSON below ``root`` in COCO's layout.
 
-    Args:
-        root: The dataset's folder; may exist.
-        split: Name of the split.
-        panoptic: Content of the panoptic JSON, if it is not :func:`panoptic_json`.
-        instances: Content of the instances JSON; none is written without.
-        size_factor: Images, maps and JSON sizes this many times as large (not the instances).
+    ``panoptic`` and ``instances`` are the contents of the two JSONs, by default
+    :func:`panoptic_json` and no file; images and maps are ``size_factor`` times as large.
     """
     images, pngs = root / split, root / "annotations" / f"panoptic_{split}"
     images.mkdir(parents=True)
@@ -192,13 +184,13 @@ def paint(things, *, background=GRASS):
     return segment_map, describe(segments, segment_map)
 
 
-def describe(entries, segment_map):
+def describe(entries, segment_map, *, num_things=GRASS):
     """Segments out of ``(id, category, is_crowd)``; those without pixels are left out."""
     return [
         Segment(
             id=number,
             category=category,
-            is_thing=category < GRASS,
+            is_thing=category < num_things,
             area=int((segment_map == number).sum()),
             is_crowd=is_crowd,
         )

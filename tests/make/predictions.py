@@ -1,7 +1,7 @@
 """Raw predictions like those of a network, and prediction caches of them."""
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -40,16 +40,10 @@ COCO_SIZED = {"image_size": (800, 1333), "original_size": (120, 200)}
 def smooth_logits(
     *, num_categories, size, dominant=10, cell=25, noise=1.0, seed=0, spread=6.0
 ) -> torch.Tensor:
-    """``[C, h, w]``: broad fields, some of them strong, and finer ones on top.
+    """``[C, h, w]``: broad fields, bumps ``cell`` wide, and fine ones, a sixth of it, on top.
 
-    Args:
-        num_categories: C.
-        size: ``(h, w)`` in cells.
-        dominant: Number of categories that are best somewhere.
-        cell: Width in cells of a bump of the broad fields; of the fine ones a sixth of it.
-        noise: Strength of the fine fields.
-        seed: Seed of all fields.
-        spread: Strength of the dominant fields.
+    ``dominant`` categories are best somewhere; ``spread`` and ``noise`` are the strengths of their
+    fields and of the fine ones.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -183,18 +177,22 @@ def write_toy_cache(folder, *, root, num_val=12, heads=(), rankings=(), random_a
     writer = PredictionWriter(folder, header)
     for index, image_id in enumerate(dataset.image_ids):
         truth = dataset.read_truth(index)[2]
-        raw = _predict(truth, len(dataset.categories), heads, rankings, index)
-        writer.write(image_id, _answer_at_random(raw, index) if random_answers else raw)
+        raw = _predict(truth, len(dataset.categories), heads, rankings, index, random_answers)
+        writer.write(image_id, raw)
     writer.finish(dataset.image_ids)
     return folder
 
 
-def _predict(truth, num_categories, heads, rankings, seed):
-    instances = truth.instances
+def _predict(truth, num_categories, heads, rankings, seed, random_answers):
+    instances, generator = truth.instances, torch.Generator().manual_seed(seed)
     number = len(instances.labels)
     pairs = torch.tensor([(i, j) for i in range(number) for j in range(number) if i != j])
     pairs = pairs.reshape(-1, 2)
-    later_on_top = (pairs[:, 0] > pairs[:, 1]).float() if len(pairs) else torch.zeros(0)
+
+    def answer(ordered):
+        return torch.rand(len(ordered), generator=generator) if random_answers else ordered
+
+    later_on_top = (pairs[:, 0] > pairs[:, 1]).float()
     return RawPrediction(
         boxes=torch.from_numpy(instances.boxes).float(),
         scores=torch.linspace(0.95, 0.6, number),
@@ -206,9 +204,9 @@ def _predict(truth, num_categories, heads, rankings, seed):
         image_size=TOY_SIZE,
         original_size=TOY_SIZE,
         occlusions={
-            name: PairOcclusions(pairs=pairs, probabilities=later_on_top) for name in heads
+            name: PairOcclusions(pairs=pairs, probabilities=answer(later_on_top)) for name in heads
         },
-        rankings={name: torch.linspace(0, 1, number) for name in rankings},
+        rankings={name: answer(torch.linspace(0, 1, number)) for name in rankings},
     )
 
 
@@ -216,15 +214,3 @@ def _to_logits(coded):
     mask = decode_mask(coded).mask
     rows, columns = (((np.arange(28) + 0.5) * side / 28).astype(int) for side in mask.shape)
     return torch.from_numpy(np.where(mask[rows][:, columns], 8.0, -8.0)).float()
-
-
-def _answer_at_random(raw, seed):
-    rng = torch.Generator().manual_seed(seed)
-    return replace(
-        raw,
-        occlusions={
-            name: replace(o, probabilities=torch.rand(len(o.pairs), generator=rng))
-            for name, o in raw.occlusions.items()
-        },
-        rankings={n: torch.rand(len(v), generator=rng) for n, v in raw.rankings.items()},
-    )

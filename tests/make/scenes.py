@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
+from make.dataset import describe
+from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.outlines import encode_mask
-from refine.types import GroundTruth, InstanceTruth, RawPrediction, Segment
+from refine.types import IGNORE_INDEX, GroundTruth, InstanceTruth, RawPrediction
 
 
 def raw_of(boxes, scores, *, labels=None, semantic=None, size=(32, 64), original=None, **heads):
@@ -24,11 +26,8 @@ def raw_of(boxes, scores, *, labels=None, semantic=None, size=(32, 64), original
 
 def segments_of(segment_map, categories, *, num_things):
     """The segments of a map; ``categories`` by segment id."""
-    return tuple(
-        Segment(id=k, category=c, is_thing=c < num_things, area=int((segment_map == k).sum()))
-        for k, c in categories.items()
-        if (segment_map == k).any()
-    )
+    entries = [(number, category, False) for number, category in categories.items()]
+    return tuple(describe(entries, segment_map, num_things=num_things))
 
 
 def truth_of(segment_map, categories, outlines=None, *, num_things=2):
@@ -42,3 +41,19 @@ def truth_of(segment_map, categories, outlines=None, *, num_things=2):
     )
     segments = segments_of(segment_map, categories, num_things=num_things)
     return GroundTruth(segment_map=segment_map, segments=segments, instances=instances or None)
+
+
+def semantic_of(truth):
+    """``[H, W]`` uint8: the category of every pixel."""
+    semantic = np.full(truth.segment_map.shape, IGNORE_INDEX, np.uint8)
+    for segment in truth.segments:
+        semantic[truth.segment_map == segment.id] = segment.category
+    return semantic
+
+
+def pq_of(scenes, categories):
+    """PQ of ``(prediction, truth)`` pairs over all categories."""
+    total = PanopticStats.zeros(len(categories))
+    for prediction, truth in scenes:
+        total += match_segments(prediction, truth, num_categories=len(categories))
+    return average_quality(total, categories.num_things)["all"].pq

@@ -8,60 +8,47 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from refine.coco_format.annotations import load_panoptic_json
-from refine.coco_format.png import decode_segment_png
+from make.scenes import pq_of, semantic_of
+from refine.coco_format.layout import open_dataset
+from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.fusion.merge import Instance, merge_segments
 from refine.fusion.semantic import semantic_map
-from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.masks import paste_masks, roi_mask_targets
-from refine.options import MergeOptions
-from refine.types import IGNORE_INDEX, GroundTruth, MaskCrop
+from refine.options import ImageOptions, MergeOptions
+from refine.types import IGNORE_INDEX, MaskCrop
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def val_images(coco_root):
-    """The categories and one ``(segment map, segments)`` an image."""
-    folder = coco_root / "annotations"
-    annotations = load_panoptic_json(folder / "panoptic_val2017.json")
-    maps = [
-        decode_segment_png((folder / "panoptic_val2017" / name).read_bytes(), source=name)
-        for name in annotations.file_names
-    ]
-    return annotations.categories, [(m, annotations.segments(k)) for k, m in enumerate(maps)]
+    """The categories and the truth of every image."""
+    files = open_dataset(coco_root, "val2017")
+    dataset = CocoPanopticDataset(files, ImageOptions(), training=False)
+    return dataset.categories, [dataset.read_truth(k)[2] for k in range(len(dataset))]
 
 
-def visible_instances(segment_map, segments):
+def visible_instances(truth):
     """The things in view, the smaller on top."""
-    things = sorted((s for s in segments if s.is_thing and not s.is_crowd), key=lambda s: s.area)
+    things = [s for s in truth.segments if s.is_thing and not s.is_crowd]
     instances = []
-    for k, segment in enumerate(things):
-        rows, columns = (np.flatnonzero((segment_map == segment.id).any(axis)) for axis in (1, 0))
+    for k, segment in enumerate(sorted(things, key=lambda s: s.area)):
+        mask = truth.segment_map == segment.id
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         y, x = int(rows[0]), int(columns[0])
-        mask = segment_map[y : rows[-1] + 1, x : columns[-1] + 1] == segment.id
-        instances.append(Instance(MaskCrop(y, x, mask), segment.category, 1 - k / 1000))
+        crop = MaskCrop(y, x, mask[y : rows[-1] + 1, x : columns[-1] + 1])
+        instances.append(Instance(crop, segment.category, 1 - k / 1000))
     return instances
-
-
-def tight_box(crop):
-    rows, columns = crop.slices
-    return columns.start, rows.start, columns.stop, rows.stop
 
 
 def through_28_cells(instances, size):
     """The masks as a perfect mask head would give them."""
-    boxes = np.array([tight_box(i.crop) for i in instances], np.float32).reshape(-1, 4)
+    slices = [i.crop.slices for i in instances]
+    boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in slices], np.float32)
+    boxes = boxes.reshape(-1, 4)
     soft = roi_mask_targets([i.crop for i in instances], boxes, 28)
     crops = paste_masks(soft, boxes, size, threshold=0.5)
     return [Instance(c, i.label, i.score) for c, i in zip(crops, instances, strict=True)]
-
-
-def semantic_labels(segment_map, segments):
-    labels = np.full(segment_map.shape, IGNORE_INDEX, np.uint8)
-    for segment in segments:
-        labels[segment_map == segment.id] = segment.category
-    return labels
 
 
 def through_stride_4(labels, num_categories, *, short_side):
@@ -81,28 +68,23 @@ def through_stride_4(labels, num_categories, *, short_side):
 
 
 def compute_pq(val_images, *, soft_masks=False, short_side=None):
-    categories, images = val_images
-    total = PanopticStats.zeros(len(categories))
-    for segment_map, segments in images:
-        instances = visible_instances(segment_map, segments)
-        labels = semantic_labels(segment_map, segments)
+    categories, truths = val_images
+    merged = []
+    for truth in truths:
+        instances, labels = visible_instances(truth), semantic_of(truth)
         if soft_masks:
-            instances = through_28_cells(instances, segment_map.shape)
+            instances = through_28_cells(instances, labels.shape)
         if short_side is not None:
             labels = through_stride_4(labels, len(categories), short_side=short_side)
-        merged = merge_segments(
+        result = merge_segments(
             instances,
             labels,
             num_things=categories.num_things,
             options=MergeOptions(score_thresh=0),
             stuff_area_limit_px=0,
         )
-        total += match_segments(
-            merged,
-            GroundTruth(segment_map=segment_map, segments=segments),
-            num_categories=len(categories),
-        )
-    return average_quality(total, categories.num_things)["all"].pq
+        merged.append((result, truth))
+    return pq_of(merged, categories)
 
 
 def test_full_resolution_ground_truth_scores_exactly_one(val_images):

@@ -19,8 +19,7 @@ def files(request, coco_root):
 
 
 def _dataset(files, *, training):
-    options = ImageOptions(train_short_sides_px=[800])
-    return CocoPanopticDataset(files, options, training=training)
+    return CocoPanopticDataset(files, ImageOptions(train_short_sides_px=[800]), training=training)
 
 
 def test_every_training_sample_is_consistent_and_light(files):

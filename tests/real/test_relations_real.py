@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 
+from make.scenes import pq_of, semantic_of
 from refine.coco_format.layout import open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.fusion.merge import Instance, merge_segments
 from refine.fusion.overlaps import pair_overlaps
 from refine.fusion.relations import relate
-from refine.metrics.functional import PanopticStats, average_quality, match_segments
 from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions, MergeOptions, RelationsOptions
-from refine.types import IGNORE_INDEX
 
 pytestmark = pytest.mark.real
 NUM_IMAGES = 40
@@ -19,7 +18,7 @@ NUM_IMAGES = 40
 
 @pytest.fixture(scope="module")
 def scenes(coco_root):
-    """The categories, and per image truth, semantic map and instances by descending score."""
+    """The categories, and truth and instances by descending score per image."""
     files = open_dataset(coco_root, "train2017")
     dataset = CocoPanopticDataset(files, ImageOptions(), training=False)
     rng = np.random.default_rng(0)
@@ -31,29 +30,25 @@ def scenes(coco_root):
             Instance(decode_mask(truth.instances.masks[i]), int(truth.instances.labels[i]), score)
             for i, score in zip(chosen, np.linspace(1, 0.5, len(chosen)).tolist(), strict=True)
         ]
-        semantic = np.full(truth.segment_map.shape, IGNORE_INDEX, np.uint8)
-        for segment in truth.segments:
-            semantic[truth.segment_map == segment.id] = segment.category
-        found.append((truth, semantic, instances))
+        found.append((truth, instances))
     return files.annotations.categories, found
 
 
 def compute_pq(scenes, kind, order="score"):
     categories, images = scenes
-    total = PanopticStats.zeros(len(categories))
-    options = RelationsOptions(kind=kind, overlap_thresh=0)
-    for truth, semantic, instances in images:
+    options, merged = RelationsOptions(kind=kind, overlap_thresh=0), []
+    for truth, instances in images:
         overlaps = pair_overlaps([i.crop for i in instances])
-        merged = merge_segments(
+        result = merge_segments(
             instances,
-            semantic,
+            semantic_of(truth),
             num_things=categories.num_things,
             options=MergeOptions(order=order),
             stuff_area_limit_px=0,
             relations=relate(instances, overlaps, options, raw=None, truth=truth),
         )
-        total += match_segments(merged, truth, num_categories=len(categories))
-    return average_quality(total, categories.num_things)["all"].pq
+        merged.append((result, truth))
+    return pq_of(merged, categories)
 
 
 @pytest.mark.parametrize("order", ["score", "topological"])
