@@ -2,6 +2,7 @@
 
 import pytest
 
+from make.predictions import refused
 from refine.config import compose
 from refine.config.instantiate import build
 from refine.errors import RefineError
@@ -25,11 +26,8 @@ from refine.errors import RefineError
     ],
 )
 def test_mistake_is_one_line_with_the_fix(override, expected):
-    with pytest.raises(RefineError) as caught:
+    with refused(expected):
         compose("train", [override])
-    message = str(caught.value)
-    assert expected in message
-    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from make.predictions import refused
 from refine.errors import RefineError
 from refine.weights.sources import cache_dir, fetch, locate_weights
 
@@ -81,28 +82,24 @@ def test_names_in_the_cache(server):
 )
 def test_failed_downloads_leave_nothing_and_are_one_line(server, cache, place, sha256, message):
     url = f"{server.url}{place}" if place else "http://127.0.0.1:1/w.pkl"
-    with pytest.raises(RefineError, match=message) as caught:
+    with refused(url, message):
         fetch(url, sha256=sha256)
-    assert str(caught.value).startswith(url)
-    assert "\n" not in str(caught.value)
     assert not _files(cache)
 
 
 def test_a_damaged_file_in_the_cache_is_named(server):
     path = fetch(f"{server.url}/w.pkl", sha256=SHA256)
     path.write_bytes(b"other")
-    with pytest.raises(RefineError, match="delete it") as caught:
+    with refused(path, "delete it"):
         fetch(f"{server.url}/w.pkl", sha256=SHA256)
-    assert str(path) in str(caught.value)
     assert path.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, server, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("REFINE_CACHE", str(tmp_path / "file"))
-    with pytest.raises(RefineError, match="REFINE_CACHE") as caught:
+    with refused("REFINE_CACHE"):
         fetch(f"{server.url}/w.pkl")
-    assert "\n" not in str(caught.value)
     assert not server.hits
 
 
@@ -159,6 +156,5 @@ def test_published_files_have_an_address(monkeypatch, spec, address, sha256):
     ],
 )
 def test_unknown_places_say_what_there_is(spec, advice):
-    with pytest.raises(RefineError, match=advice) as caught:
+    with refused(advice):
         locate_weights(spec)
-    assert "\n" not in str(caught.value)

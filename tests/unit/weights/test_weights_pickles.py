@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from make.predictions import refused
 from refine.errors import RefineError
 from refine.weights.formats import read_weights
 from refine.weights.pickles import read_pickle
@@ -48,9 +49,8 @@ def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path, protoc
     mark = tmp_path / "mark"
     evil = _Runs(os.system, f"touch {mark}")
     path = _write(tmp_path / "w.pkl", {"conv1_w": [evil]} if nested else evil, protocol)
-    with pytest.raises(RefineError, match=r"w\.pkl: refused.*system") as caught:
+    with refused("w.pkl: refused", "system"):
         read_weights(path)
-    assert "\n" not in str(caught.value)
     assert not mark.exists()
     pickle.loads(path.read_bytes())
     assert mark.exists(), "the test's pickle does run code"
@@ -68,9 +68,8 @@ def test_nothing_but_arrays_can_be_called(tmp_path, function):
 def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
     mark = tmp_path / "mark"
     torch.save({"conv1.weight": _Runs(os.system, f"touch {mark}")}, tmp_path / "w.pth")
-    with pytest.raises(RefineError, match="not a readable state dict") as caught:
+    with refused("not a readable state dict"):
         read_weights(tmp_path / "w.pth")
-    assert "\n" not in str(caught.value)
     assert not mark.exists()
 
 
@@ -78,9 +77,8 @@ def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
 def test_damaged_pickles_are_refused(tmp_path, length):
     whole = pickle.dumps({"conv1_w": np.zeros((4, 3, 7, 7), np.float32)}, 2)
     (tmp_path / "w.pkl").write_bytes(whole[:length])
-    with pytest.raises(RefineError, match=r"w\.pkl") as caught:
+    with refused("w.pkl"):
         read_pickle(tmp_path / "w.pkl")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seed", range(30))
