@@ -1,6 +1,7 @@
 """Every configuration in conf/ composes, keeps to its own keys, and builds."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ def _load(group, name):
     return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
 
 
+@cache
+def _data_alone(name):
+    return compose("train", [f"data={name}"]).data
+
+
 @pytest.mark.parametrize("experiment", _choices("experiment"))
 def test_experiment(experiment):
     """It opens with its command, sets no key of the data group, and its network can be built."""
@@ -40,7 +46,7 @@ def test_experiment(experiment):
     assert lines[1].startswith(f"# python -m refine.train experiment={experiment}")
     data = _choices("data")[_choices("experiment").index(experiment) % len(_choices("data"))]
     settings = compose("train", [f"experiment={experiment}", f"data={data}"])
-    assert settings.data == compose("train", [f"data={data}"]).data
+    assert settings.data == _data_alone(data)
     if settings.data.toy is not None:  # generated scenes need no published weights
         assert choose_weights(settings) == "none"
     with torch.device("meta"):
@@ -55,10 +61,12 @@ def test_weights():
 
 
 def test_a_trial_of_few_steps_validates_few_batches():
-    trial = ["trainer.max_steps=2", "trainer.limit_val_batches=1.0"]
-    for overrides, limit in (([], None), (trial[:1], 2), (trial, 1.0)):
-        settings = limit_validation(compose("train", overrides))
-        assert settings.trainer.limit_val_batches == limit
+    plain = compose("train")
+    assert limit_validation(plain) is plain
+    trial = replace(plain, trainer=replace(plain.trainer, max_steps=2))
+    assert limit_validation(trial).trainer.limit_val_batches == 2
+    limited = replace(trial, trainer=replace(trial.trainer, limit_val_batches=1.0))
+    assert limit_validation(limited) is limited
 
 
 @pytest.mark.parametrize("sweep", _choices("sweep"))
