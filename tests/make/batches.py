@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from make.scenes import raw_of
 from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
 from refine.options import (
@@ -16,7 +17,7 @@ from refine.options import (
     RoIOptions,
     SemanticOptions,
 )
-from refine.types import Batch, MaskCrop, Observation, RawPrediction, Sample, TrainingTarget
+from refine.types import Batch, MaskCrop, Observation, Sample, TrainingTarget
 
 NUM_THINGS = 3
 NUM_CATEGORIES = 5
@@ -66,14 +67,13 @@ def make_target(boxes, labels, *, size=(64, 96), pairs=None) -> TrainingTarget:
 def make_observation(boxes, labels, scores=None, *, width=2, shade=0.0) -> Observation:
     """Full masks in the boxes, on an image of 64 x 64; ``shade`` is the value of all features."""
     count = len(boxes)
-    raw = RawPrediction(
-        boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        scores=torch.linspace(0.9, 0.5, count) if scores is None else torch.tensor(scores),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        mask_logits=torch.full((count, 28, 28), 9.0),
-        semantic_logits=torch.zeros(NUM_CATEGORIES, 16, 16),
-        image_size=(64, 64),
-        original_size=(128, 128),
+    raw = raw_of(
+        boxes,
+        torch.linspace(0.9, 0.5, count).tolist() if scores is None else scores,
+        labels=labels,
+        semantic=torch.zeros(NUM_CATEGORIES, 16, 16),
+        size=(64, 64),
+        original=(128, 128),
     )
     return Observation(raw, torch.full((count, width, 14, 14), shade))
 

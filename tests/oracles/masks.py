@@ -27,11 +27,10 @@ def cell_averages(mask, box, side):
     if x1 <= x0 or y1 <= y0:
         return averages
     cell_height, cell_width = (y1 - y0) / side, (x1 - x0) / side
-    for i in range(side):
-        for j in range(side):
-            top, left = y0 + i * cell_height, x0 + j * cell_width
-            for row, column in zip(*np.nonzero(mask), strict=True):
-                tall = min(top + cell_height, row + 1) - max(top, row)
-                wide = min(left + cell_width, column + 1) - max(left, column)
-                averages[i, j] += max(tall, 0) * max(wide, 0)
+    for i, j in np.ndindex(side, side):
+        top, left = y0 + i * cell_height, x0 + j * cell_width
+        for row, column in np.argwhere(mask):
+            tall = min(top + cell_height, row + 1) - max(top, row)
+            wide = min(left + cell_width, column + 1) - max(left, column)
+            averages[i, j] += max(tall, 0) * max(wide, 0)
     return averages / (cell_height * cell_width)

@@ -1,7 +1,5 @@
 """Unknown Erasing, one pixel, one component and one candidate at a time."""
 
-from collections import deque
-
 import numpy as np
 
 from oracles.semantic import sample_logits
@@ -19,19 +17,14 @@ def dilate(mask, radius):
 
 def flood(mask):
     """``[H, W]`` number of each pixel's component from 1 on (4 neighbours), 0 outside."""
-    labels = np.zeros(mask.shape, int)
-    for start in zip(*np.nonzero(mask), strict=True):
-        if labels[start]:
-            continue
-        labels[start] = labels.max() + 1
-        queue = deque([start])
-        while queue:
-            y, x = queue.popleft()
-            for place in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-                inside = 0 <= place[0] < mask.shape[0] and 0 <= place[1] < mask.shape[1]
-                if inside and mask[place] and not labels[place]:
-                    labels[place] = labels[start]
-                    queue.append(place)
+    labels, free = np.zeros(mask.shape, int), {*map(tuple, np.argwhere(mask).tolist())}
+    while free:
+        number, found = labels.max() + 1, [free.pop()]
+        for y, x in found:
+            labels[y, x] = number
+            near = {(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)} & free
+            found += near
+            free -= near
     return labels
 
 
