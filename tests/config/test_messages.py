@@ -2,7 +2,7 @@
 
 import pytest
 
-from make.predictions import refused
+from make.errors import refused
 from refine.config import compose
 from refine.config.instantiate import build
 from refine.errors import RefineError

@@ -70,6 +70,7 @@ def test_converted_network_is_detectron2_s(checkpoint):
     raw = evidence.raw
     visible = raw.semantic_logits[[0, *range(80, 133)]]
     torch.testing.assert_close(visible, logits, rtol=1e-5, atol=1e-4)
+    assert not raw.semantic_logits.softmax(0)[1:80].any()  # of things, which are one output
     torch.testing.assert_close(raw.boxes, boxes, rtol=1e-5, atol=1e-3)
     torch.testing.assert_close(raw.scores, scores, rtol=1e-5, atol=1e-5)
     assert raw.labels.tolist() == labels.tolist()

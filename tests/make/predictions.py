@@ -1,15 +1,12 @@
 """Raw predictions like those of a network, and prediction caches of them."""
 
-import re
 from dataclasses import asdict
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 
 from refine.data.datamodule import PanopticDataModule
-from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.options import DataOptions, FusionOptions, ImageOptions, ModelOptions, ToyOptions
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
@@ -133,12 +130,6 @@ def through_cache(tmp_path, raw, *, form):
     )
     write_all(tmp_path / "cache", header, {1: raw})
     return PredictionReader(tmp_path / "cache").read(1)
-
-
-def refused(*words):
-    """One line that says all of this."""
-    pattern = "".join(f"(?=.*{re.escape(str(word))})" for word in words)
-    return pytest.raises(RefineError, match=rf"\A{pattern}[^\n]+\Z")
 
 
 def assert_same(a, b, *names):

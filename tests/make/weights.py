@@ -1,5 +1,6 @@
 """Published weights in small: random networks written in the formats of those who publish them."""
 
+import pickle
 import re
 import struct
 
@@ -51,6 +52,11 @@ def randomise(net):
         elif re.search(r"(bn\d|downsample\.1)\.(bias|running_mean)", name):
             value.normal_(0, 0.1)
     return net
+
+
+def write_pickle(path, content, protocol=4):
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
 
 
 def features(net, x):

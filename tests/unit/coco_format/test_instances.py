@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from make.dataset import CAR, CAT, CATEGORIES, instances_json
+from make.errors import refused
 from refine.categories import CategoryTable
 from refine.coco_format.instances import parse_instances_json
 from refine.coco_format.json_entries import Ragged
-from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.types import CodedMask
 
@@ -42,6 +42,9 @@ def test_annotations_of_an_image():
     mask = decode_mask(crowd.outline).mask
     assert mask.shape == (8, 12)
     assert mask.sum() == mask[0:2, 9:12].sum() == 6
+    text = crowd.outline.counts.decode()
+    again = _load(_changed(lambda a: a[2]["segmentation"].update(counts=text)))
+    assert (decode_mask(again.of_image(1)[2].outline).mask == mask).all()
     # nothing is kept as Python objects
     columns = [getattr(instances, n) for n in set(instances.__slots__) - {"source", "sha256"}]
     arrays = [c.values if isinstance(c, Ragged) else c for c in columns]
@@ -54,31 +57,17 @@ def test_annotations_of_an_image():
     assert instances.of_image(3)[0].box == (0, 0, 5, 5)
 
 
-def test_decimals_survive_the_storage_exactly():
-    numbers = [100.1, 473.53, 612.67, 375.37, 0.3, 0.7]
-    content = _changed(lambda a: a[3].update(segmentation=[numbers]))
-    (polygon,) = _load(content).of_image(3)[0].outline
-    assert polygon.ravel().tolist() == numbers
-
-
-def test_several_polygons_and_short_ones(caplog):
-    two = [[0, 0, 2, 0, 2, 2], [3, 3], [3, 3, 5, 3, 5, 5, 3, 5]]
+def test_several_polygons_with_decimals_and_short_ones(caplog):
+    two = [[100.1, 473.53, 612.67, 375.37, 0.3, 0.7], [3, 3], [3, 3, 5, 3, 5, 5, 3, 5]]
     with caplog.at_level(logging.WARNING):
         instances = _load(_changed(lambda a: a[3].update(segmentation=two)))
-    assert [len(p) for p in instances.of_image(3)[0].outline] == [3, 4]
+    assert [p.ravel().tolist() for p in instances.of_image(3)[0].outline] == two[::2]
     assert [len(a.outline) for a in instances.of_image(1)[:2]] == [1, 1]
     assert "1 polygons" in caplog.text
 
 
-def test_compressed_run_lengths():
-    instances = _load(instances_json())
-    counts = instances.of_image(1)[2].outline.counts.decode()
-    again = _load(_changed(lambda a: a[2]["segmentation"].update(counts=counts)))
-    assert decode_mask(again.of_image(1)[2].outline).mask.sum() == 6
-
-
 BAD = {
-    "not in order": (lambda a: a[3].update(image_id=0, category_id=99), r"annotations\[3\].*is 99"),
+    "not in order": (lambda a: a[3].update(image_id=0, category_id=99), "annotations[3].*is 99"),
     "unknown category": (lambda a: a[1].update(category_id=99), "'category_id' is 99"),
     "stuff": (lambda a: a[1].update(category_id=92), "'category_id' is 92.*thing"),
     "odd polygon": (lambda a: a[1].update(segmentation=[[1, 2, 3]]), "'segmentation'.*polygons"),
@@ -94,7 +83,7 @@ BAD = {
     "runs broken": (lambda a: a[2]["segmentation"].update(counts="zzz"), "run lengths"),
     "runs without size": (lambda a: a[2]["segmentation"].pop("size"), "size"),
     "size of text": (lambda a: a[2]["segmentation"].update(size=["8", "12"]), "'segmentation'"),
-    "short box": (lambda a: a[0].update(bbox=[1, 2, 3]), "'bbox' is .1, 2, 3."),
+    "short box": (lambda a: a[0].update(bbox=[1, 2, 3]), "'bbox' is [1, 2, 3]"),
     "negative box": (lambda a: a[0].update(bbox=[1, 2, -3, 4]), "'bbox'"),
     "box of text": (lambda a: a[0].update(bbox=[1, 2, "3", 4]), "'bbox'"),
     "no id": (lambda a: a[0].pop("id"), "'id' is missing"),
@@ -105,7 +94,5 @@ BAD = {
 
 @pytest.mark.parametrize(("change", "expected"), BAD.values(), ids=BAD)
 def test_bad_annotations_are_named(change, expected):
-    with pytest.raises(RefineError, match=expected) as error:
+    with refused("instances_val2017.json: annotations[", *expected.split(".*")):
         _load(_changed(change))
-    assert "instances_val2017.json: annotations[" in str(error.value)
-    assert "\n" not in str(error.value)

@@ -5,8 +5,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from make.errors import refused
 from refine.coco_format.storage import open_inner_zip, open_storage
-from refine.errors import RefineError
 
 FILES = {"b.png": b"second" * 100, "a.png": b"first", "sub/ä.png": b""}
 METHODS = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED}
@@ -53,12 +53,11 @@ def test_files_are_read_by_name(storage, tmp_path):
     assert "c.png" not in storage
     assert "" not in storage
     for ask in (storage.read, storage.size):
-        with pytest.raises(RefineError, match=r"no file 'a_name_longer_than_any.png'") as error:
+        with refused(tmp_path, "no file 'a_name_longer_than_any.png'"):
             ask("a_name_longer_than_any.png")
-        assert str(tmp_path) in str(error.value)
     (tmp_path / "secret").write_text("x")
     for name in ("../secret", "/etc/passwd", "sub/../../secret", "C:\\x", "a\\b"):
-        with pytest.raises(RefineError, match="leads outside"):
+        with refused("leads outside"):
             storage.read(name)
 
 
@@ -85,14 +84,14 @@ def test_prefixes_and_empty_zips(tmp_path):
 
 
 def test_what_is_no_zip_is_named(tmp_path):
-    with pytest.raises(RefineError, match="nowhere: no such folder or zip"):
+    with refused("nowhere: no such folder or zip"):
         open_storage(tmp_path / "nowhere")
     path = _write_zip(tmp_path / "files.zip", FILES)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(RefineError, match=r"files.zip: no readable zip.*get the file again"):
+    with refused("files.zip: no readable zip", "get the file again"):
         open_storage(path)
     _write_zip(tmp_path / "outer.zip", {"x.zip": b"no zip"}, method=zipfile.ZIP_STORED)
-    with pytest.raises(RefineError, match=r"outer.zip/x.zip: no readable zip"):
+    with refused("outer.zip/x.zip: no readable zip"):
         _open_inner(tmp_path, "x.zip")
     assert _open_inner(tmp_path, "y.zip") is None
 
@@ -105,11 +104,11 @@ def test_a_damaged_entry_is_named(tmp_path, method, position):
     data[position] ^= 0xFF
     path.write_bytes(data)
     storage = open_storage(path)
-    with pytest.raises(RefineError, match=r"files.zip: 'b.png' cannot be read"):
+    with refused("files.zip: 'b.png' cannot be read"):
         storage.read("b.png")
     assert storage.read("a.png") == b"first"
     storage = open_storage(_write_zip(path, FILES, method=zipfile.ZIP_BZIP2))
-    with pytest.raises(RefineError, match="compression method 12"):
+    with refused("compression method 12"):
         storage.read("b.png")
 
 
@@ -128,13 +127,13 @@ def test_only_a_compressed_inner_zip_is_unpacked_and_only_once(tmp_path):
 def test_a_failed_unpacking_is_named_and_leaves_nothing_to_trust(tmp_path):
     cache = tmp_path / "cache"
     cache.write_text("a file, not a folder")
-    with pytest.raises(RefineError, match=r"cannot be unpacked.*data.cache_dir"):
+    with refused("cannot be unpacked", "data.cache_dir"):
         _make("inner deflated", tmp_path)
     cache.unlink()
     outer = tmp_path / "outer.zip"
     data = bytearray(outer.read_bytes())
     data[len(data) // 2] ^= 0xFF
     outer.write_bytes(data)
-    with pytest.raises(RefineError, match="cannot be unpacked"):
+    with refused("cannot be unpacked"):
         _open_inner(tmp_path)
     assert list(cache.iterdir()) == []

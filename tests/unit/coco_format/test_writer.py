@@ -66,17 +66,3 @@ def test_a_failed_run_leaves_no_json(tmp_path):
         writer.add(1, "a.jpg", stray)
     assert not list(tmp_path.rglob("*.p*"))
     assert not (tmp_path / "panoptic.json").exists()
-
-
-def test_boxes_of_random_maps_are_tight(tmp_path):
-    rng = np.random.default_rng(0)
-    maps = [rng.integers(0, 5, (rng.integers(1, 9), rng.integers(1, 9))) for _ in range(20)]
-    with PanopticWriter(tmp_path, CATEGORIES) as writer:
-        for k, ids in enumerate(maps):
-            writer.add(k, f"{k}.jpg", predict(ids, dict.fromkeys(np.setdiff1d(ids, 0).tolist(), 0)))
-    document = json.loads((tmp_path / "panoptic.json").read_text())
-    for ids, annotation in zip(maps, document["annotations"], strict=True):
-        for info in annotation["segments_info"]:
-            rows, columns = np.nonzero(ids == info["id"])
-            x, y = columns.min(), rows.min()
-            assert info["bbox"] == [x, y, columns.max() - x + 1, rows.max() - y + 1]

@@ -21,10 +21,10 @@ from make.dataset import (
     segment_maps,
     write_tree,
 )
+from make.errors import refused
 from refine.coco_format.layout import open_dataset
 from refine.data.coco_panoptic import CocoPanopticDataset, SampleKey
 from refine.data.pairs.occlusion_pairs import OcclusionPairs, OrderedPair
-from refine.errors import RefineError
 from refine.ops.outlines import decode_mask
 from refine.options import ImageOptions
 
@@ -197,22 +197,22 @@ def test_places_of_images(plain):
     assert chosen.is_wide.tolist() == [True, True]
 
 
-def test_what_cannot_be_a_dataset_is_refused(plain):
-    for image_ids in ([1, 77], [], [1, 1]):
-        with pytest.raises(RefineError, match=r"image id 77|each once"):
+def test_what_cannot_be_a_dataset_is_refused(plain, tmp_path):
+    for image_ids, reason in (([1, 77], "image id 77"), ([], "each once"), ([1, 1], "each once")):
+        with refused(reason):
             _dataset(plain, image_ids=image_ids)
-    with pytest.raises(ValueError, match="instance annotations"):
-        _dataset(plain, pairs=PAIRS)
-
-
-def test_too_many_categories_for_a_byte(tmp_path):
-    content = panoptic_json()
-    content["categories"] += [
+    categories, outlines = panoptic_json(), instances_json()
+    categories["categories"] += [
         {"id": 1000 + k, "name": f"c{k}", "isthing": 0} for k in range(256 - len(CATEGORIES))
     ]
-    root = write_tree(tmp_path, SPLIT, panoptic=content)
-    with pytest.raises(RefineError, match=r"panoptic_train2017.json: more than 255 categories"):
-        _dataset(root)
+    with refused("panoptic_train2017.json: more than 255 categories"):
+        _dataset(write_tree(tmp_path / "many", SPLIT, panoptic=categories))
+    outlines["annotations"][2]["segmentation"] = {"size": [4, 4], "counts": [3, 13]}
+    dataset = _dataset(write_tree(tmp_path / "small", SPLIT, instances=outlines))
+    with refused("instances_train2017.json: image 1: a mask of 4 x 4 pixels, the image has 12 x 8"):
+        dataset[0]
+    with pytest.raises(ValueError, match="instance annotations"):
+        _dataset(plain, pairs=PAIRS)
 
 
 def _truncate(path):
@@ -232,7 +232,7 @@ def _blacken(path):
     [
         (Path.unlink, "no file '0001.jpg'", "no file '0001.png'"),
         (_truncate, "0001.jpg: damaged image", "0001.png: damaged PNG"),
-        (_shrink, *(rf"{name}: 11 x 8 pixels, but .*17.json says 12 x 8" for name in FILES)),
+        (_shrink, *(f"{name}: 11 x 8 pixels, but " for name in FILES)),
         (_blacken, None, "0001.png: segment id 300 of the JSON has no pixel"),
     ],
 )
@@ -242,20 +242,9 @@ def test_bad_files_are_named(plain, damage, jpeg, png):
         if expected:
             whole = (folder / name).read_bytes()
             damage(folder / name)
-            with pytest.raises(RefineError, match=expected) as error:
+            with refused(plain, expected):
                 _dataset(plain)[0]
-            assert "\n" not in str(error.value)
-            assert str(plain) in str(error.value)
             (folder / name).write_bytes(whole)
-
-
-def test_run_lengths_of_another_size_are_named(tmp_path):
-    content = instances_json()
-    content["annotations"][2]["segmentation"] = {"size": [4, 4], "counts": [3, 13]}
-    root = write_tree(tmp_path, SPLIT, instances=content)
-    expected = r"instances_train2017.json: image 1: a mask of 4 x 4 pixels, the image has 12 x 8"
-    with pytest.raises(RefineError, match=expected):
-        _dataset(root)[0]
 
 
 @pytest.mark.parametrize("flip_prob", [0.0, 1.0])

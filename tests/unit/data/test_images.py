@@ -38,20 +38,12 @@ def test_files_of_every_kind_become_rgb(kind, mode):
     assert np.abs(pixels - expected).mean() < 3
 
 
-def test_a_one_pixel_image():
-    image = Image.fromarray(np.full((1, 1, 3), 7, np.uint8))
-    assert decode_image(_encoded(image, "PNG"), source="a.png").tolist() == [[[7, 7, 7]]]
-
-
-def test_damaged_files_are_named():
+def test_damaged_files_and_sixteen_bits_are_named():
     data = _encoded(_smooth())
     cut = [data[: int(len(data) * share)] for share in (0, 0.05, 0.5, 0.95)]
     for damaged in (*cut, b"<html>not found</html>"):
         with pytest.raises(RefineError, match=r"^x/a.jpg: damaged image .*get the file again$"):
             decode_image(damaged, source="x/a.jpg")
-
-
-def test_sixteen_bits_are_refused():
     image = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
     with pytest.raises(RefineError, match=r"a.png: .*convert it to 8 bits"):
         decode_image(_encoded(image, "PNG"), source="a.png")

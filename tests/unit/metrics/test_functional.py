@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -20,22 +22,19 @@ def row(*runs):
     return np.repeat([r[0] for r in runs], [r[1] for r in runs]).astype(np.int32)[None]
 
 
+def score(pred_map, pred, true_map, true):
+    """(iou, tp, fp, fn) of category 0 of two; the areas of the truth are counted."""
+    true = [replace(s, area=int((true_map == s.id).sum())) for s in true]
+    stats = match(pred_map, pred, true_map, true, 2)
+    return stats.iou[0], stats.tp[0], stats.fp[0], stats.fn[0]
+
+
 def match(pred_map, pred, true_map, true, num_categories=1):
     return match_segments(
         PanopticPrediction(segment_map=pred_map, segments=tuple(pred)),
         GroundTruth(segment_map=true_map, segments=tuple(true)),
         num_categories=num_categories,
     )
-
-
-def score(pred_map, pred, true_map, true):
-    """(iou, tp, fp, fn) of category 0 of two; the areas of the truth are counted."""
-    true = [
-        thing(s.id, s.category, area=int((true_map == s.id).sum()), is_crowd=s.is_crowd)
-        for s in true
-    ]
-    stats = match(pred_map, pred, true_map, true, 2)
-    return stats.iou[0], stats.tp[0], stats.fp[0], stats.fn[0]
 
 
 ONE = [thing(1)]

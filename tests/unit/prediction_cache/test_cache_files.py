@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from make.predictions import IDS, SMALL, a_header, assert_same, fake_prediction, refused, write_all
+from make.errors import refused
+from make.predictions import IDS, SMALL, a_header, assert_same, fake_prediction, write_all
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 from refine.prediction_cache.tensor_file import read_tensors, write_tensors
 
@@ -189,12 +190,6 @@ def test_a_torn_file_is_named_and_written_anew(cache, raws, size):
     assert_same(reader.read(3), raws[3], "scores")
 
 
-def test_a_file_that_is_gone_is_missed_at_once(cache):
-    (cache / "images" / "139.safetensors").unlink()
-    with refused(cache, "cut short, 2 of 3"):
-        PredictionReader(cache)
-
-
 def test_a_file_of_another_cache_or_image_is_refused(tmp_path, cache, raws):
     other = write_all(tmp_path / "other", a_header(checkpoint={}), raws)
     path = cache / "images" / "7.safetensors"
@@ -207,7 +202,10 @@ def test_a_file_of_another_cache_or_image_is_refused(tmp_path, cache, raws):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"image_ids": ["7"]}', '{"image_ids": [7]}'])
-def test_a_damaged_index_counts_as_cut_short(cache, content):
+def test_a_file_that_is_gone_or_a_damaged_index_counts_as_cut_short(cache, content):
+    (cache / "images" / "139.safetensors").unlink()
+    with refused(cache, "cut short, 2 of 3"):
+        PredictionReader(cache)
     (cache / "index.json").write_text(content)
     with refused(cache, "cut short"):
         PredictionReader(cache)

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from make.predictions import TOY_SIZE, refused, write_toy_cache
+from make.errors import refused
+from make.predictions import TOY_SIZE, write_toy_cache
 from make.runs import SOE, make_evaluation
 from refine.fusion.true_order import true_order
 from refine.options import FusionOptions, RelationsOptions

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from make.predictions import refused
+from make.errors import refused
 from make.runs import draw_pictures, make_categories, make_images, make_run, write_run
 from refine.metrics.functional import PanopticStats
 from refine.report.finished_run import check_comparable, read_run

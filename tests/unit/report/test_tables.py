@@ -5,7 +5,7 @@ import statistics
 import pandas as pd
 import pytest
 
-from make.predictions import refused
+from make.errors import refused
 from make.runs import (
     SOE,
     make_config,

@@ -1,12 +1,10 @@
-import pickle
-
 import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18
 
-from make.predictions import refused
-from make.weights import randomise, tiny_bottlenecks, to_caffe2
+from make.errors import refused
+from make.weights import randomise, tiny_bottlenecks, to_caffe2, write_pickle
 from refine.config import compose
 from refine.detector.backbone import build_backbone
 from refine.errors import RefineError
@@ -25,12 +23,9 @@ def _resnet(kind):
 def _write(folder, file_format, state):
     if file_format == "c2":
         kind = "bn" if "bn1.running_mean" in state else "gn"
-        path = folder / "w.pkl"
-        path.write_bytes(pickle.dumps({"blobs": to_caffe2(state, kind)}, 4))
-    else:
-        path = folder / "w.pth"
-        torch.save({"state_dict": state} if file_format == "timm" else state, path)
-    return path
+        return write_pickle(folder / "w.pkl", {"blobs": to_caffe2(state, kind)})
+    torch.save({"state_dict": state} if file_format == "timm" else state, folder / "w.pth")
+    return folder / "w.pth"
 
 
 def _convert(source, out, *more):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from make.dataset import (
-    CAR,
     CAT,
     Thing,
     annotate,
@@ -26,15 +25,6 @@ def two_squares():
     return Thing(rectangle(2, 2, 10, 10), id=1), Thing(rectangle(4, 6, 12, 14), CAT, id=2)
 
 
-@pytest.mark.parametrize("upper", [0, 1])
-def test_painting_the_other_way_round_turns_the_order(upper):
-    squares = two_squares()
-    drawn = paint([squares[1 - upper], squares[upper]])
-    assert find(squares, *drawn) == [(1, 2, squares[upper].id)]
-    # the order of the file decides who is first, not who is on top
-    assert find(squares[::-1], *drawn) == [(2, 1, squares[upper].id)]
-
-
 def test_the_share_of_either_outline_counts_and_the_limit_is_in():
     small, large = Thing(rectangle(0, 0, 2, 5), id=1), Thing(rectangle(0, 4, 10, 20), CAT, id=2)
     drawn = paint([large, small])
@@ -42,14 +32,6 @@ def test_the_share_of_either_outline_counts_and_the_limit_is_in():
     assert find([small, large], *drawn, rho=0.2001) == []
     apart = Thing(rectangle(0, 0, 2, 4), id=1)
     assert find([apart, large], *paint([large, apart]), rho=0.0) == []
-
-
-@pytest.mark.parametrize("lid_category", [CAR, CAT])
-def test_a_third_thing_over_the_overlap_discards_the_pair(lid_category):
-    things = [*two_squares(), Thing(rectangle(4, 6, 9, 10), lid_category, id=3)]
-    assert set(find(things, *paint(things))) == {(1, 3, 3), (2, 3, 3)}
-    things[2].is_crowd = True
-    assert find(things, *paint(things)) == []
 
 
 @pytest.mark.parametrize(
@@ -68,16 +50,6 @@ def test_the_overlap_votes(repaint, expected):
     for rows, value in repaint:
         segment_map[rows, 6:10] = value
     assert find(squares, segment_map, segments) == expected
-
-
-def test_an_instance_without_a_segment_has_no_order():
-    squares = two_squares()
-    hidden = Thing(rectangle(5, 7, 8, 9), id=3)  # below both
-    drawn = paint([hidden, *squares])
-    assert find([*squares, hidden], *drawn) == [(1, 2, 2)]
-    # a segment of another category is not the instance's own
-    squares[0].category = CAT
-    assert find(squares, *drawn) == []
 
 
 @pytest.mark.parametrize("count", [0, 1])
