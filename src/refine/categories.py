@@ -14,14 +14,7 @@ from refine.errors import RefineError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One category as its JSON names it.
-
-    Attributes:
-        dataset_id: ``id`` of the category in the JSON, at least 1.
-        name: Name in the JSON.
-        is_thing: Whether it is countable (thing) or not (stuff).
-        color: RGB in 0..255, for drawing.
-    """
+    """One category: its id in the JSON (at least 1) and name, and its RGB in 0..255 for drawing."""
 
     dataset_id: int
     name: str
@@ -49,21 +42,18 @@ class CategoryTable:
         self.num_things = sum(c.is_thing for c in ordered)
 
     @classmethod
-    def of(cls, categories: "CategoryTable | Sequence[Mapping[str, Any]]") -> "CategoryTable":
-        """The table itself, or that of a COCO ``categories`` list (:meth:`from_json`)."""
-        if isinstance(categories, CategoryTable):
-            return categories
-        return cls.from_json(categories, source="categories")
+    def of(
+        cls, entries: "CategoryTable | Sequence[Mapping[str, Any]]", *, source: str = "categories"
+    ) -> "CategoryTable":
+        """A table as it is, or that of COCO's list of ``id``, ``name``, ``isthing``, ``color``.
 
-    @classmethod
-    def from_json(cls, entries: Sequence[Mapping[str, Any]], *, source: str) -> "CategoryTable":
-        """Read COCO's ``categories`` of ``id``, ``name``, ``isthing`` and, if wanted, ``color``.
-
-        ``source`` is the file name shown in error messages.
+        A category may lack its color. ``source`` is the file name shown in error messages.
 
         Raises:
             RefineError: A missing or malformed field, an empty list, or an id used twice.
         """
+        if isinstance(entries, CategoryTable):
+            return entries
         categories = []
         for k, entry in enumerate(entries):
             try:

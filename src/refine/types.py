@@ -10,7 +10,7 @@ image; "original pixels" those of the image file. Categories are contiguous ids 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -50,10 +50,8 @@ class Segment:
 class MaskCrop:
     """A binary mask, kept as the crop that holds it.
 
-    Attributes:
-        y: Row of the crop's first pixel in the full image (at least 0).
-        x: Column of the crop's first pixel (at least 0).
-        mask: ``[h, w]`` bool, entirely inside the image. May be empty.
+    ``mask`` is ``[h, w]`` bool, perhaps empty; it begins at row ``y`` and column ``x`` of the image
+    and lies entirely inside.
     """
 
     y: int
@@ -69,15 +67,7 @@ class MaskCrop:
 
 @dataclass(frozen=True, slots=True)
 class CodedMask:
-    """A :class:`MaskCrop` as COCO run-length bytes, small enough to travel between processes.
-
-    Attributes:
-        height: Rows of the crop.
-        width: Columns of the crop.
-        counts: Compressed COCO RLE of the ``[height, width]`` crop.
-        y: Row of the crop's first pixel in the full image.
-        x: Column of the crop's first pixel.
-    """
+    """A :class:`MaskCrop` as compressed COCO run lengths, which travel well between processes."""
 
     height: int
     width: int
@@ -216,11 +206,9 @@ class Batch:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PairOcclusions(_Movable):
-    """Answers of an occlusion head for pairs of one image.
+    """Answers of an occlusion head: ``[K]`` float32 ``O(i, j)`` in [0, 1], i lies on top of j.
 
-    Attributes:
-        pairs: ``[K, 2]`` int64 ordered pairs ``(i, j)`` of detections, each in both orders.
-        probabilities: ``[K]`` float32 ``O(i, j)`` in [0, 1]: i lies on top of j.
+    ``pairs``: ``[K, 2]`` int64 ordered pairs ``(i, j)`` of detections, each in both orders.
     """
 
     pairs: Tensor
@@ -254,13 +242,10 @@ class RawPrediction(_Movable):
     rankings: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Observation:
+class Observation(NamedTuple):
     """The network's prediction for one image, and the features that occlusion heads read.
 
-    Attributes:
-        raw: The prediction.
-        features: ``[N, C, 14, 14]`` RoI features: the pyramid's, with IBPP plus F_sem's (eq. 4).
+    ``features``: ``[N, C, 14, 14]`` RoI features: the pyramid's, with IBPP plus F_sem's (eq. 4).
     """
 
     raw: RawPrediction
@@ -271,26 +256,24 @@ class Observation:
 class IterationTrace:
     """The prediction of one iteration of IBPP for one image, to be looked at.
 
+    Iteration 0 has the semantic map that no instance has influenced.
+
     Attributes:
-        iteration: 0 is the semantic map that no instance has influenced.
         raw: Masks and semantic logits; no detections at iteration 0, which has no masks (but a
             network without IBPP has iteration 0 alone, with its detections).
         canvas: ``[num_things, h, w]`` float32 in [0, 1] at stride 4 of the padded image: the masks
             as the semantic head sees them; zero at iteration 0.
     """
 
-    iteration: int
     raw: RawPrediction
     canvas: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PanopticPrediction:
-    """The panoptic map of one image.
+    """The panoptic map of one image: ``[H, W]`` int32 at original size, 0 for void.
 
-    Attributes:
-        segment_map: ``[H, W]`` int32 at original size: 0 is void, else an id of ``segments``.
-        segments: Every id of the map exactly once, none empty.
+    Every other id of ``segment_map`` stands exactly once in ``segments``; no segment is empty.
     """
 
     segment_map: np.ndarray

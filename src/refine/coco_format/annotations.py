@@ -10,7 +10,7 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.coco_format import json_entries
-from refine.coco_format.json_entries import Entries, entries_of, offsets_of
+from refine.coco_format.json_entries import Entries, entries_of
 from refine.errors import RefineError
 from refine.types import Segment
 
@@ -63,13 +63,10 @@ class PanopticAnnotations:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PanopticResults:
-    """A panoptic result file.
+    """A panoptic result file; ``source`` is its name in error messages.
 
-    Attributes:
-        source: File name shown in error messages.
-        file_names: Image id to the name of its PNG.
-        segments: Image id to its segments in the file's order; ``id`` is the 24-bit value of the
-            PNG's pixels. Areas are 0: they are counted in the PNG.
+    By image id it has the name of the PNG and the segments in the file's order. A segment's ``id``
+    is the 24-bit value of the PNG's pixels; areas, which are counted there, are 0.
     """
 
     source: str
@@ -90,7 +87,7 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
     """
     document = json_entries.parse_json_object(data, source=source)
     raw_categories = entries_of(document, "categories", source=source).items
-    categories = CategoryTable.from_json(raw_categories, source=source)
+    categories = CategoryTable.of(raw_categories, source=source)
     images = entries_of(document, "images", source=source)
     if not images:
         raise RefineError(f"{source}: 'images' is empty; a dataset needs at least one image")
@@ -118,9 +115,8 @@ def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
 def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResults:
     """Read and check a result file; the categories are those of the ground truth.
 
-    Only ``annotations`` with ``image_id``, ``file_name`` and, for each of ``segments_info``, ``id``
-    and ``category_id`` are needed; the official format promises no more. An image without segments
-    is fine.
+    It needs what the official format promises: ``annotations`` with ``image_id``, ``file_name``
+    and, for each of ``segments_info`` (if any), ``id`` and ``category_id``.
 
     Raises:
         RefineError: The file is missing, malformed, empty, or names an unknown category.
@@ -177,17 +173,13 @@ def _segment_entries(
 ) -> tuple[Entries, np.ndarray]:
     """The segments of all images one after another, and where those of each image start."""
     lists: list[list[Any]] = annotations.column("segments_info", list)
-    offsets = offsets_of([len(segments) for segments in lists])
+    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
 
     def describe(k: int) -> str:
         image = int(np.searchsorted(offsets, k, side="right")) - 1
         return f"{source}: image {image_ids[image]}: segments_info[{k - offsets[image]}]"
 
-    segments = list(chain.from_iterable(lists))
-    for k, segment in enumerate(segments):
-        if type(segment) is not dict:
-            raise RefineError(f"{describe(k)} is no object; give it id, category_id, iscrowd, area")
-    return Entries(segments, describe), offsets
+    return Entries(list(chain.from_iterable(lists)), describe), offsets
 
 
 def _segment_ids(segments: Entries, offsets: np.ndarray) -> np.ndarray:

@@ -13,4 +13,4 @@ _FILE = "coco_panoptic_categories.json"
 def coco_categories() -> CategoryTable:
     """80 things and 53 stuff, as ``panoptic_val2017.json`` lists them."""
     text = files("refine.coco_format").joinpath(_FILE).read_text(encoding="utf-8")
-    return CategoryTable.from_json(json.loads(text), source=_FILE)
+    return CategoryTable.of(json.loads(text), source=_FILE)

@@ -27,12 +27,7 @@ _MIN_NUMBERS = 6  # in a polygon: three corners
 class InstanceAnnotation:
     """One instance with its full outline.
 
-    Attributes:
-        id: Id in the file.
-        category: Contiguous id of a thing.
-        is_crowd: Whether it is a crowd region.
-        box: xyxy in original pixels, as the file states it.
-        outline: Full outline.
+    It has the ``id`` and the ``box`` (xyxy in original pixels) that the file states.
     """
 
     id: int

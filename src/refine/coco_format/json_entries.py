@@ -25,6 +25,12 @@ class Entries:
     items: Sequence[dict[str, Any]]
     describe: Callable[[int], str]
 
+    def __post_init__(self) -> None:
+        if not set(map(type, self.items)) <= {dict}:
+            k = next(k for k, item in enumerate(self.items) if type(item) is not dict)
+            found = _shortened(self.items[k])
+            raise RefineError(f"{self.describe(k)} is {found}; expected an object")
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -77,17 +83,12 @@ class Ragged:
     @classmethod
     def pack(cls, rows: Sequence[Sequence[float]], dtype: type) -> Self:
         """Store ``rows`` as numbers of type ``dtype``."""
-        offsets = offsets_of([len(row) for row in rows])
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         values: np.ndarray = np.fromiter(chain.from_iterable(rows), dtype, count=int(offsets[-1]))
         return cls(values, offsets)
 
     def __getitem__(self, k: int) -> np.ndarray:
         return self.values[self.offsets[k] : self.offsets[k + 1]]
-
-
-def offsets_of(counts: Sequence[int]) -> np.ndarray:
-    """``[N + 1]`` int64: where each of N rows of ``counts`` elements starts, and the end."""
-    return np.cumsum([0, *counts], dtype=np.int64)
 
 
 def is_inside(name: str) -> bool:
@@ -125,9 +126,6 @@ def entries_of(document: dict[str, Any], key: str, *, source: str) -> Entries:
     items = document.get(key)
     if not isinstance(items, list):
         raise RefineError(f"{source}: {key!r} is missing or no list; give it COCO's list")
-    if not set(map(type, items)) <= {dict}:
-        k = next(k for k, item in enumerate(items) if type(item) is not dict)
-        raise RefineError(f"{source}: {key}[{k}] is {_shortened(items[k])}; expected an object")
     return Entries(items, lambda k: f"{source}: {key}[{k}]")
 
 

@@ -29,7 +29,10 @@ _COLUMNS = np.dtype(
 
 
 class Storage(ABC):
-    """Named files that can be read from any process; error messages call their place ``label``."""
+    """Named files that can be read from any process; error messages call their place ``label``.
+
+    Names are relative paths with forward slashes.
+    """
 
     label: str
 
@@ -38,25 +41,25 @@ class Storage(ABC):
         """Whether there is a file of this name."""
 
     @abstractmethod
-    def size(self, name: str) -> int:
-        """Bytes of file ``name``, without reading it; a RefineError if there is none."""
+    def _size(self, name: str) -> int:
+        """Bytes of a file that is there."""
 
     @abstractmethod
     def _read(self, name: str) -> bytes:
-        """The content of a file whose name has been checked."""
+        """The content of a file that is there."""
+
+    def size(self, name: str) -> int:
+        """Bytes of file ``name``, without reading it; a RefineError if there is none."""
+        if name not in self:
+            raise RefineError(f"{self.label}: no file {name!r}; add it or remove it from the JSON")
+        return self._size(name)
 
     def read(self, name: str) -> bytes:
-        """The whole content of file ``name`` (a relative path with forward slashes).
-
-        Raises:
-            RefineError: There is no such file, it is damaged, or the name leads outside.
-        """
+        """The content of file ``name``; a RefineError if it is missing or damaged."""
         if not is_inside(name):
             raise RefineError(f"{self.label}: {name!r} leads outside; use a relative path")
+        self.size(name)
         return self._read(name)
-
-    def _missing(self, name: str) -> RefineError:
-        return RefineError(f"{self.label}: no file {name!r}; add it or remove it from the JSON")
 
 
 class FolderStorage(Storage):
@@ -69,18 +72,12 @@ class FolderStorage(Storage):
     def __contains__(self, name: str) -> bool:
         return is_inside(name) and (self.folder / name).is_file()
 
-    def size(self, name: str) -> int:
-        """Bytes of the file."""
-        try:
-            return (self.folder / name).stat().st_size
-        except OSError:
-            raise self._missing(name) from None
+    def _size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
 
     def _read(self, name: str) -> bytes:
         try:
             return (self.folder / name).read_bytes()
-        except FileNotFoundError:
-            raise self._missing(name) from None
         except OSError as error:
             raise RefineError(f"{self.folder / name}: {error.strerror}; fix the file") from None
 
@@ -116,26 +113,17 @@ class ZipStorage(Storage):
         self._columns = np.array([table[name] for name in names], dtype=_COLUMNS)
 
     def __contains__(self, name: str) -> bool:
-        return self._find(name) is not None
+        k = self._place(name)
+        return k < len(self._names) and bool(self._names[k] == _encoded(name))
 
-    def _find(self, name: str) -> np.void | None:
-        wanted = _encoded(name)
-        k = int(np.searchsorted(self._names, np.bytes_(wanted)))
-        is_known = k < len(self._names) and self._names[k] == wanted
-        return self._columns[k] if is_known else None
+    def _place(self, name: str) -> int:
+        return int(np.searchsorted(self._names, np.bytes_(_encoded(name))))
 
-    def size(self, name: str) -> int:
-        """Bytes of the entry, unpacked."""
-        entry = self._find(name)
-        if entry is None:
-            raise self._missing(name)
-        return int(entry["size"])
+    def _size(self, name: str) -> int:
+        return int(self._columns[self._place(name)]["size"])
 
     def _read(self, name: str) -> bytes:
-        entry = self._find(name)
-        if entry is None:
-            raise self._missing(name)
-        offset, packed, _, crc, method = entry.item()
+        offset, packed, _, crc, method = self._columns[self._place(name)].item()
         try:
             with self.path.open("rb") as file:
                 data = _seek_content(file, offset).read(packed)

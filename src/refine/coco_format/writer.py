@@ -19,11 +19,7 @@ class PanopticWriter:
     """Writes ``OUT/panoptic/STEM.png`` for each image and at the end ``OUT/panoptic.json``.
 
     Ids of segments go into the PNGs as they are. It is a context manager, which writes the JSON
-    unless the block fails.
-
-    Args:
-        out_dir: Folder of the results; created when needed.
-        categories: Categories of the predictions.
+    unless the block fails, and creates ``out_dir`` when needed.
     """
 
     def __init__(self, out_dir: Path, categories: CategoryTable) -> None:
@@ -35,11 +31,9 @@ class PanopticWriter:
         (out_dir / "panoptic").mkdir(parents=True, exist_ok=True)
 
     def keep_others(self, file_name: str) -> int:
-        """Keep what an earlier ``panoptic.json`` says of other images than ``file_name``.
+        """Keep what an earlier ``panoptic.json`` says of other images; the id of ``file_name``.
 
-        Returns:
-            An id for the image of that name: the number that its stem is, if no other image has
-            it, else the next free one.
+        It is the number that the name's stem is, if no other image has it, else the next free one.
 
         Raises:
             RefineError: The earlier file is malformed or of other categories.
@@ -74,9 +68,8 @@ class PanopticWriter:
             )
         self._file_names.add(png_name)
         segment_map = prediction.segment_map
-        data = encode_segment_png(segment_map)
         with write_atomically(self.out_dir / "panoptic" / png_name) as part:
-            part.write_bytes(data)
+            part.write_bytes(encode_segment_png(segment_map))
         height, width = segment_map.shape
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}

@@ -184,14 +184,14 @@ class RefineNet(nn.Module):
         none = [d.select(d.labels[:0]) for d in detections]
         traces: list[list[IterationTrace]] = [[] for _ in detections]
         iterations = self._iterate_fixed(dense, detections, self._pool_masks(dense, detections))
-        for t, output in enumerate(iterations):
+        for output in iterations:
             masks, semantic_logits = output.mask_logits, output.semantic_logits
             raws = self._to_raw(batch, output.rois or none, masks, semantic_logits)
             size = (len(raws), self.num_things, *semantic_logits.shape[-2:])
             canvas = torch.zeros(size, device=semantic_logits.device)
             canvas[:, output.planes] = output.canvas.float()
             for trace, raw, of_image in zip(traces, raws, canvas, strict=True):
-                trace.append(IterationTrace(iteration=t, raw=raw, canvas=of_image))
+                trace.append(IterationTrace(raw=raw, canvas=of_image))
         return traces
 
     def normalize(self, batch: Batch) -> Tensor:

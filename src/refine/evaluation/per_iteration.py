@@ -32,9 +32,9 @@ def evaluate_iterations(
     for batch in batches:
         for sample, traces in zip(batch.samples, pipeline.network.trace(batch), strict=True):
             with_masks = traces[min(1, count - 1)].raw
-            for trace, evaluation in zip(traces, evaluations, strict=True):
-                raw = trace.raw
-                if trace.iteration == 0:
+            for k, evaluation in enumerate(evaluations):
+                raw = traces[k].raw
+                if k == 0:
                     raw = replace(with_masks, semantic_logits=raw.semantic_logits)
                 evidence = Evidence(raw, num_things=pipeline.num_things)
                 panoptic = fuse(

@@ -88,7 +88,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if record is None:
         raise RefineError(f"ckpt_path={path}: not a checkpoint of refine.train")
     weights = _strip(content["state_dict"], "pipeline.")
-    table = CategoryTable.from_json(record["categories"], source=str(path))
+    table = CategoryTable.of(record["categories"], source=str(path))
     return Checkpoint(path, record["config"], table, weights, record.get("heads", {}))
 
 

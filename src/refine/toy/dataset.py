@@ -75,10 +75,8 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
     """Generate the scenes of both splits and write them; see the module for the layout.
 
     The files are a function of ``options`` alone. They are written beside ``root`` and appear
-    there at once, whole; an interrupted run leaves ``root`` as it was.
-
-    Returns:
-        Counts over all scenes (:mod:`refine.toy.statistics`).
+    there at once, whole; an interrupted run leaves ``root`` as it was. What comes back are counts
+    over all scenes (:mod:`refine.toy.statistics`).
 
     Raises:
         RefineError: ``root`` is neither missing nor empty, or cannot be written.
@@ -97,7 +95,7 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
             counts = Counter[str]()
             for split in SPLITS:
                 counts += _write_split(draft, options, split, num_processes=num_processes)
-            _write_json(draft / _RECORD, _record_of(options))
+            (draft / _RECORD).write_text(json.dumps(_record_of(options)), encoding="utf-8")
             _publish(draft, root, options)
     except OSError as error:
         raise RefineError(
@@ -108,9 +106,7 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
 
 def _publish(draft: Path, root: Path, options: ToyOptions) -> None:
     try:
-        if root.exists():
-            root.rmdir()
-        draft.rename(root)
+        draft.rename(root)  # over an empty folder, too
     except OSError:
         # another process of the same run may have been quicker: its files are the same
         if _is_vacant(root):
@@ -168,12 +164,9 @@ def _write_split(
     ):
         content = {"info": _INFO, "licenses": [_LICENSE], "images": images}
         content |= {"annotations": annotations, "categories": known}
-        _write_json(root / "annotations" / f"{name}_{split}2017.json", content)
+        path = root / "annotations" / f"{name}_{split}2017.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
     return sum(counts, Counter[str]())
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 _Entry = dict[str, Any]

@@ -35,21 +35,13 @@ _ATTEMPTS = 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Crowding:
-    """How close things stand.
+    """How close things stand."""
 
-    Attributes:
-        num_things_odds: Probabilities of 1, 2, ... things.
-        partner_odds: Probability that a thing overlaps another one, before one does and afterwards.
-        partner_overlap: Smallest share of either of two partners in the other.
-        partner_distance: Smallest and largest distance, as a share of the mean of their sides.
-        most_hidden: Largest share of a thing that all the others together may hide.
-    """
-
-    num_things_odds: tuple[float, ...]
-    partner_odds: tuple[float, float]
-    partner_overlap: float
-    partner_distance: tuple[float, float]
-    most_hidden: float
+    num_things_odds: tuple[float, ...]  # of 1, 2, ... things
+    partner_odds: tuple[float, float]  # of an overlap with another, before one has any and later
+    partner_overlap: float  # smallest share of either of two partners in the other
+    partner_distance: tuple[float, float]  # least and most, as a share of the mean of their sides
+    most_hidden: float  # largest share of a thing that all the others together may hide
 
 
 _LOOSE = _Crowding(
@@ -94,7 +86,7 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     crowding = _CROWDED if options.crowded else _LOOSE
     bare = rng.random() < _NO_THINGS_SHARE
-    num_things = 0 if bare else _draw_count(rng, crowding.num_things_odds)
+    num_things = 0 if bare else int(rng.choice(6, p=crowding.num_things_odds)) + 1
     size = (options.height_px, options.width_px)
     stage = _lay_background(rng, size, bare=bare, crowding=crowding)
     if num_things:
@@ -107,10 +99,6 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
             paint_thing(stage.canvas, thing.name, outline, unit=stage.unit, rng=rng)
     objects = (replace(t, depth=k, visible=nearest == k) for k, t in enumerate(order))
     return ToyScene(expose(stage.canvas, rng), tuple(objects), stage.background)
-
-
-def _draw_count(rng: np.random.Generator, odds: Sequence[float]) -> int:
-    return 1 + int(rng.choice(len(odds), p=odds))
 
 
 def _lay_background(
@@ -143,7 +131,7 @@ def _choose_stuff(rng: np.random.Generator, *, bare: bool) -> list[str]:
 
     A look-alike needs things to tell it, so a bare scene has none; two of them never touch.
     """
-    count = _draw_count(rng, _NUM_REGIONS_ODDS)
+    count = int(rng.choice(3, p=_NUM_REGIONS_ODDS)) + 1
     names = [str(n) for n in rng.permutation(["sky", "water", "meadow", *([] if bare else ["?"])])]
     names = names[:count]
     first, second = (str(n) for n in rng.permutation(_LOOKALIKES))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+_AROUND = np.arange(40) * (2 * np.pi / 40)  # angles of a circle's corners
 _SUPERSAMPLING = 8
 _MAX_EDGE_PX = 1.5  # of an outline that the image border cuts
 
@@ -36,7 +37,7 @@ def blob_outline(
     *, side_px: float, centre: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
     """A smooth irregular patch of about ``side_px`` by ``side_px``."""
-    angle = _angles(40)
+    angle = _AROUND
     radius = np.ones_like(angle)
     for harmonic in (2, 3, 4):
         radius += rng.uniform(0, 0.14) * np.sin(harmonic * angle + rng.uniform(0, 2 * np.pi))
@@ -109,16 +110,12 @@ def mask_of(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray
     return mask
 
 
-def _angles(count: int) -> np.ndarray:
-    return np.arange(count) * (2 * np.pi / count)
-
-
 def _polar(radius: np.ndarray | float, angle: np.ndarray) -> np.ndarray:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
 def _ball(rng: np.random.Generator) -> np.ndarray:
-    return _polar(1.0, _angles(40)) * (1.0, rng.uniform(0.85, 1.0))
+    return _polar(1.0, _AROUND) * (1.0, rng.uniform(0.85, 1.0))
 
 
 def _crate(rng: np.random.Generator) -> np.ndarray:
@@ -133,7 +130,7 @@ def _tent(rng: np.random.Generator) -> np.ndarray:
 
 def _star(rng: np.random.Generator) -> np.ndarray:
     radius = np.where(np.arange(10) % 2, rng.uniform(0.42, 0.52), 1.0)
-    return _polar(radius, _angles(10))
+    return _polar(radius, _AROUND[::4])
 
 
 def _moon(rng: np.random.Generator) -> np.ndarray:

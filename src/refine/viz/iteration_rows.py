@@ -58,35 +58,35 @@ def draw_iterations(
         if trace.raw.original_size != image.shape[:2]:
             sizes = f"{trace.raw.original_size}: expected {image.shape[:2]}"
             raise ValueError(f"prediction of original size {sizes}, the size of the image")
-        rival = 1 if k == 0 and len(traces) > 1 else k
-        rows.append(_draw_row(grey, trace, categories, pasted[k], pasted[rival]))
+        rows.append(_draw_row(grey, trace, k, categories, pasted))
     return join_panels(rows, axis=0)
 
 
 def _draw_row(
     grey: np.ndarray,
     trace: IterationTrace,
+    k: int,
     categories: CategoryTable,
-    instances: Sequence[Instance],
-    rivals: Sequence[Instance],
+    pasted: Sequence[Sequence[Instance]],
 ) -> np.ndarray:
-    """The panels of one iteration; ``rivals`` are the instances in dispute with its map."""
+    """The panels of iteration ``k``; ``pasted`` holds the instances of all iterations."""
     raw, size = trace.raw, grey.shape[:2]
+    rival = 1 if k == 0 and len(pasted) > 1 else k
 
     def draw(panoptic: PanopticPrediction) -> np.ndarray:
         return draw_panoptic(grey, resize_panoptic(panoptic, size), categories)
 
     semantic = semantic_map(raw.semantic_logits, raw.image_size, raw.original_size)
-    stacked = stack_instances(instances, raw.original_size)
-    covered = stack_instances(rivals, raw.original_size).segment_map > 0
+    stacked = stack_instances(pasted[k], raw.original_size)
+    covered = stack_instances(pasted[rival], raw.original_size).segment_map > 0
     is_thing = semantic < categories.num_things
     is_stuff = ~is_thing & (semantic != IGNORE_INDEX)
     dispute = np.select([is_thing & ~covered, is_stuff & covered], [1, 2])
     shown = resize_map(dispute, size)
     colors = np.array([(0, 0, 0), *_DISPUTE_WORDS.values()])
-    against = "" if rivals is instances else f" against iteration {trace.iteration + 1}"
+    against = f" against iteration {rival}" if rival != k else ""
     panels = (
-        (_draw_canvas(grey, trace, categories), {f"iteration {trace.iteration}: canvas": WHITE}),
+        (_draw_canvas(grey, trace, categories), {f"iteration {k}: canvas": WHITE}),
         (draw(_as_segments(semantic, categories)), {"semantic map": WHITE}),
         (draw(stacked), {f"instances: {len(stacked.segments)}": WHITE}),
         (

@@ -22,7 +22,7 @@ _FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d divides by sqrt(var + eps)
 _CLASSIFIER = re.compile(r"(pred|fc|fc1000)_[wb]")
 _SOLVER = re.compile(r".*_momentum|lr|iter|optimizer_iteration|model_iter|weight_order")
 _BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
-_STEM_NORM = re.compile(r"(?:conv1_gn|res_conv1_bn)_(.+)")
+_STEM = re.compile(r"(?:res_(?=conv1_bn))?conv1_(.+)")
 _CONV_PARTS = {"w": "weight", "b": "bias"}
 _NORM_PARTS = {
     **dict.fromkeys(("s", "gamma"), "weight"),
@@ -46,12 +46,9 @@ def is_caffe2(names: Mapping[str, Any]) -> bool:
 def convert_caffe2(content: Mapping[str, Any], source: str) -> Weights:
     """Give the blobs of a Caffe2 ResNet torchvision's names.
 
-    The classifier and the solver's state are dropped silently; biases of convolutions, which a
-    normalisation follows, with a line in the log: Detectron does not use them either.
-
-    Args:
-        content: The pickle; the blobs themselves or under ``blobs`` or ``model``.
-        source: File name shown in error messages.
+    They stand in the pickle on their own or under ``blobs`` or ``model``. The classifier and the
+    solver's state are dropped silently; biases of convolutions, which a normalisation follows, with
+    a line in the log: Detectron does not use them either. ``source`` is the file name for messages.
 
     Raises:
         RefineError: A blob with an unknown name, or one that is no array of numbers.
@@ -84,23 +81,18 @@ def _rename(blobs: Mapping[str, Any], source: str) -> dict[str, Tensor]:
 
 
 def _torchvision_name(name: str) -> str | None:
-    if name in ("conv1_w", "conv1_b"):
-        return f"conv1.{_CONV_PARTS[name[-1]]}"
-    if stem := _STEM_NORM.fullmatch(name):
-        return _norm_name("bn1", stem[1])
-    if not (block := _BLOCK.fullmatch(name)):
+    if block := _BLOCK.fullmatch(name):
+        stage, index, branch, part = block.groups()
+        prefix, (conv, norm) = f"layer{int(stage) - 1}.{index}.", _BRANCHES[branch]
+    elif stem := _STEM.fullmatch(name):
+        prefix, conv, norm, part = "", "conv1", "bn1", stem[1]
+    else:
         return None
-    stage, index, branch, part = block.groups()
-    conv, norm = _BRANCHES[branch]
-    prefix = f"layer{int(stage) - 1}.{index}"
     if part in _CONV_PARTS:
-        return f"{prefix}.{conv}.{_CONV_PARTS[part]}"
+        return f"{prefix}{conv}.{_CONV_PARTS[part]}"
     kind, _, part = part.partition("_")
-    return _norm_name(f"{prefix}.{norm}", part) if kind in ("bn", "gn") else None
-
-
-def _norm_name(layer: str, part: str) -> str | None:
-    return f"{layer}.{_NORM_PARTS[part]}" if part in _NORM_PARTS else None
+    is_known = kind in ("bn", "gn") and part in _NORM_PARTS
+    return f"{prefix}{norm}.{_NORM_PARTS[part]}" if is_known else None
 
 
 def _to_tensor(value: Any, label: str) -> Tensor:

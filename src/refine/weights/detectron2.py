@@ -16,17 +16,15 @@ head's first output stands for all things (``model.semantic.merge_things``).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.ops.boxes import exact_anchors
-from refine.weights.stored import CAFFE2, PixelStats, describe_misfit
+from refine.weights.stored import CAFFE2, PixelStats, describe_misfit, pixel_buffers
 
 _BODY = "backbone.bottom_up"
 _ANCHORS = "proposal_generator.anchor_generator.cell_anchors."
@@ -62,32 +60,14 @@ _PATTERNS = (
 _FIRST_STAGE = r"(roi_heads\.box_(?:head|predictor))\.0\."
 
 
-@dataclass(frozen=True, slots=True)
-class PanopticFPN:
-    """Which of detectron2's networks a checkpoint holds.
+class PanopticFPN(NamedTuple):
+    """Which of detectron2's networks a checkpoint holds, with the ``backbone`` ``r50`` or ``r101``.
 
-    Attributes:
-        backbone: ``r50`` or ``r101``.
-        cascade: Whether it has three box stages, GroupNorm and deformable convolutions.
+    With ``cascade`` it has three box stages, GroupNorm and deformable convolutions.
     """
 
     backbone: str
     cascade: bool
-
-
-def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """Tensors of a checkpoint: arrays or tensors by name, on their own or under ``model``.
-
-    Raises:
-        RefineError: Something in it is neither an array nor a tensor (``source``: file name).
-    """
-    named = content.get("model", content)
-    if not isinstance(named, Mapping):
-        raise RefineError(f"{source}: 'model' is not a state dict; not a checkpoint of detectron2")
-    strangers = sorted(str(k) for k, v in named.items() if not isinstance(v, Tensor | np.ndarray))
-    if strangers:
-        raise RefineError(f"{source}: not a state dict; not arrays: {', '.join(strangers)}")
-    return {str(name): torch.as_tensor(value) for name, value in named.items()}
 
 
 def recognise(state: Mapping[str, Tensor], *, source: str) -> PanopticFPN:
@@ -147,7 +127,7 @@ def convert_state(
     if misfit := describe_misfit(missing=missing, unknown=unknown, misshaped=misshaped):
         raise RefineError(f"{source} does not fit detectron2's Panoptic-FPN on COCO; {misfit}")
     _check_anchors(state, network, source=source)
-    return converted | _pixel_buffers(state)
+    return converted | _read_pixels(state)
 
 
 def _rearrange(key: str, value: Tensor) -> Tensor:
@@ -161,15 +141,12 @@ def _rearrange(key: str, value: Tensor) -> Tensor:
     return value
 
 
-def _pixel_buffers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_pixels(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The checkpoint's own statistics if it has any; older ones leave them to the configuration."""
-    stats = CAFFE2
-    if all(name in state for name in _PIXELS):
-        mean, std = (tuple(state[name].flatten().tolist()) for name in _PIXELS)
-        stats = PixelStats(mean, std, "bgr")
-    rgb = stats.to_rgb()
-    values = zip(_PIXELS, (rgb.mean, rgb.std), strict=True)
-    return {name: torch.tensor(value).view(3, 1, 1) for name, value in values}
+    if not all(name in state for name in _PIXELS):
+        return pixel_buffers(CAFFE2)
+    mean, std = (tuple(state[name].flatten().tolist()) for name in _PIXELS)
+    return pixel_buffers(PixelStats(mean, std, "bgr"))
 
 
 def _check_anchors(state: Mapping[str, Tensor], network: RefineNet, *, source: str) -> None:

@@ -5,30 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from refine.errors import RefineError, first_line
 from refine.weights.caffe2 import convert_caffe2, is_caffe2
 from refine.weights.pickles import read_pickle
-from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights
+from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights, read_state
 
 
 def convert_torchvision(content: Mapping[str, Any], source: str) -> Weights:
-    """Take a state dict in torchvision's key names; timm's ResNets have the same.
-
-    Args:
-        content: The state dict, or a dict that has it under ``state_dict`` or ``model``.
-        source: File name shown in error messages.
-
-    Raises:
-        RefineError: Something in it is not a tensor.
-    """
-    state = content.get("state_dict", content.get("model", content))
-    if not isinstance(state, Mapping) or not state:
-        raise RefineError(f"{source}: holds no state dict")
-    strangers = sorted(str(k) for k, v in state.items() if not isinstance(v, Tensor))
-    if strangers:
-        raise RefineError(f"{source}: not a state dict; not tensors: {', '.join(strangers)}")
+    """Take a state dict (:func:`read_state`) in torchvision's key names, which timm's have too."""
+    state = read_state(content, source=source)
     tensors = {k: v for k, v in state.items() if not k.startswith("fc.")}
     return Weights(tensors=tensors, pixels=IMAGENET, norm=guess_norm(state))
 

@@ -19,7 +19,7 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
         options: Options that the backbone was built from.
 
     Returns:
-        How the backbone wants its images normalised (RGB); for :func:`apply_pixel_stats`.
+        How the backbone wants its images normalised (RGB); for :func:`pixel_buffers`.
 
     Raises:
         RefineError: Unknown weights, no network, a missing, damaged or unsafe file, weights of

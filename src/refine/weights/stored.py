@@ -4,10 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from refine.atomic import write_atomically
 from refine.errors import RefineError
@@ -18,10 +21,8 @@ from refine.options.checks import check, check_choice
 class PixelStats:
     """Pixel statistics: an image is normalised as ``(pixels - mean) / std``, channel by channel.
 
-    Attributes:
-        mean: Mean of pixels in 0..255, in ``channel_order``.
-        std: Their standard deviation, in the same order.
-        channel_order: ``rgb`` or ``bgr``: of the statistics and of the first convolution.
+    Pixels are in 0..255. ``channel_order``, ``rgb`` or ``bgr``, is that of the statistics and of
+    the first convolution.
     """
 
     mean: tuple[float, float, float]
@@ -49,12 +50,11 @@ CAFFE2_SCALED = PixelStats((103.53, 116.28, 123.675), (57.375, 57.12, 58.395), "
 """Statistics of detectron2's X-101-32x8d."""
 
 
-def apply_pixel_stats(network: nn.Module, stats: PixelStats) -> None:
-    """Make a network of RGB images, with buffers ``pixel_mean`` and ``pixel_std``, use these."""
+def pixel_buffers(stats: PixelStats) -> dict[str, Tensor]:
+    """State of a network that normalises RGB images with these: two ``[3, 1, 1]`` float32."""
     rgb = stats.to_rgb()
-    for name, values in (("pixel_mean", rgb.mean), ("pixel_std", rgb.std)):
-        buffer = network.get_buffer(name)
-        buffer.copy_(buffer.new_tensor(values).view_as(buffer))
+    values = {"pixel_mean": rgb.mean, "pixel_std": rgb.std}
+    return {name: torch.tensor(value).view(3, 1, 1) for name, value in values.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -125,6 +125,21 @@ def load_weights(path: Path) -> Weights:
         raise RefineError(f"{path}: bad metadata ({error}); convert the source again") from None
     tensors = {k: v for k, v in tensors.items() if not k.startswith("fc.")}
     return Weights(tensors=tensors, pixels=pixels, norm=norm, stride_in_1x1=stride_in_1x1)
+
+
+def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
+    """Tensors by name, on their own or under ``state_dict`` or ``model``; arrays become tensors.
+
+    Raises:
+        RefineError: There are none, or other things among them (``source``: file name).
+    """
+    state = content.get("state_dict", content.get("model", content))
+    if not isinstance(state, Mapping) or not state:
+        raise RefineError(f"{source}: not a state dict; it holds no tensors by name")
+    strangers = sorted(str(k) for k, v in state.items() if not isinstance(v, Tensor | np.ndarray))
+    if strangers:
+        raise RefineError(f"{source}: not a state dict; not tensors: {', '.join(strangers)}")
+    return {str(name): torch.as_tensor(value) for name, value in state.items()}
 
 
 def guess_norm(names: Mapping[str, object]) -> str:

@@ -14,10 +14,10 @@ from refine.errors import RefineError
 from refine.runs.checkpoint import make_record
 from refine.runs.console import say
 from refine.runs.restore import build_pipeline
-from refine.weights.detectron2 import PanopticFPN, convert_state, read_state, recognise
+from refine.weights.detectron2 import PanopticFPN, convert_state, recognise
 from refine.weights.formats import read_content, read_weights
 from refine.weights.sources import locate_weights
-from refine.weights.stored import save_weights
+from refine.weights.stored import read_state, save_weights
 
 
 def convert(settings: ConvertSettings) -> Path:

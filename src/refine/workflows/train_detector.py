@@ -17,7 +17,7 @@ from refine.runs.restore import build_pipeline
 from refine.runs.run_folder import RunFolder
 from refine.training.detector_module import DetectorModule
 from refine.weights.load import load_backbone_weights
-from refine.weights.stored import apply_pixel_stats
+from refine.weights.stored import pixel_buffers
 from refine.workflows.final_evaluation import build_pictures, finish
 
 
@@ -86,7 +86,7 @@ def _build_module(settings: TrainSettings, datamodule: PanopticDataModule) -> De
     stats = load_backbone_weights(
         pipeline.network.backbone, weights, options=settings.model.backbone
     )
-    apply_pixel_stats(pipeline.network, stats)
+    pipeline.network.load_state_dict(pixel_buffers(stats), strict=False)
     batch_size = settings.data.batch_size * settings.trainer.accumulate_grad_batches
     return DetectorModule(
         pipeline,

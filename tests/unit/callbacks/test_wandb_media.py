@@ -48,9 +48,7 @@ class Recorder(WandbRun):
 
 def trace(batch):
     raw = rectangles(BOX, size=SIZE)
-    return [[IterationTrace(iteration=0, raw=raw, canvas=torch.zeros(2, 2, 3))]] * len(
-        batch.samples
-    )
+    return [[IterationTrace(raw=raw, canvas=torch.zeros(2, 2, 3))]] * len(batch.samples)
 
 
 def sample(image_id, *, has_truth=True, is_padding=False):

@@ -8,7 +8,7 @@ from make.errors import refused
 from refine.categories import CategoryTable
 from refine.coco_format.annotations import load_panoptic_json, load_panoptic_results
 
-TABLE = CategoryTable.from_json(CATEGORIES, source="test")
+TABLE = CategoryTable.of(CATEGORIES)
 
 
 def _load(tmp_path, content, load=load_panoptic_json):
@@ -72,7 +72,7 @@ BAD_RESULTS = {
     "huge segment id": (lambda c: _segment(c).update(id=10**30), "'id' is 1000"),
     "segment id of text": (lambda c: _segment(c).update(id="7"), "'id' is '7'.*int"),
     "segment id missing": (lambda c: _segment(c).pop("id"), "segments_info[1]: 'id' is missing"),
-    "no object": (lambda c: _first(c).update(segments_info=[3]), "segments_info[0] is no object"),
+    "no object": (lambda c: _first(c).update(segments_info=[3]), "segments_info[0] is 3"),
     "no list": (lambda c: _first(c).update(segments_info={}), "'segments_info' is {}"),
     "annotated twice": (lambda c: _first(c).update(image_id=2), "'annotations'.*image id 2.*twice"),
     "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),

@@ -13,7 +13,7 @@ from refine.coco_format.json_entries import Ragged
 from refine.ops.outlines import decode_mask
 from refine.types import CodedMask
 
-TABLE = CategoryTable.from_json(CATEGORIES, source="test")
+TABLE = CategoryTable.of(CATEGORIES)
 
 
 def _load(content):

@@ -22,10 +22,10 @@ OPTIONS = MergeOptions(score_thresh=0.5)
 IMAGE = grey_image((HEIGHT, WIDTH))
 
 
-def trace(iteration=0, *boxes, canvas=None, image_size=(HEIGHT, WIDTH), **fields):
+def trace(*boxes, canvas=None, image_size=(HEIGHT, WIDTH), **fields):
     canvas = torch.zeros(2, *CELLS) if canvas is None else canvas
     raw = replace(rectangles(*boxes, size=(HEIGHT, WIDTH), **fields), image_size=image_size)
-    return IterationTrace(iteration=iteration, raw=raw, canvas=canvas)
+    return IterationTrace(raw=raw, canvas=canvas)
 
 
 def draw(*traces, image=IMAGE, categories=CATEGORIES):
@@ -44,7 +44,7 @@ def is_tinted(pixels):
 
 def test_a_row_of_four_panels_per_iteration_with_no_colour_of_the_image():
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-    picture = draw(*(trace(k) for k in range(3)), image=image)
+    picture = draw(*(trace() for _ in range(3)), image=image)
     row_px = HEIGHT + CAPTION_PX + GAP_PX
     assert picture.shape == (3 * row_px - GAP_PX, 4 * (WIDTH + GAP_PX) - GAP_PX, 3)
     for kind in (CANVAS, INSTANCES, DISPUTE):
@@ -82,7 +82,7 @@ def test_the_semantic_map_has_the_categories_own_colours():
 @pytest.mark.parametrize("scores", [(0.95, 0.7), (0.7, 0.95)])
 def test_the_instance_of_the_highest_score_lies_on_top(scores):
     boxes, labels = [(0, 0, 80, 40), (60, 0, 200, 40)], [DOG, CAT]
-    drawn = panel(draw(trace(1, *boxes, labels=labels, scores=scores)), INSTANCES)
+    drawn = panel(draw(trace(*boxes, labels=labels, scores=scores)), INSTANCES)
     assert drawn[5, 70].argmax() == (2 if scores[0] > scores[1] else 0)
     assert (drawn[5, 30].argmax(), drawn[5, 100].argmax()) == (2, 0)
     assert not is_tinted(drawn[45:]).any()
@@ -91,8 +91,8 @@ def test_the_instance_of_the_highest_score_lies_on_top(scores):
 def test_hidden_and_improbable_instances_are_not_counted():
     large, hidden, improbable = (0, 0, 80, 40), (5, 5, 10, 10), (200, 0, 300, 40)
     scores = (0.9, 0.6, 0.4)
-    more = trace(1, large, hidden, improbable, labels=[CAT] * 3, scores=scores)
-    assert np.array_equal(draw(more), draw(trace(1, large)))
+    more = trace(large, hidden, improbable, labels=[CAT] * 3, scores=scores)
+    assert np.array_equal(draw(more), draw(trace(large)))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -101,7 +101,7 @@ def test_the_dispute_is_that_of_the_consensus_gap(seed):
     semantic = rng.choice([CAT, DOG, GRASS], CELLS)
     starts = rng.integers(0, 30, (4, 2)) * (8, 1)
     boxes = [(x, y, x + 90, y + 30) for x, y in starts.tolist()]
-    views = [trace(0, semantic=semantic), trace(1, *boxes, labels=[CAT] * 4, semantic=semantic)]
+    views = [trace(semantic=semantic), trace(*boxes, labels=[CAT] * 4, semantic=semantic)]
     gap = consensus_gap(Evidence(views[1].raw, num_things=2), OPTIONS)
     for row in range(2):  # iteration 0 is compared with the instances of iteration 1
         drawn = panel(draw(*views), DISPUTE, row=row)
@@ -111,7 +111,7 @@ def test_the_dispute_is_that_of_the_consensus_gap(seed):
 
 def test_tiny_images_are_enlarged_and_a_dataset_may_have_no_things():
     raw = rectangles((0, 0, 4, 4), size=(4, 4))
-    tiny = IterationTrace(iteration=0, raw=raw, canvas=torch.zeros(2, 1, 1))
+    tiny = IterationTrace(raw=raw, canvas=torch.zeros(2, 1, 1))
     assert draw(tiny, image=grey_image((4, 4))).shape[0] == 384 + CAPTION_PX
     sea = trace(canvas=torch.zeros(0, *CELLS), semantic=np.zeros(CELLS, int))
     table = CategoryTable.of([{"id": 1, "name": "sea", "isthing": 0}])

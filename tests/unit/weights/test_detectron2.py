@@ -16,9 +16,9 @@ from refine.detector.refine_net import RefineNet
 from refine.weights.detectron2 import (
     PanopticFPN,
     convert_state,
-    read_state,
     recognise,
 )
+from refine.weights.stored import read_state
 from refine.workflows.convert_weights import compose_settings, convert_detectron2
 
 KINDS = [PanopticFPN("r50", False), PanopticFPN("r101", False), PanopticFPN("r101", True)]
@@ -127,7 +127,7 @@ def test_arrays_and_tensors_are_read_with_or_without_an_outer_dict():
         state = read_state(content, source="x")
         assert torch.equal(state["a.weight"], torch.ones(2, 3))
         assert state.keys() == named.keys()
-    for bad, reason in ((3, "not a state dict"), ({"a": "text"}, "not arrays")):
+    for bad, reason in ((3, "not a state dict"), ({"a": "text"}, "not tensors")):
         with refused("model.pkl: ", reason):
             read_state({"model": bad}, source="model.pkl")
 
@@ -151,4 +151,4 @@ def test_categories_are_coco_s_in_detectron2_s_order():
 def test_categories_are_those_of_the_dataset(coco_root):
     path = coco_root / "annotations" / "panoptic_val2017.json"
     entries = json.loads(path.read_text())["categories"]
-    assert CategoryTable.from_json(entries, source="x") == coco_categories()
+    assert CategoryTable.of(entries) == coco_categories()
