@@ -105,20 +105,11 @@ def test_an_epoch_is_drawn_once_and_the_end_of_the_run_in_any_case():
 
 
 @pytest.mark.parametrize("iterations", [0, 2])
-def test_iterations_are_drawn_of_a_network_that_has_them(iterations):
-    batches = [sample(1), sample(2)], [sample(3), sample(4)]
-    logged = validate(WandbMedia(num_iterations=3), a_trainer(), a_module(iterations), *batches)
-    expected = ["1.jpg", "2.jpg", "3.jpg"] if iterations else None
-    assert logged.get(ITERATIONS_KEY) == expected
-
-
-def test_decisions_are_drawn_of_images_with_overlaps():
-    media, samples, boxes = (
-        WandbMedia(num_decisions=1),
-        [sample(1), sample(2)],
-        (BOX, (2, 0, 12, 8)),
-    )
-    logged = validate(media, a_trainer(), a_module(), samples, boxes=boxes)
+def test_iterations_of_a_network_that_has_them_and_decisions_on_overlaps_are_drawn(iterations):
+    batches, boxes = ([sample(1), sample(2)], [sample(3), sample(4)]), (BOX, (2, 0, 12, 8))
+    media, module = WandbMedia(num_iterations=3, num_decisions=1), a_module(iterations)
+    logged = validate(media, a_trainer(), module, *batches, boxes=boxes)
+    assert logged.get(ITERATIONS_KEY) == (["1.jpg", "2.jpg", "3.jpg"] if iterations else None)
     assert logged[DECISIONS_KEY] == ["1.jpg"]
 
 

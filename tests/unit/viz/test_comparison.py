@@ -19,31 +19,30 @@ from refine.viz.comparison import (
 
 
 @pytest.mark.parametrize(
-    ("true", "pred", "true_categories", "pred_categories", "expected"),
+    ("true", "pred", "true_categories", "pred_categories", "crowds", "expected"),
     [
         (
             [1, 1, 2, 2, 3, 0], [1, 1, 2, 0, 1, 1],
-            {1: CAT, 2: GRASS, 3: DOG}, {1: CAT, 2: GRASS},
+            {1: CAT, 2: GRASS, 3: DOG}, {1: CAT, 2: GRASS}, {},
             [RIGHT, RIGHT, RIGHT, MISSED, WRONG_CATEGORY, NOT_JUDGED],
         ),
-        ([1, 1, 2], [1] * 3, {1: CAT, 2: CAT}, {1: CAT}, [RIGHT] * 2 + [WRONG_INSTANCE]),
-        ([1] * 3, [1, 2, 2], {1: CAT}, {1: CAT, 2: CAT}, [WRONG_INSTANCE] + [RIGHT] * 2),
+        ([1, 1, 2], [1] * 3, {1: CAT, 2: CAT}, {1: CAT}, {}, [RIGHT] * 2 + [WRONG_INSTANCE]),
+        ([1] * 3, [1, 2, 2], {1: CAT}, {1: CAT, 2: CAT}, {}, [WRONG_INSTANCE] + [RIGHT] * 2),
         # most of prediction 1 lies on the dog, but its cat is the only one there
-        ([1, 2, 2, 2], [1] * 4, {1: CAT, 2: DOG}, {1: CAT}, [RIGHT] + [WRONG_CATEGORY] * 3),
-        ([1, 1], [0, 0], {1: CAT}, {}, [MISSED] * 2),
-        ([0, 0], [1, 0], {}, {1: CAT}, [NOT_JUDGED] * 2),
+        ([1, 2, 2, 2], [1] * 4, {1: CAT, 2: DOG}, {1: CAT}, {}, [RIGHT] + [WRONG_CATEGORY] * 3),
+        ([1, 1], [0, 0], {1: CAT}, {}, {}, [MISSED] * 2),
+        ([0, 0], [1, 0], {}, {1: CAT}, {}, [NOT_JUDGED] * 2),
+        # on a crowd the category is enough
+        (
+            [1] * 4, [1, 2, 2, 3], {1: CAT}, {1: CAT, 2: CAT, 3: DOG}, {1},
+            [RIGHT] * 3 + [WRONG_CATEGORY],
+        ),
     ],
-    ids=["each kind", "two as one", "one as two", "across categories", "missed", "not judged"],
+    ids=["each kind", "two as one", "one as two", "across categories", "missed", "void", "crowd"],
 )  # fmt: skip
-def test_pixels_that_disagree(true, pred, true_categories, pred_categories, expected):
-    got = compare_pixels(truth([true], true_categories), prediction([pred], pred_categories))
-    assert got[0].tolist() == expected
-
-
-def test_on_a_crowd_the_category_is_enough():
-    crowd = truth([[1] * 4], {1: CAT}, crowds={1})
-    got = compare_pixels(crowd, prediction([[1, 2, 2, 3]], {1: CAT, 2: CAT, 3: DOG}))
-    assert got[0].tolist() == [RIGHT] * 3 + [WRONG_CATEGORY]
+def test_pixels_that_disagree(true, pred, true_categories, pred_categories, crowds, expected):
+    scene = truth([true], true_categories, crowds)
+    assert compare_pixels(scene, prediction([pred], pred_categories))[0].tolist() == expected
 
 
 def draw(true, pred, size, draw=draw_segment_comparison, **kwargs):

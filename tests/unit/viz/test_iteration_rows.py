@@ -79,15 +79,6 @@ def test_the_semantic_map_has_the_categories_own_colours():
     assert (drawn[5, 20].argmax(), drawn[5, 150].argmax()) == (1, 2)
 
 
-@pytest.mark.parametrize("scores", [(0.95, 0.7), (0.7, 0.95)])
-def test_the_instance_of_the_highest_score_lies_on_top(scores):
-    boxes, labels = [(0, 0, 80, 40), (60, 0, 200, 40)], [DOG, CAT]
-    drawn = panel(draw(trace(*boxes, labels=labels, scores=scores)), INSTANCES)
-    assert drawn[5, 70].argmax() == (2 if scores[0] > scores[1] else 0)
-    assert (drawn[5, 30].argmax(), drawn[5, 100].argmax()) == (2, 0)
-    assert not is_tinted(drawn[45:]).any()
-
-
 def test_hidden_and_improbable_instances_are_not_counted():
     large, hidden, improbable = (0, 0, 80, 40), (5, 5, 10, 10), (200, 0, 300, 40)
     scores = (0.9, 0.6, 0.4)

@@ -141,24 +141,17 @@ def test_files_without_weights_of_a_backbone_are_refused(tmp_path, content):
 
 
 def test_safetensors_keep_what_travels_along(tmp_path):
-    stats = PixelStats((1.5, 2.5, 3.5), (4.0, 5.0, 6.0))
     tensors = {"conv1.weight": torch.randn(4, 3, 1, 1), "bn1.weight": torch.randn(4)[::2]}
-    weights = Weights(tensors=tensors, pixels=stats, norm="affine", stride_in_1x1=True)
-    save_weights(weights, tmp_path / "folder" / "w.safetensors")
-    result = read_weights(tmp_path / "folder" / "w.safetensors")
-    assert (result.pixels, result.norm, result.stride_in_1x1) == (stats, "affine", True)
-    assert all(torch.equal(result.tensors[k], v) for k, v in tensors.items())
-    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["w.safetensors"]
-
-
-def test_bgr_weights_become_rgb_once(tmp_path):
-    conv = torch.randn(4, 3, 1, 1)
-    weights = Weights(tensors={"conv1.weight": conv}, pixels=CAFFE2, norm="gn")
-    save_weights(weights, tmp_path / "w.safetensors")
-    stored = load_weights(tmp_path / "w.safetensors")
-    assert stored.pixels.channel_order == "bgr"
-    rgb = read_weights(tmp_path / "w.safetensors")
-    assert torch.equal(rgb.tensors["conv1.weight"], conv.flip(1))
+    path = tmp_path / "folder" / "w.safetensors"
+    for stats in (PixelStats((1.5, 2.5, 3.5), (4.0, 5.0, 6.0)), CAFFE2):
+        weights = Weights(tensors=tensors, pixels=stats, norm="affine", stride_in_1x1=True)
+        save_weights(weights, path)
+        result = load_weights(path)
+        assert (result.pixels, result.norm, result.stride_in_1x1) == (stats, "affine", True)
+        assert all(torch.equal(result.tensors[k], v) for k, v in tensors.items())
+    assert [p.name for p in path.parent.iterdir()] == ["w.safetensors"]
+    rgb = read_weights(path)  # of BGR, once
+    assert torch.equal(rgb.tensors["conv1.weight"], tensors["conv1.weight"].flip(1))
     assert rgb.to_rgb() is rgb
     assert CAFFE2_SCALED.to_rgb() == IMAGENET
 
