@@ -3,7 +3,6 @@ import pytest
 
 from make.runs import make_categories, make_images, make_run
 from oracles.pq import average
-from refine.errors import RefineError
 from refine.metrics.functional import PanopticStats
 from refine.report.bootstrap import Interval, compare, compute_intervals, draw_weights, resample
 
@@ -76,14 +75,6 @@ def test_groups_and_images_without_segments_give_0(tmp_path):
     images = {1: PanopticStats.zeros(2), 2: PanopticStats.zeros(2)}
     run = make_run(tmp_path, images, make_categories(2, 0))
     assert {*compute_intervals([resample(run, num_resamples=20)]).values()} == {(0.0, 0.0, 0.0)}
-
-
-def test_runs_on_other_images_are_refused(tmp_path):
-    runs = [make_run(tmp_path / str(k), make_images(3 + k, 5, seed=0)) for k in range(2)]
-    first, second = (resample(run, num_resamples=5) for run in runs)
-    for own, minus in (([first, second], []), ([second], [first])):
-        with pytest.raises(RefineError, match="different images"):
-            compute_intervals(own, minus=minus)
 
 
 def test_intervals_as_text_and_rounding_is_no_difference():

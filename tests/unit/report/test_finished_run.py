@@ -6,7 +6,8 @@ import pytest
 from make.errors import refused
 from make.runs import draw_pictures, make_categories, make_images, make_run, write_run
 from refine.metrics.functional import PanopticStats
-from refine.report.finished_run import check_comparable, read_run
+from refine.report.bootstrap import compare, compute_intervals, resample
+from refine.report.finished_run import read_run
 from refine.report.image_changes import (
     compute_image_scores,
     find_changes,
@@ -53,11 +54,11 @@ def test_a_missing_or_broken_file_is_named(tmp_path, name, text, message):
         (tmp_path / name).write_text(text)
     with refused(message):
         read_run(tmp_path)
+
+
+def test_no_folder_and_files_of_different_evaluations_are_refused(tmp_path):
     with refused("nowhere: no such folder; name the folder"):
         read_run(tmp_path / "nowhere")
-
-
-def test_files_of_different_evaluations_are_refused(tmp_path):
     write_run(tmp_path, make_images(4, 5, seed=1))
     other = write_run(tmp_path / "other", make_images(4, 5, seed=2))
     (other / "per_image.csv").replace(tmp_path / "per_image.csv")
@@ -65,14 +66,18 @@ def test_files_of_different_evaluations_are_refused(tmp_path):
         read_run(tmp_path)
 
 
-@pytest.mark.parametrize("compare", [check_comparable, find_changes])
-def test_other_categories_or_images_are_refused(tmp_path, compare):
+def average(first, second):
+    return compute_intervals([resample(run, num_resamples=5) for run in (first, second)])
+
+
+@pytest.mark.parametrize("combine", [compare, average, find_changes])
+def test_other_categories_or_images_are_refused(tmp_path, combine):
     first, more = (make_run(tmp_path / f"{n}", make_images(n, 5, seed=1)) for n in (4, 5))
     other = make_run(tmp_path / "b", make_images(4, 5, seed=1), make_categories(2, 3))
     with refused("4 and ", "b have different categories (5 and 5)"):
-        compare(first, other)
+        combine(first, other)
     with refused("different images (4 and 5; image 104 is in one of them only)"):
-        compare(first, more)
+        combine(first, more)
 
 
 def test_worst_and_best(tmp_path):

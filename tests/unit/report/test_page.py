@@ -66,7 +66,7 @@ def page(runs):
     return build(runs)
 
 
-def test_the_page_is_whole_and_needs_nothing_else(page):
+def test_the_page_is_whole_needs_nothing_else_and_is_the_same_again(runs, page):
     outline = Outline(page)
     assert all(a.startswith(("#", "data:")) for a in outline.addresses)
     assert {a[1:] for a in outline.addresses if a.startswith("#")} <= set(outline.ids)
@@ -75,15 +75,22 @@ def test_the_page_is_whole_and_needs_nothing_else(page):
     assert set(re.findall(r"url\((.)", page)) == {"#"}
     for title in ("Toy Table 3", "Soft occlusion", "Unknown Erasing", "Worst changes", "All runs"):
         assert title in page
-
-
-def test_what_runs_say_is_text_not_markup(page):
-    assert "<b>boom" not in page
+    assert "<b>boom" not in page  # what runs say is text, not markup
     assert "&lt;b&gt;boom&lt;/b&gt; &amp; co" in page
-
-
-def test_the_same_runs_give_the_same_page(runs, page):
     assert build(runs) == page
+
+
+def test_cells_show_changes_and_carry_what_they_are_sorted_by(page):
+    category, part = (
+        re.search(rf'<tr><th scope="row">{name}</th>(.*?)</tr>', page, re.DOTALL)[1]
+        for name in ("c0", r"\+ IBPP")
+    )
+    assert re.search(r'data-order="0\.\d+">\+\d+\.\d<', category)
+    assert 'class="gain"' in category
+    value, interval = re.search(r'data-order="(0\.\d+)">[\d.]+<br><small>\[(.*?)\]', part).groups()
+    low, high = map(float, interval.split(", "))
+    assert low <= 100 * float(value) <= high
+    assert '<td data-order="">—</td>' in page  # a run without results
 
 
 def test_without_any_run_there_is_still_a_page(tmp_path):
@@ -108,20 +115,6 @@ def test_runs_of_other_images_are_not_compared_picture_by_picture(tmp_path):
     text = build(tmp_path, baseline=tmp_path / "a", compared=tmp_path / "b")
     assert "Cannot be drawn: " in text
     assert "different images" in text
-
-
-def test_categories_show_their_change(page):
-    line = re.search(r'<tr><th scope="row">c0</th>(.*?)</tr>', page, re.DOTALL)[1]
-    assert re.search(r'data-order="0\.\d+">\+\d+\.\d<', line)
-    assert 'class="gain"' in line
-
-
-def test_a_cell_carries_what_it_is_sorted_by(page):
-    line = re.search(r'<tr><th scope="row">\+ IBPP</th>(.*?)</tr>', page, re.DOTALL)[1]
-    value, interval = re.search(r'data-order="(0\.\d+)">[\d.]+<br><small>\[(.*?)\]', line).groups()
-    low, high = map(float, interval.split(", "))
-    assert low <= 100 * float(value) <= high
-    assert '<td data-order="">—</td>' in page  # a run without results
 
 
 def test_pictures_stop_when_the_page_is_full():

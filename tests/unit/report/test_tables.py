@@ -39,8 +39,8 @@ def names_and_notes(root, label, number=3):
     return [f.name for f in row.runs["folder"]], row.notes
 
 
-def test_seeds_become_mean_and_deviation(tmp_path):
-    row = find_row(make_table(write_components(tmp_path)), "+ IBPP")
+def test_seeds_become_mean_and_deviation(tables):
+    row = find_row(tables[0], "+ IBPP")
     values, figure = row.runs["pq"].tolist(), row.figures["pq"]
     assert row.runs["seed"].tolist() == ["seed 0", "seed 1", "seed 2"]
     assert figure.mean == pytest.approx(statistics.mean(values))
@@ -77,14 +77,6 @@ def test_unfinished_and_foreign_runs_are_named_and_differences_over_common_seeds
     assert first == "1 run on another dataset (toy scenes, 5 images) left out"
     folders = [tmp_path / "soe" / f"seed{seed}" for seed in (0, 2, 3)]
     assert unfinished == [f"{f} has not finished: no DONE" for f in folders]
-
-
-def test_a_row_of_nothing_but_failures_has_no_figures(tmp_path):
-    write_entry(tmp_path / "base", make_config(iterations=0, cascade=False))
-    write_unfinished(tmp_path / "ibpp", make_config())
-    row = find_row(make_table(tmp_path), "+ IBPP")
-    assert (len(row.runs), row.figures) == (0, {})
-    assert "has not finished" in row.notes[0]
 
 
 def test_runs_of_other_settings_are_left_out_the_defaults_count(tmp_path):
@@ -135,9 +127,13 @@ def test_evaluations_of_several_seeds_are_paired_with_their_trainings(tmp_path):
     assert row.difference == compute_intervals(after, minus=before)["pq"]
 
 
-def test_damaged_counts_cost_the_interval_only(tmp_path):
+def test_damaged_counts_cost_the_interval_only_and_failures_all(tmp_path):
+    write_unfinished(tmp_path / "base", make_config(iterations=0, cascade=False))
     (write_entry(tmp_path / "run", make_config()) / "per_image.csv").unlink()
-    row = find_row(make_table(tmp_path), "+ IBPP")
+    table = make_table(tmp_path)
+    failed, row = (find_row(table, label) for label in ("Panoptic-FPN", "+ IBPP"))
+    assert (len(failed.runs), failed.figures) == (0, {})
+    assert "has not finished" in failed.notes[0]
     assert row.figures["pq"].interval is None
     assert row.figures["pq"].mean > 0
     (note,) = row.notes
@@ -151,12 +147,6 @@ def test_rows_that_differ_in_their_schedule_are_warned_of(tmp_path):
     (warning,) = make_table(tmp_path).warnings
     assert warning.startswith("rows differ in schedule.max_steps: ")
     assert "900 in + IBPP" in warning
-
-
-def test_without_runs_there_are_all_tables_and_no_figures():
-    tables = build_tables(read_runs([])[0], None)
-    assert [t.paper for t in tables] == list(load_tables().values())
-    assert not any(row.figures for t in tables for row in t.rows)
 
 
 def test_coco_rows_ask_for_their_backbone(tmp_path):
@@ -175,7 +165,15 @@ def test_the_dataset_of_most_runs_is_chosen_or_the_named_one(tmp_path):
     assert choose_dataset(runs, "5 images")["num_images"] == 5
     with refused("named 'coco'; there is: toy scenes, 8 images; toy"):
         choose_dataset(runs, "coco")
-    assert choose_dataset(read_runs([])[0]) is None
+
+
+def test_without_runs_there_are_all_tables_and_no_figures():
+    runs, _ = read_runs([])
+    assert choose_dataset(runs) is None
+    tables = build_tables(runs, None)
+    assert [t.paper for t in tables] == list(load_tables().values())
+    assert not any(row.figures for t in tables for row in t.rows)
+    assert all(write([]).endswith("\n") for write in FORMATS.values())
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +230,3 @@ def test_latex_is_balanced_and_escaped(tables):
     assert all(n.startswith("%") for n in text.splitlines() if not n.isascii())
     body = [n for n in text.splitlines() if n.endswith(r" \\")]
     assert len({n.count(" & ") for n in body[:7]}) == 1
-
-
-def test_no_tables_are_no_error():
-    assert all(write([]).endswith("\n") for write in FORMATS.values())

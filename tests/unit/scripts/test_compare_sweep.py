@@ -16,19 +16,11 @@ CATEGORIES = make_categories(2, 2)
 script = load_script("compare_sweep")
 
 
-def _perfect(stats):
-    zeros = np.zeros_like(stats.tp)
-    tp = stats.tp + 1
-    return PanopticStats(tp.astype(float), tp, zeros, zeros)
-
-
 def _runs(tmp_path, *, perfect_on):
-    """A run, and one that is perfect on the images whose place is among ``perfect_on``."""
-    images = make_images(40, 4, seed=0)
-    better = {
-        image_id: _perfect(stats) if place % 2 in perfect_on else stats
-        for place, (image_id, stats) in enumerate(images.items())
-    }
+    """A run, and one that is perfect on even images (0), odd ones (1) or both."""
+    images, ones, zeros = make_images(40, 4, seed=0), np.ones(4, int), np.zeros(4, int)
+    perfect = PanopticStats(ones.astype(float), ones, zeros, zeros)
+    better = {k: perfect if k % 2 in perfect_on else stats for k, stats in images.items()}
     for name, content in (("plain", images), ("variant", better)):
         write_run(tmp_path / "sweep" / name, content, CATEGORIES)
     return [read_run(tmp_path / "sweep" / name) for name in ("plain", "variant")]

@@ -20,10 +20,8 @@ def batch():
     ids = np.full((64, 96), 2, np.int32)
     ids[:, :8] = 1
     ids[:32, :8] = 0
-    segments = (
-        Segment(id=1, category=1, is_thing=True, area=256),
-        Segment(id=2, category=4, is_thing=False, area=64 * 88),
-    )
+    parts = ((1, 1, True, 256), (2, 4, False, 64 * 88))
+    segments = tuple(Segment(id=k, category=c, is_thing=t, area=a) for k, c, t, a in parts)
     return fake_batch([replace(sample, truth=GroundTruth(segment_map=ids, segments=segments))])
 
 
