@@ -61,12 +61,9 @@ def load(
 
 
 class Predictor:
-    """A model that segments images.
+    """A model that segments images: network and fusion, in eval mode.
 
-    Args:
-        pipeline: Network and fusion, in eval mode.
-        categories: Categories that the network predicts.
-        image: Size at which the network sees images.
+    ``image`` says at which size the network sees images.
     """
 
     def __init__(
@@ -108,29 +105,28 @@ class Predictor:
         return [result for part in parts for result in self._predict(images[part], names[part])]
 
     def _predict(self, images: Sequence[Any], names: Sequence[str]) -> list[PanopticResult]:
-        found = [read_pixels(image, name) for image, name in zip(images, names, strict=True)]
-        samples = []
-        for image, name, pixels in zip(images, names, found, strict=True):
+        found, samples = [], []
+        for image, name in zip(images, names, strict=True):
+            pixels = read_pixels(image, name)
             size = (pixels.shape[0], pixels.shape[1])
             seen = transform_image(pixels, eval_geometry(size, self._image))
             file_name = Path(image).name if isinstance(image, str | Path) else name
+            found.append(pixels)
             samples.append(Sample(image=seen, image_id=0, file_name=file_name, original_size=size))
         batch = collate(samples).to(next(self.pipeline.parameters()).device)
+        predictions = zip(self.pipeline.predict(batch), found, samples, strict=True)
         return [
             PanopticResult.of(panoptic, self.categories, image=pixels, file_name=s.file_name)
-            for (_, panoptic), pixels, s in zip(
-                self.pipeline.predict(batch), found, samples, strict=True
-            )
+            for (_, panoptic), pixels, s in predictions
         ]
 
 
 def read_pixels(image: Any, name: str) -> np.ndarray:
     """The ``[H, W, 3]`` uint8 RGB pixels of an image in any of the forms of :data:`AnyImage`.
 
-    ``name`` is shown in error messages if the image is not a file.
-
     Raises:
-        RefineError: A file that is missing, damaged or no image, or another kind of input.
+        RefineError: A file that is missing, damaged or no image, or another kind of input, which
+            the message calls ``name``.
     """
     if isinstance(image, str | Path):
         try:

@@ -157,8 +157,7 @@ class CocoPanopticDataset(Dataset[Sample]):
             for category, outline, annotation_id in _outlined(row, runs)
             if (crop := _transform_outline(outline, geometry)) is not None
         ]
-        windows = [crop.slices for _, crop, _ in kept]
-        boxes = [(x.start, y.start, x.stop, y.stop) for y, x in windows]
+        boxes = [(x.start, y.start, x.stop, y.stop) for y, x in (c.slices for _, c, _ in kept)]
         pairs = None
         if self.pairs is not None:
             place = {annotation_id: k for k, (_, _, annotation_id) in enumerate(kept)}

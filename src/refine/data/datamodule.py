@@ -57,12 +57,8 @@ class ResumableDataModule(pl.LightningDataModule):
     (``batch_progress.total.processed``); epoch and position in it follow from that number, whenever
     an iteration over the loader begins. The trainer needs ``use_distributed_sampler=False``.
 
-    Args:
-        options: The dataset and how it is fed.
-        seed: Seed of the order of the images and of their augmentation.
-        batch_size: Images per training step, over all devices together.
-        val_batch_size: Images per evaluation step, over all devices together; each device has at
-            least one.
+    A training step has ``batch_size`` images over all devices together, an evaluation step
+    ``val_batch_size``, but at least one per device. ``seed`` is that of order and augmentation.
     """
 
     def __init__(

@@ -16,12 +16,8 @@ def decode_image(data: bytes, *, source: str) -> np.ndarray:
 
     EXIF orientation is not applied: COCO's annotations are in the pixels as they are stored.
 
-    Args:
-        data: The file's content.
-        source: File name shown in error messages.
-
     Raises:
-        RefineError: Truncated, no image, or not 8 bits per channel.
+        RefineError: Truncated, no image, or not 8 bits per channel (``source``: file name).
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

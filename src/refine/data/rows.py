@@ -74,16 +74,9 @@ def find_runs(ids: np.ndarray, segments: Sequence[Segment], *, source: str) -> S
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageRow:
-    """The annotations of one image.
+    """The annotations of one image in the files' order; ``instances`` is None without their JSON.
 
-    Attributes:
-        source: File name of the panoptic JSON, shown in error messages.
-        image_id: Id in the JSON.
-        image_name: Name of the image file.
-        png_name: Name of the panoptic PNG.
-        size: ``(height, width)`` as the JSON states it.
-        segments: Segments of the panoptic PNG in the file's order.
-        instances: Instance annotations in the file's order; None without an instances JSON.
+    ``source`` is the file name of the panoptic JSON, which states ``size`` as ``(height, width)``.
     """
 
     source: str

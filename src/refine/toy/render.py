@@ -54,12 +54,6 @@ def paint_thing(
     )
 
 
-def paint_patch(canvas: np.ndarray, patch: np.ndarray, outline: np.ndarray) -> None:
-    """Paint the part of ``patch`` inside an outline over ``canvas``, in place."""
-    window, inside, _ = rasterise(outline, (canvas.shape[0], canvas.shape[1]))
-    canvas[window] += inside[..., None] * (patch[window] - canvas[window])
-
-
 def expose(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The canvas as a noisy ``[H, W, 3]`` uint8 photograph."""
     noisy = canvas + _SENSOR_NOISE * rng.standard_normal(canvas.shape, dtype=np.float32)

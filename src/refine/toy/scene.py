@@ -18,8 +18,8 @@ import numpy as np
 from refine.options import ToyOptions
 from refine.toy.depth import balanced_order, overlap
 from refine.toy.objects import ID_OF, NEVER_ON, SPLITS, THINGS, VOID, ToyObject, ToyScene
-from refine.toy.render import VOID_TEXTURES, expose, paint_patch, paint_texture, paint_thing
-from refine.toy.shapes import blob_outline, mask_of, outline_area, thing_outline
+from refine.toy.render import VOID_TEXTURES, expose, paint_texture, paint_thing
+from refine.toy.shapes import blob_outline, mask_of, outline_area, rasterise, thing_outline
 
 _LOOKALIKES = ("beach", "desert")
 
@@ -121,8 +121,9 @@ def _lay_background(
         side = rng.uniform(28, 60) * unit
         outline = blob_outline(side_px=side, centre=_anywhere(rng, size), rng=rng)
         patch = paint_texture(name, size, unit=unit, rng=rng)
-        paint_patch(canvas, patch, outline)
-        background[mask_of([outline], size)] = VOID
+        window, inside, _ = rasterise(outline, size)
+        canvas[window] += inside[..., None] * (patch[window] - canvas[window])
+        background[window][inside >= 0.5] = VOID
     return _Stage(crowding, rng, size, unit, canvas, background)
 
 

@@ -93,9 +93,8 @@ def compare_pixels(truth: GroundTruth, prediction: PanopticPrediction) -> np.nda
     right category is of the wrong instance if its two segments do not belong together. On a crowd
     the category is enough.
 
-    Returns:
-        ``[H, W]`` uint8: RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED (predicted void) or
-        NOT_JUDGED (true void).
+    The result is ``[H, W]`` uint8: RIGHT, WRONG_CATEGORY, WRONG_INSTANCE, MISSED (predicted void)
+    or NOT_JUDGED (true void).
     """
     true_categories, pred_categories = (
         look_up(p.segment_map, {s.id: s.category for s in p.segments}, -1)

@@ -38,12 +38,9 @@ _VERDICTS: dict[bool | None, tuple[str, Color]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
-    """The order of one pair of instances.
+    """The order of one pair of instances: ``upper`` was put on top of ``lower``.
 
-    Attributes:
-        upper: Instance that was put on top of ``lower``.
-        reason: What the decision is based on, in a few words.
-        is_right: Whether the ground truth agrees; None if it gives no order.
+    ``is_right`` says whether the ground truth agrees; it is None if that gives no order.
     """
 
     upper: Instance

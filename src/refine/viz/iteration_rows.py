@@ -40,11 +40,8 @@ def draw_iterations(
     is semantically stuff below one. Iteration 0 has no instances; its map is compared with those of
     iteration 1, which have read it.
 
-    Args:
-        image: Image of the traces.
-        traces: At least one, in order of iteration, on any device.
-        categories: Categories of the dataset.
-        options: ``score_thresh`` and ``mask_thresh`` select the instances to draw.
+    ``traces`` are all iterations in order, on any device. Of the ``options``, ``score_thresh`` and
+    ``mask_thresh`` select the instances to draw.
 
     Raises:
         ValueError: No iterations, or a prediction of another size than the image.

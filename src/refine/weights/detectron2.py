@@ -82,8 +82,7 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> PanopticFPN:
     return PanopticFPN(_BLOCKS_OF_RES4[len(blocks)], cascade)
 
 
-def detectron2_key(key: str, *, cascade: bool) -> str:
-    """Detectron2's name of a tensor of our network; a ``ValueError`` if it has no such tensor."""
+def _detectron2_key(key: str, *, cascade: bool) -> str:
     name = key
     for prefix, theirs in _PREFIXES.items():
         if name.startswith(f"{prefix}."):
@@ -99,23 +98,18 @@ def detectron2_key(key: str, *, cascade: bool) -> str:
 def convert_state(
     state: Mapping[str, Tensor], network: RefineNet, *, cascade: bool, source: str
 ) -> dict[str, Tensor]:
-    """Convert to the state dict of our network, which is then the same function.
+    """Convert tensors by detectron2's names to the state dict of our network, the same function.
 
-    Args:
-        state: Tensors by detectron2's names.
-        network: Network of ``model=panoptic_fpn_d2`` or ``model=cascade_panoptic_fpn_d2``, on any
-            device, ``meta`` too; only read.
-        cascade: Which of the two.
-        source: File name shown in error messages.
-
-    Returns:
-        A float32 tensor on the CPU for every key of the network.
+    There is a float32 tensor on the CPU for every key of ``network``, which is only read: that of
+    ``model=panoptic_fpn_d2`` or, with ``cascade``, ``model=cascade_panoptic_fpn_d2``, on any device
+    (``meta`` too).
 
     Raises:
-        RefineError: Missing, unknown or misshaped tensors, listed by name, or other anchors.
+        RefineError: Missing, unknown or misshaped tensors, listed by name, or other anchors
+            (``source``: file name).
     """
     expected = {k: v for k, v in network.state_dict().items() if k not in _PIXELS}
-    names = {key: detectron2_key(key, cascade=cascade) for key in expected}
+    names = {key: _detectron2_key(key, cascade=cascade) for key in expected}
     known = {*names.values(), *_PIXELS, *(k for k in state if k.startswith(_ANCHORS))}
     converted = {k: _rearrange(k, state[name]) for k, name in names.items() if name in state}
     misshaped = {

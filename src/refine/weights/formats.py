@@ -30,9 +30,8 @@ CONVERTERS: dict[str, Callable[[Mapping[str, Any], str], Weights]] = {
 def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
     """Read weights of any known format, converted to RGB images.
 
-    Args:
-        path: ``.safetensors``, or what :func:`read_content` reads.
-        file_format: ``auto`` or a key of :data:`CONVERTERS`.
+    The file is ``.safetensors``, or what :func:`read_content` reads; its format is a key of
+    :data:`CONVERTERS`, which ``auto`` finds out.
 
     Raises:
         RefineError: A missing, damaged or unsafe file, or one of another format.

@@ -9,14 +9,10 @@ from refine.weights.stored import IMAGENET, PixelStats, Weights, describe_misfit
 
 
 def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOptions) -> PixelStats:
-    """Load published weights into a backbone.
+    """Load published weights into a backbone (of these options), which is changed in place.
 
-    The pyramid keeps its random weights, and deformable convolutions their zero offsets.
-
-    Args:
-        backbone: Changed in place.
-        spec: ``none``, or what :func:`locate_weights` finds and :func:`read_weights` reads.
-        options: Options that the backbone was built from.
+    ``spec`` is ``none``, or what :func:`locate_weights` finds and :func:`read_weights` reads. The
+    pyramid keeps its random weights, and deformable convolutions their zero offsets.
 
     Returns:
         How the backbone wants its images normalised (RGB); for :func:`pixel_buffers`.

@@ -116,11 +116,9 @@ def cache_dir() -> Path:
 
 
 def fetch(url: str, *, sha256: str | None = None) -> Path:
-    """A local copy of a file; downloaded unless the cache has it.
+    """A local copy of a file at ``https:``, ``http:`` or ``file:``; the cache keeps downloads.
 
-    Args:
-        url: ``https:``, ``http:`` or ``file:``.
-        sha256: The hash in hexadecimal, or at least its first eight digits.
+    ``sha256`` is the hash in hexadecimal, or at least its first eight digits.
 
     Raises:
         DownloadError: No network, no such file, cut short, or of another hash; nothing is kept.

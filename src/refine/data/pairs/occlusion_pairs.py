@@ -40,10 +40,7 @@ def find_pairs(
        segment owns more is on top. The pair is discarded if a third segment (a thing, a crowd or
        stuff) owns more than either, if both own equally many, or if all is void.
 
-    Args:
-        row: The annotations of the image.
-        read_map: Reads the segment map; called only if there are pairs to order.
-        overlap_thresh: Smallest share of either outline (rho), in [0, 1].
+    ``overlap_thresh`` is rho, in [0, 1]; ``read_map`` is called only if there are pairs to order.
     """
     outlined = [
         (annotation, crop)

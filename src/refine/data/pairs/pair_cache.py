@@ -68,9 +68,8 @@ def ensure_pairs(
     """The pairs of a split: read, or built and written if there are none that are up to date.
 
     What is out of date is built again. So is what is damaged or of other images in the dataset's
-    own folder; in a folder that the options name it is left alone and reported.
-
-    ``path`` comes from :func:`pairs_path`; the rest is for :func:`build_pairs`.
+    own folder; in a folder that the options name it is left alone and reported. ``path`` comes from
+    :func:`pairs_path`; the rest is for :func:`build_pairs`.
 
     Raises:
         RefineError: There are no instances; the file is no pairs file or one of another dataset, in
@@ -136,9 +135,8 @@ def _read_current(path: Path, wanted: dict[str, Any], *, is_named: bool) -> Occl
 def _parse_document(document: dict[str, Any], source_keys: Set[str]) -> OcclusionPairs:
     """The pairs in a file's JSON; raises any of four errors if it is something else."""
     source = document["source"]
-    if document["format"] != _FORMAT or source["version"] != _VERSION:
-        raise ValueError
-    if source.keys() != source_keys:
+    known = document["format"] == _FORMAT and source["version"] == _VERSION
+    if not known or source.keys() != source_keys:
         raise ValueError
     images = {
         int(image_id): [OrderedPair(*triple) for triple in triples]

@@ -19,12 +19,8 @@ class OcclusionDataModule(ResumableDataModule):
     """The images of a dataset in which instances overlap, with who lies on top of whom.
 
     Every batch has training targets with ``pairs``; a target may have none, because a crop can cut
-    off one of every pair. Evaluation batches have the geometry of evaluation.
-
-    Args:
-        options: The dataset and how it is fed (except for its ``batch_size``).
-        seed: Seed of the order of the images and of their augmentation.
-        batch_size: Images per training or evaluation step, over all devices together.
+    off one of every pair. Evaluation batches have the geometry of evaluation. The options'
+    ``batch_size`` has no say.
     """
 
     def __init__(self, options: DataOptions, *, seed: int, batch_size: int) -> None:
@@ -42,7 +38,6 @@ class OcclusionDataModule(ResumableDataModule):
             self._find_pairs(split)
 
     def _find_pairs(self, split: str) -> tuple[DatasetFiles, OcclusionPairs]:
-        """Read or built once per process."""
         if split not in self._found:
             options = self.options.occlusion_pairs
             files = self._open(split)

@@ -19,8 +19,7 @@ _MIN_IOU = 0.5
 def outline_areas(files: DatasetFiles, pairs: OcclusionPairs) -> np.ndarray:
     """The sizes of the full outlines, for "the smaller is on top".
 
-    Returns:
-        ``[K, 2]`` float64 original pixels of the upper and of the lower instance of each pair.
+    The result is ``[K, 2]`` float64 original pixels, of each pair's upper and lower instance.
     """
 
     def measure(row: ImageRow, known: Sequence[InstanceAnnotation]) -> list[float]:
@@ -36,13 +35,10 @@ def detection_scores(
     """The scores of the detections that stand for the instances, for "the higher is on top".
 
     By descending score, each detection stands for the instance of its category with the highest box
-    IoU that none stands for yet, if that is at least 1/2.
+    IoU that none stands for yet, if that is at least 1/2. ``read`` gives the prediction of an id.
 
-    ``read`` gives the prediction of an image id.
-
-    Returns:
-        ``[K, 2]`` float64 in [0, 1], of the upper and of the lower instance of each pair; NaN for
-        those that are not detected.
+    The result is ``[K, 2]`` float64 in [0, 1], of each pair's upper and lower instance; NaN for
+    those that are not detected.
     """
 
     def match(row: ImageRow, known: Sequence[InstanceAnnotation]) -> list[float]:
