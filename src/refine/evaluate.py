@@ -9,7 +9,7 @@ from refine.workflows.evaluate_checkpoint import evaluate
 
 def _task(settings: EvaluateSettings, job: Job) -> float:
     folder = RunFolder(settings.run_dir)
-    metrics = folder.read_finished(settings) if job.is_multirun else None
+    metrics = folder.read_finished(settings) if job.sweep_dir else None
     return float((metrics or evaluate(settings, prepared=job.prepared))["pq"])
 
 

@@ -12,7 +12,7 @@ from refine.workflows.train_stages import train, train_job
 
 def _task(settings: TrainSettings, job: Job) -> float:
     """PQ, or the first metric of a stage that has none."""
-    metrics = train_job(settings) if job.is_multirun else train(settings)
+    metrics = train_job(settings) if job.sweep_dir else train(settings)
     return float(metrics.get("pq", next(iter(metrics.values()))))
 
 

@@ -17,9 +17,7 @@ from refine.viz.panels import original_image
 class Pictures(Callback):
     """Draws the first images of the final evaluation: image, ground truth, prediction and errors.
 
-    Args:
-        folder: Folder of the PNGs, which are named after their images.
-        count: Number of images that each process draws.
+    Each process draws ``count``; the PNGs in ``folder`` are named after their images.
     """
 
     def __init__(self, folder: Path, *, count: int) -> None:

@@ -121,11 +121,11 @@ class WandbMedia(Callback):
         self._pictures[PANOPTIC_KEY][name] = draw_segment_comparison(
             image, truth, panoptic, categories, max_side_px=self.max_side_px
         )
-        if self._room(DECISIONS_KEY):
-            decisions = find_decisions(evidence, fusion, truth, limit=self.pairs)
-            if decisions:
-                picture = draw_decisions(image, decisions, categories, truth=truth)
-                self._pictures[DECISIONS_KEY][name] = picture
+        if not self._room(DECISIONS_KEY):
+            return
+        if decisions := find_decisions(evidence, fusion, truth, limit=self.pairs):
+            picture = draw_decisions(image, decisions, categories, truth=truth)
+            self._pictures[DECISIONS_KEY][name] = picture
 
 
 def _find_logger(trainer: pl.Trainer) -> WandbRun | None:

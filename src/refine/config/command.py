@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,6 @@ from refine.config.composition import clear_errors, read_settings, register_sche
 from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.errors import RefineError
-
-_INTERRUPTED = 130  # exit code of a shell: 128 + SIGINT
 
 
 def run_command(name: str, task: Callable[..., Any]) -> None:
@@ -64,7 +63,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
         if full_error:
             raise
         sys.stderr.write("interrupted\n")
-        sys.exit(_INTERRUPTED)
+        sys.exit(128 + signal.SIGINT)  # as shells do
 
 
 def _exit(error: RefineError) -> NoReturn:

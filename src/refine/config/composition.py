@@ -29,14 +29,11 @@ def register_schemas() -> None:
 
 
 def compose(command: str, overrides: Sequence[str] = ()) -> Any:
-    """Compose the settings of a command.
+    """The settings of a command, :class:`~refine.config.settings.TrainSettings` for ``train``, ...
 
     Args:
         command: ``train``, ``evaluate``, ``predict``, ``score`` or ``convert``.
         overrides: Overrides as on the command line, for example ``["data=toy", "seed=1"]``.
-
-    Returns:
-        The settings: :class:`~refine.config.settings.TrainSettings` for ``train``, and so on.
 
     Raises:
         RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
@@ -51,9 +48,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
 def read_settings(config: DictConfig, command: str) -> Settings:
     """The settings of a composed configuration, whose ``${hydra:...}`` can be resolved.
 
-    Raises:
-        RefineError: A value outside its range, or one that is missing.
-        ConfigError: A value of another type.
+    A ``RefineError`` if a value is missing or out of range, a ``ConfigError`` if of another type.
     """
     task = without_hydra(config)
     missing = sorted(OmegaConf.missing_keys(task))

@@ -18,12 +18,9 @@ ALLOWED_TARGETS = ("refine.", "torch.optim.", "pytorch_lightning.")
 
 
 def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None = None) -> T:
-    """The option dataclass of a configuration node.
+    """The option dataclass of plain containers, out of a checkpoint for example.
 
-    Args:
-        node: Plain containers, out of a checkpoint for example.
-        options: The dataclass, one of :mod:`refine.options`.
-        changes: Other values for some of the node's keys; ``a.b`` is key ``b`` in section ``a``.
+    ``changes`` are other values for some of its keys; ``a.b`` is key ``b`` in section ``a``.
 
     Raises:
         RefineError: An unknown key, a wrong type, or a value outside its range.
@@ -40,11 +37,7 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
 
 
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """Build the object that a node's ``_target_`` names.
-
-    Args:
-        node: With ``_target_``; its other keys are arguments.
-        **extra: Further arguments.
+    """Build the object that a node's ``_target_`` names, from its other keys and ``extra``.
 
     Raises:
         RefineError: The target is not allowed, or raises one itself.

@@ -38,11 +38,6 @@ class Job:
     prepared: Any = None
 
     @property
-    def is_multirun(self) -> bool:
-        """Whether the job is one of a multirun."""
-        return self.sweep_dir is not None
-
-    @property
     def swept_overrides(self) -> tuple[str, ...]:
         """The overrides that tell this job from the others of its multirun."""
         return tuple(o for o in self.overrides if o.split("=")[0] in self.swept)

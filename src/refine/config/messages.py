@@ -22,9 +22,7 @@ _OVERRIDE = re.compile(r"(?:Could not override|Error merging override) '?([^'\s]
 def explain(error: Exception, *, known: Mapping[str, Any]) -> str:
     """One line that says what is wrong with a configuration and how to fix it.
 
-    Args:
-        error: Raised by Hydra or OmegaConf.
-        known: The composed configuration without the user's overrides, as plain containers.
+    ``known`` is the configuration without the user's overrides, in plain containers.
     """
     if isinstance(error, MissingConfigException):
         return _explain_choice(error)
@@ -54,12 +52,10 @@ def _explain_choice(error: MissingConfigException) -> str:
 
 def _flatten(error: BaseException) -> str:
     """The message with that of its causes, innermost first: the innermost names the key."""
-    texts = []
-    current: BaseException | None = error
-    while isinstance(current, ConfigError):  # below that is Python's own "invalid literal"
-        texts.append(str(current))
-        current = current.__cause__ or current.__context__
-    return "\n".join(reversed(texts))
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ConfigError):  # below that is Python's own "invalid literal"
+        return f"{_flatten(cause)}\n{error}"
+    return str(error)
 
 
 def _keys(config: Any, prefix: str = "") -> Iterable[str]:

@@ -30,11 +30,7 @@ class Sections:
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> "Sections":
-        """The sections of a recorded configuration, plain containers.
-
-        Raises:
-            RefineError: An unknown key, a wrong type, or a value outside its range.
-        """
+        """The sections of a recorded configuration; a ``RefineError`` if one no longer fits."""
         hints = get_type_hints(Sections).items()
         return Sections(**{name: to_options(recorded[name], options) for name, options in hints})
 

@@ -47,18 +47,11 @@ def evaluate_cached(
     *,
     num_workers: int,
 ) -> list[EvaluationResult]:
-    """Evaluate every setting, reading each image once.
+    """Evaluate every setting, reading each image once; one result for each.
 
-    Args:
-        reader: Cached predictions.
-        dataset: The evaluation split of these predictions.
-        settings: At least one.
-        num_workers: Number of processes; 0 works in this one.
-
-    Returns:
-        One result for each setting. Besides PQ its metrics hold ``consensus_gap``, ``band_void``,
-        ``erased_segments`` (stuff segments that erasing takes more than half of) and
-        ``erased_wrong`` (how many of these were wrong); no AP and no speed of the network.
+    Besides PQ its metrics hold ``consensus_gap``, ``band_void``, ``erased_segments`` (stuff
+    segments that erasing takes more than half of) and ``erased_wrong`` (how many of these were
+    wrong); no AP and no speed of the network.
 
     Raises:
         RefineError: The predictions are damaged or do not fit a setting; the image is named.

@@ -20,12 +20,8 @@ def evaluate_iterations(
     """Evaluate every iteration of IBPP, in one pass over the images.
 
     Iteration 0 has a semantic map but no masks; it is merged with those of iteration 1, so that
-    from 0 to 1 only the semantic map changes.
-
-    Args:
-        pipeline: Pipeline in eval mode.
-        batches: Images with ground truth.
-        categories: The dataset's categories.
+    from 0 to 1 only the semantic map changes. The pipeline is in eval mode, the images have ground
+    truth.
     """
     count = pipeline.network.num_iterations + 1
     evaluations = [Evaluation(categories, pipeline.fusion) for _ in range(count)]

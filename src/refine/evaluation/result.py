@@ -39,12 +39,8 @@ class EvaluationResult:
     ) -> "EvaluationResult":
         """The result of what was counted over all images.
 
-        Args:
-            totals: Sums of panoptic quality and the records that they are made of.
-            gap: Consensus gap.
-            categories: The dataset's categories.
-            precision: ``ap_box`` and ``ap_mask``, if they are known.
-            others: Further metrics, listed last.
+        ``totals`` are the sums of panoptic quality and the records that they are made of,
+        ``precision`` is ``ap_box`` and ``ap_mask``, if known; other metrics come last.
         """
         stats, records = totals
         groups = average_quality(stats, categories.num_things)

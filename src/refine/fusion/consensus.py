@@ -63,14 +63,10 @@ def count_disputed(
     num_things: int,
     band_px: int | None = None,
 ) -> ConsensusGap:
-    """The gap between a semantic map and instances that are already at original size.
+    """The gap between ``[H, W]`` contiguous categories, or 255 (void), and instances of that size.
 
-    Args:
-        semantic: ``[H, W]`` integer, contiguous category or 255 (void, which is in no dispute).
-        instances: Those of sufficient score.
-        num_things: Number of thing categories; categories from here on are stuff.
-        band_px: Reach of the band from the nearest instance (Chebyshev distance), at least 0;
-            None: 1/32 of the image's short side, at least 2.
+    Void is in no dispute. The band reaches ``band_px`` pixels (Chebyshev distance) from the nearest
+    instance; None: 1/32 of the image's short side, at least 2.
     """
     if band_px is None:
         band_px = max(2, min(semantic.shape) // 32)

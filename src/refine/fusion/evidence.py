@@ -21,14 +21,9 @@ _T = TypeVar("_T")
 
 
 class Evidence:
-    """One raw prediction, and what has been derived from it.
+    """One raw prediction, on any device, and what has been derived from it.
 
-    Args:
-        raw: The network's output for one image, on any device.
-        num_things: Number of thing categories; categories from here on are stuff.
-
-    Raises:
-        RefineError: The output holds NaN or infinity.
+    A :class:`RefineError` if it holds NaN or infinity.
     """
 
     def __init__(self, raw: RawPrediction, *, num_things: int) -> None:

@@ -18,13 +18,9 @@ def fuse(
     stuff_area_limit_px: int,
     truth: GroundTruth | None = None,
 ) -> PanopticPrediction:
-    """Erase, relate and merge, at original size.
+    """Erase, relate and merge, at original size; only the oracles read ``truth``.
 
-    Args:
-        evidence: Evidence of the image.
-        options: All settings of the fusion.
-        stuff_area_limit_px: Stuff with fewer original pixels becomes void.
-        truth: Ground truth of the image; only the oracles read it.
+    Stuff with fewer than ``stuff_area_limit_px`` original pixels becomes void.
 
     Raises:
         RefineError: A setting needs ``truth`` or a head of the network that is not there.

@@ -110,11 +110,8 @@ def paint_order(by_score: Sequence[int], edges: Sequence[tuple[int, int]]) -> li
     """Order instances from bottom to top so that no relation is broken without need.
 
     The weakest relation that lies on a circle is dropped until there is no circle. Among the
-    instances that may come next, the one of the lowest score does.
-
-    Args:
-        by_score: The instances to order, by descending score.
-        edges: ``(upper, lower)``, the clearest first; edges of other instances are ignored.
+    instances that may come next, the one of the lowest score does. The edges are ``(upper,
+    lower)``, the clearest first; those of other instances than ``by_score`` are ignored.
     """
     known = set(by_score)
     edges = [edge for edge in edges if known.issuperset(edge)]

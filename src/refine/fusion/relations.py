@@ -66,14 +66,8 @@ def relate(
     """Ask about every pair of instances that overlap enough.
 
     These are the pairs of which ``overlap_thresh`` of either mask lies in the other, without
-    ``intra_category`` only those of different categories.
-
-    Args:
-        instances: Instances of the merge, by descending score and with ``index``.
-        overlaps: Overlaps of their masks.
-        options: The rule and its settings.
-        raw: The network's output that the instances come from.
-        truth: The ground truth; only ``oracle`` reads it.
+    ``intra_category`` only those of different categories. The instances come by descending score
+    and with their ``index`` in ``raw``; only ``oracle`` reads ``truth``.
 
     Raises:
         RefineError: The rule needs a head, an answer or a ground truth that is not there, or has

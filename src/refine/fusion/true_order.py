@@ -1,5 +1,6 @@
 """The order that the ground truth gives to predicted instances: the headroom of any relation."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,14 +20,10 @@ def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTr
     the true segment map is on top. A dataset without outlines has nothing that overlaps: then the
     owner of most of the overlap of the two predicted masks is.
 
-    Args:
-        instances: Predicted instances at original size.
-        pairs: ``[K, 2]`` int64 positions ``(i, j)``.
-        truth: The ground truth of the image.
-
     Returns:
-        ``[K]`` float64 in [-1, 1]: the :func:`lead` of i's instance in the overlap; NaN where the
-        truth does not tell (one has no true instance, both have the same one, nothing overlaps).
+        ``[K]`` float64 in [-1, 1] of ``[K, 2]`` pairs ``(i, j)``: the :func:`lead` of i's instance
+        in the overlap; NaN where the truth does not tell (one has no true instance, both have the
+        same one, nothing overlaps).
     """
     segments, outlines = _true_things(truth)
     crops = [i.crop for i in instances]
@@ -48,22 +45,16 @@ def true_order(instances: Sequence[Instance], pairs: np.ndarray, truth: GroundTr
 
 
 def lead(owners: np.ndarray, first: int, second: int) -> float:
-    """How much more of some pixels one segment owns than another.
+    """How much more of some pixels, given as ``[n]`` segment ids, one segment owns than another.
 
-    Args:
-        owners: ``[n]`` segment ids of the pixels; void (0) is not counted.
-        first: Id of the one segment.
-        second: Id of the other.
-
-    Returns:
-        Share of the pixels in [-1, 1]; NaN if both own equally many or a third segment owns more.
+    It is a share of those that are not void (0), in [-1, 1]; NaN if both own equally many or a
+    third segment owns more.
     """
-    ids, counts = np.unique(owners[owners > 0], return_counts=True)
-    pixels = dict(zip(ids.tolist(), counts.tolist(), strict=True))
-    ours, theirs = pixels.get(first, 0), pixels.get(second, 0)
+    pixels = Counter(owners[owners > 0].tolist())
+    ours, theirs = pixels[first], pixels[second]
     if ours == theirs or max(ours, theirs) < max(pixels.values()):
         return float("nan")
-    return float((ours - theirs) / counts.sum())
+    return (ours - theirs) / pixels.total()
 
 
 def match_outlines(

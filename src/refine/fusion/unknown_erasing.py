@@ -86,12 +86,9 @@ def erasable_regions(
 
 
 def score_regions(categories: np.ndarray, probabilities: np.ndarray, *, radius: int) -> Regions:
-    """Find and score the regions of a map of cells.
+    """Find and score the regions of ``[h, w]`` cells, uint8 and float32; 255 is in no region.
 
-    Args:
-        categories: ``[h, w]`` uint8; cells of 255 are in no region.
-        probabilities: ``[h, w]`` float32 of each cell's category.
-        radius: Radius in cells of the dilation that joins fragments.
+    A dilation by ``radius`` cells joins fragments.
     """
     labels, owners = label_dilated(categories, radius)
     # a best category's probability is at least 1/255: so sums of float32 values in float64 are

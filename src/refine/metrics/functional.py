@@ -6,6 +6,7 @@ code fixes: what counts as void, and what crowds excuse. Nothing here needs torc
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -74,14 +75,11 @@ def match_segments(prediction: Panoptic, truth: Panoptic, *, num_categories: int
         ValueError: Maps of different shapes, or segments that contradict their map.
     """
     match = _match(prediction, truth)
-
-    def count(categories: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(categories, weights, num_categories)
-
+    count = partial(np.bincount, minlength=num_categories)
     rows, cols = np.nonzero(match.ious > MATCH_IOU)
     matched = match.true["category"][rows]
     return PanopticStats(
-        iou=count(matched, match.ious[rows, cols]),
+        iou=count(matched, weights=match.ious[rows, cols]),
         tp=count(matched),
         fp=count(match.pred["category"][match.is_wrong]),
         fn=count(match.true["category"][match.is_missed]),
@@ -96,12 +94,7 @@ def find_segment_errors(prediction: Panoptic, truth: Panoptic) -> tuple[set[int]
 
 
 class _Match(NamedTuple):
-    """P predicted and G true segments of one image, each an array of ``_SEGMENT``.
-
-    Attributes:
-        ious: ``[G, P]`` float64; 0 for pairs that cannot match.
-        is_wrong: ``[P]`` bool, neither matched nor excused.
-    """
+    """P predicted and G true segments (``_SEGMENT``) of one image, and ``[G, P]`` float64 IoUs."""
 
     pred: np.ndarray
     true: np.ndarray
@@ -209,13 +202,10 @@ def _compute_ious(
 
 
 class CategoryQuality(NamedTuple):
-    """Quality of every category as fractions; 0 where a category has no segments at all.
+    """``[C]`` float64 fractions, ``pq = sq * rq``; 0 where a category has no segments at all.
 
-    Attributes:
-        pq: ``[C]`` float64, equal to ``sq * rq``.
-        sq: ``[C]`` float64, mean IoU of the matched pairs.
-        rq: ``[C]`` float64, F1 of the detection of segments.
-        is_present: ``[C]`` bool, whether ``tp + fp + fn > 0``: only these enter averages.
+    ``sq`` is the mean IoU of the matched pairs, ``rq`` the F1 of the detection of segments. Only
+    categories that are present (``tp + fp + fn > 0``) enter averages.
     """
 
     pq: np.ndarray

@@ -15,12 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from refine.categories import CategoryTable
 from refine.errors import RefineError
-from refine.metrics.functional import (
-    PanopticStats,
-    average_quality,
-    match_segments,
-    to_metric_keys,
-)
+from refine.metrics.functional import PanopticStats, average_quality, match_segments, to_metric_keys
 from refine.metrics.plain_segments import read_panoptic
 from refine.metrics.quality_table import CategoryRow, category_rows
 from refine.metrics.records import RECORD_DTYPE, sort_records, to_records

@@ -17,11 +17,7 @@ def read_panoptic(
 ) -> Panoptic:
     """The segment map and the segments of a dictionary, checked; our own types as they are.
 
-    Args:
-        value: ``segment_map``, ``[H, W]`` integers, and ``segments_info``, COCO's list of
-            dictionaries with ``id``, ``category_id`` and, if wanted, ``area`` and ``iscrowd``.
-        categories: The dataset's categories.
-        source: Name shown in error messages.
+    Its form is that of :meth:`PanopticQuality.update`; messages call it ``source``.
 
     Raises:
         RefineError: Another form, or a category that the table does not have.

@@ -12,14 +12,8 @@ from refine.metrics.functional import GroupQuality, PanopticStats, compute_categ
 class CategoryRow(NamedTuple):
     """One category of ``per_category.csv``; the fields are its columns.
 
-    Attributes:
-        category_id: Dataset id, as in the JSON.
-        isthing: 1 for a thing, 0 for stuff.
-        pq: Fraction; like ``sq`` and ``rq`` 0 if the category has no segments at all.
-        iou: Summed IoU of the matched pairs.
-        tp: Number of matched pairs.
-        fp: Number of wrong predictions.
-        fn: Number of missed segments.
+    ``category_id`` is the dataset id. The fractions ``pq``, ``sq`` and ``rq`` are 0 if the category
+    has no segments at all; the sums are those of :class:`~refine.metrics.functional.PanopticStats`.
     """
 
     category_id: int

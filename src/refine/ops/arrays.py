@@ -35,10 +35,7 @@ def find_label_runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def find_run_boxes(keys: np.ndarray, lengths: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """``[K, 4]`` int64 (top, left, bottom, right), last two exclusive, of the keys ``0 .. K - 1``.
 
-    Args:
-        keys: ``[R]`` int64 key of each run; the box of a key without a run is meaningless.
-        lengths: ``[R]`` int64 length of each run in pixels.
-        shape: ``(height, width)`` of the map.
+    Each of R runs has a key and a length in pixels; the box of a key without a run is meaningless.
     """
     rows, columns = np.divmod(np.cumsum(lengths) - lengths, shape[1])
     first = np.full((2, keys.max() + 1), max(shape))

@@ -51,10 +51,7 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
 def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
     """The smallest crop (a view) that holds every pixel of a ``[H, W]`` bool mask; None if empty.
 
-    Args:
-        mask: In any memory order.
-        y: Row of the mask's first pixel in the full image.
-        x: Column of the mask's first pixel in the full image.
+    The mask's first pixel is at row ``y`` and column ``x`` of the full image.
     """
     rows = np.flatnonzero(mask.any(axis=1))
     if not len(rows):
@@ -68,9 +65,7 @@ def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
 def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> MaskCrop | None:
     """The tight crop of polygons' union by COCO's rule; None if no pixel of the image is covered.
 
-    Args:
-        polygons: Each ``[n, 2]`` (x, y) in pixels, n >= 3; may leave the image.
-        size: ``(height, width)`` of the image.
+    Polygons are ``[n, 2]`` (x, y) in pixels, n >= 3, and may leave the image.
     """
     if not polygons:
         return None

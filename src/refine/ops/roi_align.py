@@ -14,13 +14,9 @@ from torchvision.ops import roi_align
 def assign_levels(
     boxes: Tensor, *, canonical_size_px: float, min_level: int, max_level: int
 ) -> Tensor:
-    """``[N]`` int64 pyramid level (2 for P2) of each box (FPN, Lin et al. 2017, eq. 1).
+    """``[N]`` int64 pyramid level (2 for P2) of each xyxy box (FPN, Lin et al. 2017, eq. 1).
 
-    Args:
-        boxes: ``[N, 4]`` xyxy pixels.
-        canonical_size_px: Size (root of its area) of a box that is pooled from level 4.
-        min_level: Finest level.
-        max_level: Coarsest level.
+    A box of size (root of its area) ``canonical_size_px`` is pooled from level 4.
     """
     sizes = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=0).sqrt()
     # the epsilon keeps a box of exactly canonical size on its level, as detectron2 does

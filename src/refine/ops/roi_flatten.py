@@ -22,6 +22,7 @@ from refine.types import STRIDE
 
 REDUCTIONS = ("max", "mean")
 
+_Shape = tuple[int, int, int]
 _Placement = tuple[tuple[int, slice, slice], np.ndarray, np.ndarray]
 """Window of the canvas, rows and columns: a RoI shows ``rows @ mask @ columns.T`` there."""
 
@@ -80,13 +81,7 @@ def flatten_rois(
 
 
 def flatten_by_stack(
-    masks: Tensor,
-    boxes: Tensor,
-    planes: Tensor,
-    *,
-    shape: tuple[int, int, int],
-    stride: int,
-    reduce: str,
+    masks: Tensor, boxes: Tensor, planes: Tensor, *, shape: _Shape, stride: int, reduce: str
 ) -> Tensor:
     """The form for any device; arguments as of :func:`flatten_rois`, ``shape`` of the canvas."""
     canvas = masks.new_zeros(shape)
@@ -133,13 +128,7 @@ def _first_winners(stack: Tensor, planes: Tensor, canvas: Tensor) -> Tensor:
 
 
 def flatten_by_crops(
-    masks: Tensor,
-    boxes: Tensor,
-    planes: Tensor,
-    *,
-    shape: tuple[int, int, int],
-    stride: int,
-    reduce: str,
+    masks: Tensor, boxes: Tensor, planes: Tensor, *, shape: _Shape, stride: int, reduce: str
 ) -> Tensor:
     """The form for the CPU; arguments as of :func:`flatten_rois`, ``shape`` of the canvas."""
     placements = _place(masks, boxes, planes, shape=shape, stride=stride)
@@ -152,11 +141,7 @@ class _FlattenCrops(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        masks: Tensor,
-        placements: Sequence[_Placement],
-        shape: tuple[int, int, int],
-        reduce: str,
+        ctx: Any, masks: Tensor, placements: Sequence[_Placement], shape: _Shape, reduce: str
     ) -> Tensor:
         canvas, ctx.owners = _draw(masks.detach().numpy(), placements, shape, reduce)
         ctx.placements, ctx.mask_shape, ctx.reduce = placements, masks.shape, reduce
@@ -169,16 +154,14 @@ class _FlattenCrops(torch.autograd.Function):
         grad_masks = np.empty(ctx.mask_shape, grad.dtype)
         for number, (window, rows, columns) in enumerate(ctx.placements, 1):
             owners = ctx.owners[window]
-            if ctx.reduce == "max":
-                share = np.where(owners == number, grad[window], 0)
-            else:
-                share = grad[window] / owners
+            own = grad[window]
+            share = own / owners if ctx.reduce == "mean" else np.where(owners == number, own, 0)
             np.matmul(rows.T @ share, columns, out=grad_masks[number - 1])
         return torch.from_numpy(grad_masks), None, None, None
 
 
 def _draw(
-    masks: np.ndarray, placements: Sequence[_Placement], shape: tuple[int, int, int], reduce: str
+    masks: np.ndarray, placements: Sequence[_Placement], shape: _Shape, reduce: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The canvas; and each pixel's winner, from 1 on (``mean``: how many boxes hold it)."""
     canvas = np.zeros(shape, masks.dtype)
@@ -198,7 +181,7 @@ def _draw(
 
 
 def _place(
-    masks: Tensor, boxes: Tensor, planes: Tensor, *, shape: tuple[int, int, int], stride: int
+    masks: Tensor, boxes: Tensor, planes: Tensor, *, shape: _Shape, stride: int
 ) -> list[_Placement]:
     num_planes, height, width = shape
     _, side_y, side_x = masks.shape

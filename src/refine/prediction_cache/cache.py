@@ -107,24 +107,14 @@ class PredictionReader(CacheFolder):
             yield image_id, self.read(image_id)
 
     def read(self, image_id: int) -> RawPrediction:
-        """The prediction of one image, on the host.
-
-        Raises:
-            RefineError: The file is missing, torn or of another cache.
-        """
+        """The prediction of one image, on the host; or the error of :func:`torn`."""
         path = self.image_path(image_id)
         tensors, record = read_tensors(path)
         if record.get("cache") != self._digest or record.get("image_id") != image_id:
             raise torn(path, ValueError("it belongs to another cache or image"))
-        num_categories = len(self.header.dataset.categories)
-        (height, width), (rows, columns) = record["image_size"], record["original_size"]
+        sizes = {name: tuple(record[name]) for name in ("image_size", "original_size")}
         try:
-            return from_tensors(
-                tensors,
-                num_categories=num_categories,
-                image_size=(height, width),
-                original_size=(rows, columns),
-            )
+            return from_tensors(tensors, len(self.header.dataset.categories), **sizes)
         except (KeyError, TypeError, ValueError) as error:
             raise torn(path, error) from None
 
@@ -138,11 +128,7 @@ class PredictionReader(CacheFolder):
             )
 
     def require_fusion(self, fusion: FusionOptions) -> None:
-        """Refuse settings for which the network would say something else, or more.
-
-        Raises:
-            RefineError: The cache was written in another inference mode, or lacks a head or pairs.
-        """
+        """Raise a :class:`RefineError` if the network would say something else, or more."""
         obstacle = self.header.obstacle(fusion)
         if obstacle is not None:
             raise RefineError(
@@ -177,16 +163,10 @@ class PredictionWriter(CacheFolder):
                 "another save_predictions"
             )
 
-    def has(self, image_id: int) -> bool:
-        """Whether the prediction of an image is complete and of this cache."""
-        try:
-            return read_record(self.image_path(image_id)).get("cache") == self._digest
-        except RefineError:
-            return False
-
     def missing(self, image_ids: Iterable[int]) -> list[int]:
-        """Images that are still to be predicted, in the given order."""
-        return [image_id for image_id in image_ids if not self.has(image_id)]
+        """Images without a complete prediction of this cache, in the given order."""
+        records = ((i, read_record(self.image_path(i))) for i in image_ids)
+        return [i for i, record in records if (record or {}).get("cache") != self._digest]
 
     def write(self, image_id: int, raw: RawPrediction) -> None:
         """Write the prediction of one image, on any device, over an older one if there is any.

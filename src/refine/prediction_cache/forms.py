@@ -38,13 +38,9 @@ def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
 
 
 def from_tensors(
-    tensors: Mapping[str, Tensor],
-    *,
-    num_categories: int,
-    image_size: tuple[int, int],
-    original_size: tuple[int, int],
+    tensors: Mapping[str, Tensor], num_categories: int, **sizes: tuple[int, int]
 ) -> RawPrediction:
-    """The prediction of named tensors, whatever their form.
+    """The prediction of named tensors, whatever their form, and its two sizes.
 
     Raises:
         KeyError, TypeError: A tensor is missing.
@@ -57,8 +53,7 @@ def from_tensors(
         labels=tensors["labels"],
         mask_logits=tensors["mask_logits"].float(),
         semantic_logits=_restore_semantic(_under("semantic/", tensors), num_categories),
-        image_size=image_size,
-        original_size=original_size,
+        **sizes,
         occlusions={
             head: PairOcclusions(**_under(f"{head}/", answers))
             for head in dict.fromkeys(key.split("/")[0] for key in answers)

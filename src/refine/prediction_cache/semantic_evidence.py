@@ -66,10 +66,8 @@ def compress_logits(
 def restore_logits(parts: Mapping[str, Tensor], num_categories: int) -> Tensor:
     """``[C, h, w]`` float32 logits that stand in for those of :func:`compress_logits`.
 
-    The categories of a cell lie side by side in memory, as fusion reads them.
-
-    Raises:
-        ValueError: The parts contradict each other.
+    The categories of a cell lie side by side in memory, as fusion reads them. A ``ValueError`` if
+    the parts contradict each other.
     """
     counts = parts["counts"].flatten().long()
     categories = parts["categories"].long()

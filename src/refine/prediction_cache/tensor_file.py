@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: torch.from_numpy(file.get_tensor(name)) for name in file.keys()}, record  # noqa: SIM118 - no dict
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The record alone, of a file that is complete; or the error of :func:`torn`."""
-    with _opened(path) as (_, record):
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The record alone, of a file that is complete; None without one."""
+    with suppress(RefineError), _opened(path) as (_, record):
         return record
+    return None
 
 
 def torn(path: Path, error: Exception) -> RefineError:

@@ -52,10 +52,7 @@ class Checkpoint:
 
 
 def make_record(config: dict[str, Any], categories: CategoryTable) -> dict[str, Any]:
-    """What :func:`read_checkpoint` needs besides the weights; plain containers.
-
-    A checkpoint with heads adds ``heads``: their descriptions by name.
-    """
+    """What :func:`read_checkpoint` needs besides the weights and, if there are any, ``heads``."""
     return {"config": config, "categories": categories.to_json()}
 
 
@@ -109,11 +106,9 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
     )
     if ours == theirs:
         return
-    first = f"{len(ours)} against {len(theirs)} categories"
-    for a, b in zip(ours, theirs, strict=False):
-        if a != b:
-            first = f"{a[0]!r} (id {a[1]}) against {b[0]!r} (id {b[1]})"
-            break
+    pairs = zip(ours, theirs, strict=False)
+    differences = (f"{a[0]!r} (id {a[1]}) against {b[0]!r} (id {b[1]})" for a, b in pairs if a != b)
+    first = next(differences, f"{len(ours)} against {len(theirs)} categories")
     raise RefineError(
         f"ckpt_path={checkpoint.path} was trained on other categories than {root} has: {first}; "
         "use that dataset, or a checkpoint trained on this one"

@@ -80,12 +80,9 @@ class RunFolder:
             return []
         now = settings.to_plain()
         old, new = (content.get("trainer") or {} for content in (before, now))
+        fixed = sorted((before.keys() | now.keys()) - set(_MAY_CHANGE))
         return [
-            *(
-                key
-                for key in sorted(before.keys() | now.keys())
-                if key not in _MAY_CHANGE and before.get(key) != now.get(key)
-            ),
+            *(key for key in fixed if before.get(key) != now.get(key)),
             *(f"trainer.{key}" for key in _TRAINER_LEARNS if old.get(key) != new.get(key)),
         ]
 
@@ -106,12 +103,9 @@ class RunFolder:
         config: Mapping[str, Any],
         tables: Mapping[str, str] | None = None,
     ) -> None:
-        """Write tables, ``metrics.json`` and, last of all, ``DONE``.
+        """Write tables (texts by file name), ``metrics.json`` and, last of all, ``DONE``.
 
-        Args:
-            metrics: One flat object; fractions in [0, 1].
-            config: Settings of the run; ``DONE`` holds their hash, so that jobs are skipped.
-            tables: Texts by file name, such as ``per_category.csv``.
+        ``DONE`` holds the hash of the run's settings, so that finished jobs are skipped.
         """
         for name, text in (tables or {}).items():
             write_text(self.path / name, text)

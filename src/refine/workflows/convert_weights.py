@@ -23,10 +23,9 @@ from refine.weights.stored import read_state, save_weights
 def convert(settings: ConvertSettings) -> Path:
     """Convert a weights file or a checkpoint.
 
-    Returns:
-        The file written. A backbone's weights are safetensors: torchvision's key names, for RGB
-        images; the metadata holds the pixel statistics, the normalisation and the place of the
-        stride. A Panoptic-FPN of detectron2 is a checkpoint of ours (``.ckpt``).
+    Returns the file written. A backbone's weights are safetensors: torchvision's key names, for RGB
+    images; the metadata holds the pixel statistics, the normalisation and the place of the stride.
+    A Panoptic-FPN of detectron2 is a checkpoint of ours (``.ckpt``).
 
     Raises:
         RefineError: The source cannot be had, read or trusted, or ``out`` cannot be written.
@@ -57,12 +56,8 @@ def convert_detectron2(content: Mapping[str, Any], out: Path, *, source: str) ->
     """Write a Panoptic-FPN of detectron2 as a checkpoint, whole or not at all; what it is.
 
     It carries its own configuration: the ``model`` that is the same function, the two-step resize
-    of ``fusion=detectron2``, and COCO's categories and image sizes.
-
-    Args:
-        content: Arrays or tensors by name, on their own or under ``model``.
-        out: The new checkpoint.
-        source: File name shown in error messages.
+    of ``fusion=detectron2``, and COCO's categories and image sizes. ``content`` are arrays or
+    tensors by name, on their own or under ``model``; messages call it ``source``.
 
     Raises:
         RefineError: Not one of detectron2's Panoptic-FPNs on COCO, or ``out`` cannot be written.

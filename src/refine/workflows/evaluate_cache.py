@@ -41,9 +41,7 @@ def evaluate_predictions(
 ) -> dict[str, float | int]:
     """Evaluate the cache that ``predictions`` names; the content of ``metrics.json``.
 
-    Args:
-        settings: Settings of the run.
-        prepared: Result for these settings of an earlier pass, if there was one.
+    ``prepared`` is what an earlier pass found out for these settings.
 
     Raises:
         RefineError: A bad cache, or one that these settings cannot use.
@@ -96,13 +94,8 @@ def prepare_jobs(jobs: Sequence[EvaluateSettings | None]) -> list[CacheResult | 
     """Evaluate the jobs of a sweep that read the same cache in one pass over it.
 
     Finished jobs and jobs whose settings the cache cannot serve are left out, and so are all jobs
-    of a pass that fails: each then runs by itself and reports what is wrong.
-
-    Args:
-        jobs: Settings of every job; None where they are not valid.
-
-    Returns:
-        One result for each job; None where the job runs by itself.
+    of a pass that fails: each then runs by itself (None) and reports what is wrong. Settings are
+    None where they are not valid.
     """
     groups: dict[str, dict[int, _Job]] = {}
     for index, settings in enumerate(jobs):

@@ -26,14 +26,9 @@ from refine.workflows.final_evaluation import (
 def evaluate(
     settings: EvaluateSettings, *, prepared: CacheResult | None = None
 ) -> dict[str, float | int]:
-    """Evaluate a checkpoint, or cached predictions.
+    """Evaluate a checkpoint, or cached predictions; the content of ``metrics.json``.
 
-    Args:
-        settings: Settings of the run; ``run_dir`` receives the results.
-        prepared: Result for these settings of a pass over cached predictions, if there was one.
-
-    Returns:
-        The content of ``metrics.json``.
+    ``prepared`` is what an earlier pass over cached predictions found out for these settings.
 
     Raises:
         RefineError: Bad data, settings, checkpoint or cache.
@@ -60,9 +55,7 @@ def open_checkpoint(
 ) -> tuple[Pipeline, PanopticDataModule]:
     """A checkpoint's pipeline in eval mode, and the evaluation split of its own data.
 
-    Args:
-        path: The checkpoint.
-        data_root: Folder of the data; None for the folder recorded in the checkpoint.
+    The data lie in ``data_root``, by default in the folder that the checkpoint recorded.
 
     Raises:
         RefineError: A bad checkpoint, or other data than it was trained on.

@@ -30,11 +30,7 @@ def evaluate_pipeline(
 ) -> dict[str, float | int]:
     """Evaluate a pipeline in eval mode, and write the results; the content of ``metrics.json``.
 
-    Args:
-        settings: Settings of the run.
-        pipeline: Network and fusion.
-        datamodule: Set up, with the evaluation split.
-        config: Content of ``config.yaml``.
+    The data are set up; ``config`` becomes ``config.yaml``.
     """
     module = build_module(settings, pipeline, datamodule)
     trainer = build_trainer(settings.trainer, callbacks=[build_pictures(settings)], loggers=[])
@@ -50,11 +46,7 @@ def finish(
     datamodule: PanopticDataModule,
     settings: RunSettings,
 ) -> dict[str, float | int]:
-    """End a run after its final evaluation: results on disk, the table on the console.
-
-    Returns:
-        The content of ``metrics.json``.
-    """
+    """Write and print the results of a run's final evaluation; the content of ``metrics.json``."""
     result = module.result
     assert result is not None
     if trainer.is_global_zero:

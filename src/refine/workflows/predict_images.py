@@ -19,10 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def predict(settings: PredictSettings) -> Path:
-    """Predict images and write overlays, panoptic PNGs and a COCO-panoptic JSON.
-
-    Returns:
-        The folder with ``overlays/``, ``panoptic/`` and ``panoptic.json``.
+    """Write ``overlays/``, ``panoptic/`` and ``panoptic.json`` of images; the folder of all that.
 
     Raises:
         RefineError: No images, a damaged image, a bad checkpoint or device.

@@ -40,22 +40,20 @@ class ScoreResult:
     """Panoptic quality of a result file.
 
     Attributes:
-        metrics: The nine keys ``pq`` to ``rq_stuff``, as fractions.
+        metrics: The nine keys ``pq`` to ``rq_stuff``, as fractions; ``num_images``.
         stats: Sums over all images, by contiguous category.
         records: What each image added (:mod:`refine.metrics.records`).
         categories: Categories of the ground truth.
         groups: Averages over all, things and stuff.
         rows: One row for each category, with dataset ids.
-        num_images: Number of images in the ground truth.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, float | int]
     stats: PanopticStats
     records: np.ndarray
     categories: CategoryTable
     groups: dict[str, GroupQuality]
     rows: list[CategoryRow]
-    num_images: int
 
 
 def score_results(
@@ -114,24 +112,19 @@ def score_results(
     stats = sum_records(records, len(categories))
     groups = average_quality(stats, categories.num_things)
     return ScoreResult(
-        metrics=to_metric_keys(groups),
+        metrics=to_metric_keys(groups) | {"num_images": len(truth)},
         stats=stats,
         records=records,
         categories=categories,
         groups=groups,
         rows=category_rows(stats, categories),
-        num_images=len(truth),
     )
 
 
 def score(settings: ScoreSettings) -> dict[str, float | int]:
     """Score result files and print the table; write the results if ``out`` is given.
 
-    Returns:
-        The content of ``metrics.json``.
-
-    Raises:
-        RefineError: Files that cannot be scored.
+    Returns the content of ``metrics.json``; a :class:`RefineError` if they cannot be scored.
     """
     result = score_results(
         Path(settings.gt_json),
@@ -140,15 +133,15 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
         pred_dir=settings.pred_dir,
         num_workers=settings.num_workers,
     )
-    metrics = result.metrics | {"num_images": result.num_images}
     if settings.out is not None:
         tables = {
             "per_category.csv": to_csv(result.rows),
             "per_image.csv": records_to_csv(result.records, result.categories),
         }
-        RunFolder(settings.out).write_results(metrics, config=settings.to_plain(), tables=tables)
-    print_table(result.groups, metrics)
-    return metrics
+        folder = RunFolder(settings.out)
+        folder.write_results(result.metrics, config=settings.to_plain(), tables=tables)
+    print_table(result.groups, result.metrics)
+    return result.metrics
 
 
 def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:

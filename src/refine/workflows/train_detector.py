@@ -22,10 +22,7 @@ from refine.workflows.final_evaluation import build_pictures, finish
 
 
 def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
-    """Train the detector, from a checkpoint of this training if there is one to resume from.
-
-    Returns:
-        The content of ``metrics.json``, of the best checkpoint.
+    """Train the detector, anew or from a checkpoint; ``metrics.json`` of the best checkpoint.
 
     Raises:
         RefineError: Bad data, settings, weights or checkpoint.

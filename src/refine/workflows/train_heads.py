@@ -25,12 +25,7 @@ HEAD_STAGES = ("occlusion", "ranking")
 def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
     """Train the heads of ``settings.stage`` on the detector of ``detector_ckpt_path``.
 
-    Args:
-        settings: Settings of the run.
-        resume: Checkpoint of this training to resume from.
-
-    Returns:
-        The content of ``metrics.json``: ``pair_accuracy_NAME`` of the heads and of the baselines.
+    Returns the content of ``metrics.json``: ``pair_accuracy_NAME`` of heads and baselines.
 
     Raises:
         RefineError: No detector, no ordered pairs in the data, or bad settings.

@@ -18,8 +18,7 @@ from refine.workflows.train_heads import HEAD_STAGES, train_heads
 def train(settings: TrainSettings) -> dict[str, float | int]:
     """Train the stage of ``settings.stage``; ``run_dir`` receives config, checkpoints, results.
 
-    Returns:
-        The content of ``metrics.json``; of the best checkpoint, where a detector is trained.
+    Returns the content of ``metrics.json``; of the best checkpoint, where a detector is trained.
 
     Raises:
         RefineError: Bad data, settings, weights or checkpoint.

@@ -37,7 +37,7 @@ def test_an_interrupted_write_goes_on(tmp_path, raws):
     with refused(tmp_path, "cut short, 1 of 3", "run the command that wrote it again"):
         PredictionReader(tmp_path)
     writer = PredictionWriter(tmp_path, a_header())
-    assert (writer.has(7), writer.has(3)) == (True, False)
+    assert writer.missing([7, 3]) == [3]
     assert writer.missing(IDS) == [3, 139]
     for image_id in writer.missing(IDS):
         writer.write(image_id, raws[image_id])
@@ -72,7 +72,7 @@ def _write_share(folder, ids):
     torch.set_num_threads(1)
     return write_all(
         folder, a_header(), {i: fake_prediction(**SMALL, seed=i) for i in ids}, finish=False
-    ).has(7)
+    ).missing([7])
 
 
 def test_processes_write_at_once(tmp_path, raws):
@@ -139,7 +139,7 @@ def test_predictions_that_are_not_finite_are_refused(tmp_path, name, value):
     writer = PredictionWriter(tmp_path, a_header(occlusion_heads=("o",), ranking_heads=("r",)))
     with refused("image 3", name, "not finite"):
         writer.write(3, raw)
-    assert not writer.has(3)
+    assert writer.missing([3]) == [3]
 
 
 def test_predictions_that_contradict_the_header_are_a_bug(tmp_path, raws):
@@ -190,7 +190,7 @@ def test_a_file_of_another_cache_or_image_is_refused(tmp_path, cache, raws):
         with refused(path, "another cache or image"):
             PredictionReader(cache).read(7)
     path.write_bytes(other.image_path(7).read_bytes())
-    assert not PredictionWriter(cache, a_header()).has(7)
+    assert PredictionWriter(cache, a_header()).missing([7]) == [7]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"image_ids": ["7"]}', '{"image_ids": [7]}'])
