@@ -192,11 +192,9 @@ class Batch:
         """The tensors on ``device`` (Lightning calls this)."""
         images = self.images.to(device, non_blocking=non_blocking)
         samples = []
-        for image, sample, (height, width) in zip(
-            images, self.samples, self.image_sizes, strict=True
-        ):
+        for image, sample, (h, w) in zip(images, self.samples, self.image_sizes, strict=True):
             target = sample.target and sample.target.to(device, non_blocking=non_blocking)
-            samples.append(replace(sample, image=image[:, :height, :width], target=target))
+            samples.append(replace(sample, image=image[:, :h, :w], target=target))
         return replace(self, images=images, samples=tuple(samples))
 
     def pin_memory(self) -> Self:

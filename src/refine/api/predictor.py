@@ -84,10 +84,7 @@ class Predictor:
     def predict(
         self, images: AnyImage | Sequence[AnyImage], *, batch_size: int = 1
     ) -> PanopticResult | list[PanopticResult]:
-        """Segment an image, or each of a list, at original size.
-
-        Pixels are taken as they are stored, as COCO's annotations are: an EXIF orientation is not
-        applied.
+        """Segment an image, or each of a list, at original size; EXIF orientation is not applied.
 
         Args:
             images: A file, a PIL image, a ``[H, W, 3]`` uint8 array or a ``[3, H, W]`` uint8

@@ -61,6 +61,5 @@ def _touching_ids(segment_map: np.ndarray) -> defaultdict[int, set[int]]:
 
 def _shade(color: Color, shade: int) -> Color:
     amount = _SHADES[shade]
-    goal = 255 if amount > 0 else 0
-    red, green, blue = (round(v + abs(amount) * (goal - v)) for v in color)
+    red, green, blue = (round(v + abs(amount) * (255 * (amount > 0) - v)) for v in color)
     return red, green, blue

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d divides by sqrt(var + eps)
 _CLASSIFIER = re.compile(r"(pred|fc|fc1000)_[wb]")
 _SOLVER = re.compile(r".*_momentum|lr|iter|optimizer_iteration|model_iter|weight_order")
-_BLOCK = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
+BLOCK_NAME = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
 _STEM = re.compile(r"(?:res_(?=conv1_bn))?conv1_(.+)")
 _CONV_PARTS = {"w": "weight", "b": "bias"}
 _NORM_PARTS = {
@@ -36,11 +36,6 @@ _BRANCHES = {
     "2b": ("conv2", "bn2"),
     "2c": ("conv3", "bn3"),
 }
-
-
-def is_caffe2(names: Mapping[str, Any]) -> bool:
-    """Whether these are a Caffe2 ResNet's names."""
-    return any(_BLOCK.fullmatch(str(name)) for name in names)
 
 
 def convert_caffe2(content: Mapping[str, Any], source: str) -> Weights:
@@ -81,7 +76,7 @@ def _rename(blobs: Mapping[str, Any], source: str) -> dict[str, Tensor]:
 
 
 def _torchvision_name(name: str) -> str | None:
-    if block := _BLOCK.fullmatch(name):
+    if block := BLOCK_NAME.fullmatch(name):
         stage, index, branch, part = block.groups()
         prefix, (conv, norm) = f"layer{int(stage) - 1}.{index}.", _BRANCHES[branch]
     elif stem := _STEM.fullmatch(name):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from refine.errors import RefineError, first_line
-from refine.weights.caffe2 import convert_caffe2, is_caffe2
+from refine.weights.caffe2 import BLOCK_NAME, convert_caffe2
 from refine.weights.pickles import read_pickle
 from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights, read_state
 
@@ -75,7 +75,7 @@ def detect_format(content: Mapping[str, Any]) -> str:
     """Name of the format that the names in a file belong to."""
     inner = content.get("blobs", content.get("model", content))
     names = inner if isinstance(inner, Mapping) else content
-    if is_caffe2(names):
+    if any(BLOCK_NAME.fullmatch(str(name)) for name in names):
         return "c2"
     if any(str(name).startswith("backbone.bottom_up.") for name in names):
         return "detectron2"
