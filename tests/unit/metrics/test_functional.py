@@ -145,20 +145,7 @@ def test_wrong_and_missed_segments_are_named():
     assert find_segment_errors(nothing, truth) == (set(), {1, 2})
 
 
-STATS = PanopticStats(
-    iou=np.array([1.6, 0.0, 0.0, 0.9]),
-    tp=np.array([2, 0, 0, 1]),
-    fp=np.array([1, 2, 0, 0]),
-    fn=np.array([1, 0, 0, 2]),
-)
-
-
-def test_absent_categories_stay_out_of_averages():
-    groups = average_quality(STATS, num_things=3)
-    expected = {"all": (0.983 / 3, 1.7 / 3, 7 / 18, 3), "things": (0.533 / 2, 0.4, 1 / 3, 2)}
-    expected["stuff"] = (0.45, 0.9, 0.5, 1)
-    for name, values in expected.items():
-        assert groups[name] == pytest.approx(values, abs=1e-3)
+def test_nothing_is_0_under_every_name():
     nothing = average_quality(PanopticStats.zeros(2), num_things=2)
     names = "pq sq rq pq_things sq_things rq_things pq_stuff sq_stuff rq_stuff"
     assert to_metric_keys(nothing) == dict.fromkeys(names.split(), 0.0)

@@ -32,40 +32,27 @@ def test_what_was_read_outlives_the_file(cache, raws):
 # --- writing in several attempts and processes ---
 
 
-def test_an_interrupted_write_goes_on(tmp_path, raws):
+def test_an_interrupted_write_goes_on_and_leaves_nothing_that_counts(tmp_path, raws):
     write_all(tmp_path, a_header(), {7: raws[7]}, finish=False)
     with refused(tmp_path, "cut short, 1 of 3", "run the command that wrote it again"):
         PredictionReader(tmp_path)
     writer = PredictionWriter(tmp_path, a_header())
-    assert writer.missing([7, 3]) == [3]
+    part = tmp_path / "images" / ".139.safetensors.abcd1234.part"
+    part.write_bytes(writer.image_path(7).read_bytes()[:1000])  # of a killed process
     assert writer.missing(IDS) == [3, 139]
+    with refused("2 of 3 images", "image 3", "run the same command again"):
+        writer.finish(IDS)
+    with pytest.raises(ValueError, match="image ids"):
+        writer.finish([7])
+    assert not writer.index_path.exists()
     for image_id in writer.missing(IDS):
         writer.write(image_id, raws[image_id])
     with refused("cut short, 3 of 3"):
         PredictionReader(tmp_path)
     writer.finish(IDS)
+    assert not list(tmp_path.rglob("*.part"))
     assert PredictionReader(tmp_path).image_ids.tolist() == IDS
     assert PredictionWriter(tmp_path, a_header()).missing(IDS) == []
-
-
-def test_a_killed_process_leaves_nothing_that_counts(tmp_path, raws):
-    writer = write_all(tmp_path, a_header(), {7: raws[7], 3: raws[3]}, finish=False)
-    part = tmp_path / "images" / ".139.safetensors.abcd1234.part"
-    part.write_bytes(writer.image_path(7).read_bytes()[:1000])
-    assert writer.missing(IDS) == [139]
-    writer.write(139, raws[139])
-    writer.finish(IDS)
-    assert not part.exists()
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_finish_wants_every_image_of_the_dataset(tmp_path, raws):
-    writer = write_all(tmp_path, a_header(), {7: raws[7]}, finish=False)
-    with refused("2 of 3 images", "image 3", "run the same command again"):
-        writer.finish(IDS)
-    assert not writer.index_path.exists()
-    with pytest.raises(ValueError, match="image ids"):
-        writer.finish([7])
 
 
 def _write_share(folder, ids):

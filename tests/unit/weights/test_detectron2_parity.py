@@ -205,21 +205,16 @@ def test_ibpp_cannot_read_merged_things():
 # --- backbone
 
 
-def _meta_backbone(**options):
-    with torch.device("meta"):
-        return build_backbone(BackboneOptions(**options))
-
-
 def test_stride_in_1x1_is_where_msra_has_it():
-    plain, moved = (_meta_backbone(stride_in_1x1=value, dcn_stages=[3]) for value in (False, True))
+    options = [BackboneOptions(stride_in_1x1=value, dcn_stages=[3]) for value in (False, True)]
+    with torch.device("meta"):
+        plain, moved = map(build_backbone, options)
     for name, stage in moved.stages.items():
         for k, block in enumerate(stage):
             stride = (2, 2) if k == 0 and name != "layer1" else (1, 1)
             assert (tuple(block.conv1.stride), tuple(block.conv2.stride)) == (stride, (1, 1))
-    offsets = [m.offsets for m in moved.modules() if hasattr(m, "offsets")]
-    assert all(tuple(o.stride) == (1, 1) for o in offsets)
+    assert all(tuple(m.offsets.stride) == (1, 1) for m in moved.modules() if hasattr(m, "offsets"))
     assert tuple(plain.stages["layer2"][0].conv2.stride) == (2, 2)
-    assert plain.state_dict().keys() == moved.state_dict().keys()
 
 
 # --- after the network

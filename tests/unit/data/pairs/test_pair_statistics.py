@@ -35,9 +35,11 @@ def scores(files, *detections, **kwargs):
     return [None if math.isnan(s) else round(s, 3) for s in found[0].tolist()]
 
 
-def test_areas_of_the_full_outlines(files):
+def test_areas_of_the_full_outlines_and_nothing_of_no_pairs(files):
     assert outline_areas(files, PAIRS).tolist() == [[15, 16]]
-    assert outline_areas(files, NONE).shape == (0, 2)
+    nothing = detection_scores(files, NONE, lambda image_id: pytest.fail("read"))
+    assert outline_areas(files, NONE).shape == nothing.shape == (0, 2)
+    assert nothing.dtype == np.float64
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -53,9 +55,3 @@ def test_what_is_not_detected_has_no_score(files):
     assert scores(files, ([9, 0, 12, 2], CAR, 0.9)) == [None, None]  # a crowd
     # of two the higher score stands for the instance
     assert scores(files, ([1, 2, 5, 5], CAR, 0.7), (CAR_BOX, CAR, 0.5)) == [None, 0.7]
-
-
-def test_no_pairs_ask_for_no_prediction(files):
-    found = detection_scores(files, NONE, lambda image_id: pytest.fail("read"))
-    assert found.shape == (0, 2)
-    assert found.dtype == np.float64
