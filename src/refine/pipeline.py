@@ -1,6 +1,5 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -23,9 +22,9 @@ class Pipeline(nn.Module):
         num_things: Contiguous categories below this are things.
         fusion: Settings of the fusion.
         stuff_area_limit_px: Stuff segments with fewer original pixels become void.
-        heads: Occlusion and ranking heads by name (:mod:`refine.order.heads`).
 
     Attributes:
+        heads: Occlusion and ranking heads by name (:mod:`refine.order.heads`); none at first.
         asks_all_heads: Every head answers for every image, as a prediction cache wants it, not
             only the one that the fusion reads.
     """
@@ -37,24 +36,20 @@ class Pipeline(nn.Module):
         num_things: int,
         fusion: FusionOptions,
         stuff_area_limit_px: int,
-        heads: Mapping[str, nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.num_things = num_things
         self.fusion = fusion
         self.stuff_area_limit_px = stuff_area_limit_px
-        self.heads = nn.ModuleDict(heads)
+        self.heads = nn.ModuleDict()
         self.asks_all_heads = False
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> list[tuple[Evidence, PanopticPrediction]]:
-        """Predict a batch on the network's device.
+        """Predict a batch on the network's device, in eval mode.
 
-        The caller has put the module into eval mode.
-
-        Args:
-            batch: Images; targets are not read, truths by the fusion's oracles alone.
+        Targets are not read, truths by the fusion's oracles alone.
 
         Returns:
             For each image the evidence, whose raw prediction is on the host except for its

@@ -17,11 +17,11 @@ from refine.viz.panels import original_image
 class Pictures(Callback):
     """Draws the first images of the final evaluation: image, ground truth, prediction and errors.
 
-    Each process draws ``count``; the PNGs in ``folder`` are named after their images.
+    Each process draws ``count``; the PNGs in ``run_dir/pictures`` are named after their images.
     """
 
-    def __init__(self, folder: Path, *, count: int) -> None:
-        self.folder = folder
+    def __init__(self, run_dir: str, *, count: int) -> None:
+        self.folder = Path(run_dir) / "pictures"
         self.count = count
         self._drawn = 0
 

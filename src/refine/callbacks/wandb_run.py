@@ -168,10 +168,9 @@ class WandbRun(WandbLogger):
 class WandbJob(JobCallback):
     """Ties a W&B run to a job: named after it, and finished with it, however it ends.
 
-    A training logs to its run while it lasts. A job without a training, such as one of
-    ``refine.evaluate``, gets a run that holds its results. A job that was finished before, or that
-    fails before anything is logged, gets none. Settings are those of :class:`WandbRun` except
-    ``run_dir``.
+    A job without a training, such as one of ``refine.evaluate``, gets a run that holds its results.
+    A job that was finished before, or that fails before anything is logged, gets none. Settings are
+    those of :class:`WandbRun` except ``run_dir``.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -183,9 +183,7 @@ class PredictionWriter(CacheFolder):
     def finish(self, image_ids: Sequence[int]) -> None:
         """Mark the cache as complete; one process calls it, once all have written.
 
-        Raises:
-            RefineError: An image is missing or torn.
-            ValueError: These are not the header's images, in the dataset's order.
+        Other images than the header's are a ``ValueError``, a missing one is a ``RefineError``.
         """
         if hash_image_ids(list(image_ids)) != self.header.dataset.image_ids:
             raise ValueError("finish() needs the image ids of the header's dataset, in its order")

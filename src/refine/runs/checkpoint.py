@@ -95,10 +95,9 @@ def _strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
-    """Refuse a dataset with other categories than the checkpoint's, but for their colours.
+    """Refuse a dataset with other categories than the checkpoint's; their colours may differ.
 
-    Raises:
-        RefineError: Ids, names or things and stuff differ; the first difference is named.
+    A :class:`RefineError` names the first difference of ids, names or things and stuff.
     """
     ours, theirs = (
         [(c.name, c.dataset_id, c.is_thing) for c in table.categories]
@@ -116,11 +115,7 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
 
 
 def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
-    """Refuse other model options (plain containers) than the checkpoint's.
-
-    Raises:
-        RefineError: They differ; the first difference is named.
-    """
+    """Refuse, as a ``RefineError``, other model options (plain) than the checkpoint's."""
     # an option that is younger than the checkpoint had its default's meaning
     before = flatten(asdict(ModelOptions())) | flatten(checkpoint.config["model"])
     for key, value in sorted(flatten(model).items()):

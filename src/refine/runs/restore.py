@@ -58,13 +58,10 @@ def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -
 
 
 def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]) -> None:
-    """Put heads of other checkpoints beside a pipeline's own, in place.
+    """Put heads of other checkpoints beside those of a pipeline that ``detector`` gave, in place.
 
-    Args:
-        pipeline: Receives the heads.
-        detector: The checkpoint that the pipeline was restored from.
-        paths: Checkpoints of ``stage=occlusion`` or ``stage=ranking`` by the name that their head
-            is to have here. A file with several heads gives the one of that name.
+    ``paths`` are checkpoints of ``stage=occlusion`` or ``stage=ranking`` by the name that their
+    head is to have here. A file with several heads gives the one of that name.
 
     Raises:
         RefineError: A file without such a head, or one trained on another detector.

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from refine.callbacks.evaluation_files import SavePredictions
+from refine.callbacks.evaluation_files import Pictures, SavePredictions
 from refine.config.instantiate import build_trainer
 from refine.config.settings import EvaluateSettings, Sections
 from refine.data.datamodule import PanopticDataModule
@@ -16,7 +16,6 @@ from refine.runs.run_folder import RunFolder
 from refine.workflows.evaluate_cache import CacheResult, evaluate_predictions, open_cache
 from refine.workflows.final_evaluation import (
     build_module,
-    build_pictures,
     evaluate_pipeline,
     finish,
     open_data,
@@ -87,7 +86,7 @@ def _evaluate_and_save(
     image_ids = datamodule.val_dataset.image_ids
     writer = open_cache(settings, checkpoint, sections, datamodule.val_dataset, pipeline)
     missing = writer.missing(image_ids)
-    callbacks = [SavePredictions(writer), build_pictures(settings)]
+    callbacks = [SavePredictions(writer), Pictures(settings.run_dir, count=settings.draw)]
     trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=[])
     if missing:
         rest = open_data(replace(sections.data, val_image_ids=missing), seed=settings.seed)

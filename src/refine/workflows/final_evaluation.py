@@ -33,7 +33,8 @@ def evaluate_pipeline(
     The data are set up; ``config`` becomes ``config.yaml``.
     """
     module = build_module(settings, pipeline, datamodule)
-    trainer = build_trainer(settings.trainer, callbacks=[build_pictures(settings)], loggers=[])
+    pictures = Pictures(settings.run_dir, count=settings.draw)
+    trainer = build_trainer(settings.trainer, callbacks=[pictures], loggers=[])
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(config)
     trainer.validate(module, datamodule=datamodule, verbose=False)
@@ -92,8 +93,3 @@ def build_module(
         record={},
         compute_ap=settings.compute_ap,
     )
-
-
-def build_pictures(settings: RunSettings) -> Pictures:
-    """The callback that draws ``settings.draw`` images of the final evaluation."""
-    return Pictures(Path(settings.run_dir) / "pictures", count=settings.draw)

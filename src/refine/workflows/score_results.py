@@ -23,7 +23,6 @@ from refine.config.settings import ScoreSettings
 from refine.errors import RefineError
 from refine.metrics.functional import (
     GroupQuality,
-    PanopticStats,
     average_quality,
     match_segments,
     to_metric_keys,
@@ -41,7 +40,6 @@ class ScoreResult:
 
     Attributes:
         metrics: The nine keys ``pq`` to ``rq_stuff``, as fractions; ``num_images``.
-        stats: Sums over all images, by contiguous category.
         records: What each image added (:mod:`refine.metrics.records`).
         categories: Categories of the ground truth.
         groups: Averages over all, things and stuff.
@@ -49,7 +47,6 @@ class ScoreResult:
     """
 
     metrics: dict[str, float | int]
-    stats: PanopticStats
     records: np.ndarray
     categories: CategoryTable
     groups: dict[str, GroupQuality]
@@ -72,7 +69,7 @@ def score_results(
         gt_json: Panoptic annotations with ``images``, ``annotations`` and ``categories``.
         pred_json: Result file; only ``annotations`` is read.
         gt_dir: Folder or zip of the ground-truth PNGs; by default ``gt_json`` without ``.json``.
-        pred_dir: Folder or zip of the predicted PNGs; by default ``pred_json`` without ``.json``.
+        pred_dir: The same of the predicted ones.
         num_workers: Number of threads that decode and match.
 
     Raises:
@@ -113,7 +110,6 @@ def score_results(
     groups = average_quality(stats, categories.num_things)
     return ScoreResult(
         metrics=to_metric_keys(groups) | {"num_images": len(truth)},
-        stats=stats,
         records=records,
         categories=categories,
         groups=groups,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from refine.callbacks.evaluation_files import Pictures
 from refine.config.instantiate import build_all, build_trainer
 from refine.config.settings import TrainSettings
 from refine.data.datamodule import PanopticDataModule
@@ -18,7 +19,7 @@ from refine.runs.run_folder import RunFolder
 from refine.training.detector_module import DetectorModule
 from refine.weights.load import load_backbone_weights
 from refine.weights.stored import pixel_buffers
-from refine.workflows.final_evaluation import build_pictures, finish
+from refine.workflows.final_evaluation import finish
 
 
 def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, float | int]:
@@ -43,7 +44,8 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
         check_model(checkpoint, asdict(settings.model))
     # Lightning refuses a progress bar that is switched off
     left_out = () if settings.trainer.enable_progress_bar else ("progress",)
-    callbacks = [*build_all(settings.callbacks, without=left_out), build_pictures(settings)]
+    callbacks = build_all(settings.callbacks, without=left_out)
+    callbacks.append(Pictures(settings.run_dir, count=settings.draw))
     loggers = build_all(settings.logger)
     trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:

@@ -31,12 +31,9 @@ def _module(stage):
     spec["options"] = {} if is_ranking else {"channels": 8}
     head = build_head(spec, in_channels=32, num_things=NUM_THINGS)
     pipeline = Pipeline(
-        tiny_network(),
-        num_things=NUM_THINGS,
-        fusion=FusionOptions(),
-        stuff_area_limit_px=0,
-        heads={"one": head},
+        tiny_network(), num_things=NUM_THINGS, fusion=FusionOptions(), stuff_area_limit_px=0
     )
+    pipeline.heads["one"] = head
     return OrderModule(
         pipeline,
         STAGES[stage],

@@ -64,7 +64,7 @@ def test_ground_truth_against_itself_is_one(files, num_workers):
     result = files.score(num_workers=num_workers)
     assert result.metrics == dict.fromkeys(result.metrics, 1.0) | {"num_images": 2}
     assert [(r.category_id, r.tp, r.fp, r.fn) for r in result.rows] == [(7, 2, 0, 0), (3, 2, 0, 0)]
-    assert result.stats.iou.tolist() == [2.0, 2.0]
+    assert [r.iou for r in result.rows] == [2.0, 2.0]
     assert result.groups["all"] == (1, 1, 1, 2)
 
 
