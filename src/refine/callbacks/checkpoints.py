@@ -13,8 +13,8 @@ class LastCheckpoint(ModelCheckpoint):
         self, dirpath: str, *, filename: str = "last", every_n_train_steps: int = 1000
     ) -> None:
         super().__init__(
-            dirpath=dirpath,
-            filename=filename,
+            dirpath,
+            filename,
             every_n_train_steps=every_n_train_steps,
             save_on_train_epoch_end=False,
             save_on_exception=True,

@@ -32,8 +32,7 @@ class WandbMedia(Callback):
 
     Args:
         count: Number of images with ground truth, prediction and errors.
-        num_iterations: Number of them that show IBPP's iterations, too; the network runs once more
-            on a batch that has one.
+        num_iterations: Number of them that show IBPP's iterations; the network runs again for it.
         num_decisions: Number of them that show which of two overlapping instances was put on top.
         pairs: Maximum number of decisions per image; those with the largest common area are shown.
         image_ids: Ids of the images; None takes the first ones of the split.
@@ -98,13 +97,9 @@ class WandbMedia(Callback):
         step, columns = trainer.global_step, list(result.rows[0]._fields)
         logger.log_table(TABLE_KEY, columns, [list(row) for row in result.rows], step=step)
         for key, pictures in self._pictures.items():
-            logger.log_image(
-                key,
-                pad_to_one_size(list(pictures.values())),  # as W&B wants them
-                step=step,
-                caption=list(pictures),
-                file_type=["jpg"] * len(pictures),
-            )
+            images, names = pad_to_one_size(list(pictures.values())), list(pictures)  # W&B's wish
+            file_types = ["jpg"] * len(pictures)
+            logger.log_image(key, images, step=step, caption=names, file_type=file_types)
             self._drawn_epoch = trainer.current_epoch
         self._pictures.clear()
 

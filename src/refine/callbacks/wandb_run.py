@@ -144,9 +144,8 @@ class WandbRun(WandbLogger):
             )
         except wandb.Error as error:
             reason = " ".join(str(error).split())
-            raise RefineError(
-                f"W&B: {reason} (logger.wandb.mode=offline needs no account)"
-            ) from None
+            hint = "logger.wandb.mode=offline needs no account"
+            raise RefineError(f"W&B: {reason} ({hint})") from None
         run.define_metric(STEP_KEY)
         run.define_metric("*", step_metric=STEP_KEY, step_sync=True)
         return run

@@ -43,21 +43,17 @@ class CacheFolder:
 
     def load_header(self) -> CacheHeader:
         """Read what the cache holds; a :class:`RefineError` if it is none of this version."""
-        folder = self.folder
+        folder, fix = self.folder, "with save_predictions=DIR"
         if not folder.is_dir():
-            raise RefineError(
-                f"{folder}: no such folder; write predictions with save_predictions=DIR"
-            )
+            raise RefineError(f"{folder}: no such folder; write predictions {fix}")
         content = _read_json(self.header_path)
         if content.get("format") != FORMAT_NAME:
+            reason = "no prediction cache (no header.json of one)"
+            raise RefineError(f"{folder}: {reason}; write one {fix}")
+        if (version := content.get("version")) != FORMAT_VERSION:
             raise RefineError(
-                f"{folder}: no prediction cache (no header.json of one); "
-                "write one with save_predictions=DIR"
-            )
-        if content.get("version") != FORMAT_VERSION:
-            raise RefineError(
-                f"{folder}: a prediction cache of version {content.get('version')}, this "
-                f"package reads version {FORMAT_VERSION}; write it again with save_predictions=DIR"
+                f"{folder}: a prediction cache of version {version}, this package reads version "
+                f"{FORMAT_VERSION}; write it again {fix}"
             )
         try:
             return CacheHeader.from_json(content)
