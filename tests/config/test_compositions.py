@@ -136,6 +136,22 @@ def test_trainer_callbacks_and_loggers_are_built(debug, tmp_path):
     ]  # fmt: skip
 
 
+def test_w_and_b_s_logger_and_callbacks_are_built_beside_the_others(tmp_path):
+    overrides = ["experiment=toy", "logger=wandb", f"run_dir={tmp_path}", "logger.wandb.project=p"]
+    settings = compose("train", overrides)
+    assert {"best", "last", "wandb"} <= settings.callbacks.keys()
+    loggers = {type(b).__name__: b for b in build_all(settings.logger)}
+    assert "CSVLogger" in loggers
+    wandb = next(logger for name, logger in loggers.items() if name != "CSVLogger")
+    assert (wandb.name, wandb.save_dir) == ("p", str(tmp_path))
+    assert "WandbMedia" in {type(b).__name__ for b in build_all(settings.callbacks)}
+    node = _load("logger", "wandb")
+    job = node["hydra"]["callbacks"]["wandb"]  # it has the logger's settings
+    for key in ("project", "entity", "group", "tags", "mode", "checkpoints"):
+        assert key in node["logger"]["wandb"]
+        assert job[key] == f"${{logger.wandb.{key}}}"
+
+
 def test_what_a_configuration_records():
     """``DONE`` is a hash of it: what is new or only uploads must not change it."""
     recorded = [
@@ -145,9 +161,3 @@ def test_what_a_configuration_records():
     assert recorded[0] == recorded[1]
     assert "overfit_batches" not in recorded[0]["trainer"]
     assert recorded[2]["trainer"]["overfit_batches"] == 2
-
-
-def test_conf_is_found_outside_the_checkout(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    assert conf_dir().is_absolute()
-    assert (conf_dir() / "train.yaml").is_file()

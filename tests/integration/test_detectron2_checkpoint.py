@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from PIL import Image
 
 from make.commands import convert, predict
+from make.errors import refused
 from oracles import detectron2 as d2
 from oracles.detectron2_names import random_state
 from refine.config import compose
 from refine.data.collate import collate
-from refine.errors import RefineError
 from refine.runs.checkpoint import read_checkpoint
 from refine.runs.restore import restore_pipeline
 from refine.types import Sample
@@ -96,9 +96,8 @@ def test_converted_checkpoint_predicts_a_file(checkpoint, tmp_path):
 
 
 def test_names_of_the_result(tmp_path):
-    (tmp_path / "m.pkl").write_bytes(
-        pickle.dumps({"model": {"backbone.bottom_up.res4.0.conv1.weight": np.zeros(1)}})
-    )
+    arrays = {"backbone.bottom_up.res4.0.conv1.weight": np.zeros(1)}
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps({"model": arrays}))
     source = f"source={tmp_path}/m.pkl"
     for out, more, message in (
         ("o.safetensors", [], "ends in .ckpt"),
@@ -106,6 +105,6 @@ def test_names_of_the_result(tmp_path):
         ("o.ckpt", ["format=c2"], "end out= in .safetensors"),
         ("o.ckpt", [], "not a Panoptic-FPN"),
     ):
-        with pytest.raises(RefineError, match=message):
+        with refused(message):
             convert(tmp_path / out, source, *more)
     assert [p.name for p in tmp_path.iterdir()] == ["m.pkl"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from make.commands import evaluate, steps_of
-from refine.errors import RefineError
+from make.errors import refused
 from refine.prediction_cache.cache import PredictionReader
 from refine.runs.checkpoint import read_checkpoint
 from refine.training.detector_module import DetectorModule
@@ -56,10 +56,11 @@ def test_frozen_means_frozen(detector, heads):
 
 def test_validation_compares_heads_with_baselines(heads):
     _, metrics = heads
-    names = {k.removeprefix("pair_accuracy_") for k in metrics if k.startswith("pair_accuracy_")}
-    assert names == {*TABLE6, "score", "area", "category"}
+    accuracies = {k: v for k, v in metrics.items() if k.startswith("pair_accuracy_")}
+    names = {*TABLE6, "score", "area", "category"}
+    assert accuracies.keys() == {f"pair_accuracy_{name}" for name in names}
+    assert all(0 <= value <= 1 for value in accuracies.values())
     assert metrics["num_pairs"] > 0
-    assert all(0 <= metrics[f"pair_accuracy_{name}"] <= 1 for name in names)
 
 
 def _assert_equal(a, b, names):
@@ -122,7 +123,7 @@ def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):
     assert (run_dir / "DONE").is_file()
     assert metrics["num_images"] == 4  # a trial of four steps validates four
     assert start(run_dir, *RECIPE) == metrics
-    with pytest.raises(RefineError, match="another occlusion"):
+    with refused("another occlusion"):
         start(run_dir, *RECIPE, "occlusion.max_pairs=3")
 
 
@@ -133,7 +134,6 @@ def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):
         (["stage=relations"], "stage=relations: expected panoptic"),
         (["fusion=soe"], "stage=panoptic does not train"),
         ([*RECIPE, "ckpt_path=x.ckpt"], "resumes by itself"),
-        ([*RECIPE, "all_stages=[]"], "the detector comes first"),
         ([*RECIPE, "all_stages=[occlusion]"], "the detector comes first"),
         (["stage=occlusion", "occlusion.max_pairs=0", "detector_ckpt_path={it}"], "max_pairs"),
         (["stage=occlusion", "detector_ckpt_path=nowhere.ckpt"], "nowhere.ckpt"),
@@ -141,9 +141,8 @@ def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):
     ids=str,
 )
 def test_bad_stages_are_one_line(start, detector, tmp_path, overrides, message):
-    with pytest.raises(RefineError, match=message) as error:
+    with refused(message):
         start(tmp_path, *(o.replace("{it}", str(detector)) for o in overrides))
-    assert "\n" not in str(error.value)
 
 
 def test_without_outlines_there_are_no_pairs(start, toy_root, detector, tmp_path):
@@ -151,7 +150,7 @@ def test_without_outlines_there_are_no_pairs(start, toy_root, detector, tmp_path
     shutil.copytree(toy_root, root)
     for path in (root / "annotations").glob("instances_*.json"):
         path.unlink()
-    with pytest.raises(RefineError, match="instances"):
+    with refused("instances"):
         start(tmp_path / "run", f"data.root={root}", "data.toy=null", *_on(detector))
 
 
@@ -164,7 +163,6 @@ def test_a_head_of_another_detector_is_refused(detector, heads, tmp_path):
         ("strong", "another detector"),
         ("nobody", "has no head 'nobody'; its heads: strong, "),
     ):
-        with pytest.raises(RefineError, match=message):
-            evaluate(
-                tmp_path / "e", f"ckpt_path={other}", f"occlusion_ckpts={{{name}: {heads[0]}}}"
-            )
+        head = f"occlusion_ckpts={{{name}: {heads[0]}}}"
+        with refused(message):
+            evaluate(tmp_path / "e", f"ckpt_path={other}", head)

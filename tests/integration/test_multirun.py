@@ -8,12 +8,8 @@ import torch
 from make.commands import start_process, steps_of, train_job
 from refine.training.detector_module import DetectorModule
 
-STEPS = [
-    "schedule.max_steps=4",
-    "compute_ap=false",
-    "callbacks.best=null",
-    "trainer.limit_val_batches=1",
-]
+STEPS = ["schedule.max_steps=4", "compute_ap=false", "callbacks.best=null"]
+STEPS += ["trainer.limit_val_batches=1"]
 
 
 @pytest.fixture

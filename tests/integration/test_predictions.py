@@ -6,7 +6,7 @@ import json
 import pytest
 
 from make.commands import evaluate, run_main
-from refine.errors import RefineError
+from make.errors import refused
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
 
 LOW = ["fusion.merge.score_thresh=0.05", "data.stuff_area_limit_px=1"]
@@ -104,7 +104,7 @@ def test_an_interrupted_write_is_completed(cache, checkpoint, tmp_path, monkeypa
     monkeypatch.setattr(PredictionWriter, "write", write)
     with pytest.raises(OSError, match="power cut"):
         evaluate(tmp_path / "first", checkpoint, *save)
-    with pytest.raises(RefineError, match="2 of 5 images are there"):
+    with refused("2 of 5 images are there"):
         evaluate(tmp_path / "run", f"predictions={tmp_path / 'cut'}")
     (tmp_path / "early").touch()
     result = evaluate(tmp_path / "second", checkpoint, *save)
@@ -117,17 +117,9 @@ def test_an_interrupted_write_is_completed(cache, checkpoint, tmp_path, monkeypa
     [
         ([], "either ckpt_path=FILE or predictions=FOLDER"),
         (["predictions=NOWHERE"], "NOWHERE"),
-        (
-            [
-                "predictions=CACHE",
-                "fusion.relations.kind=occlusion",
-                "fusion.merge.score_thresh=0.5",
-            ],
-            "no occlusion head",
-        ),
         (["predictions=CACHE", "from_baseline=true"], "baseline_predictions=FOLDER"),
         (["predictions=CACHE", "fusion.panoptic_only=true"], "panoptic_only=False"),
-        (["predictions=CACHE", "data.val_image_ids=[10000001]"], r"other images \(5, not 1\)"),
+        (["predictions=CACHE", "data.val_image_ids=[10000001]"], "other images (5, not 1)"),
         (["CHECKPOINT", "save_predictions=x", "trainer.limit_val_batches=2"], "all"),
         (["CHECKPOINT", "save_predictions=CACHE"], "holds other predictions"),
     ],
@@ -135,9 +127,8 @@ def test_an_interrupted_write_is_completed(cache, checkpoint, tmp_path, monkeypa
 )
 def test_what_does_not_fit_is_one_line(cache, checkpoint, tmp_path, overrides, message):
     given = [o.replace("CACHE", str(cache[0])).replace("CHECKPOINT", checkpoint) for o in overrides]
-    with pytest.raises(RefineError, match=message) as error:
+    with refused(message):
         evaluate(tmp_path / "run", *given)
-    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

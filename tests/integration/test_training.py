@@ -6,16 +6,15 @@ import json
 import pytest
 import torch
 
-from make.commands import evaluate, start_process, steps_of
-from refine.errors import RefineError
+from make.commands import evaluate, predict, score, start_process, steps_of
+from make.errors import refused
 from refine.training.detector_module import DetectorModule
 
 NUM_VAL = 5
 
 
 def read_rows(run_dir):
-    with (run_dir / "per_category.csv").open() as file:
-        return list(csv.DictReader(file))
+    return [*csv.DictReader((run_dir / "per_category.csv").read_text().splitlines())]
 
 
 def test_a_run_leaves_what_the_readme_says(run):
@@ -76,6 +75,20 @@ def test_evaluate_repeats_the_final_evaluation(run, best, tmp_path):
     assert read_rows(tmp_path) == read_rows(run)
 
 
+def test_files_score_what_the_evaluation_counted(run, best, toy_root, tmp_path):
+    predict(tmp_path / "out", best, f"source={toy_root / 'val2017'}")
+    assert len(list((tmp_path / "out" / "overlays").glob("*.png"))) == 5
+    metrics = score(
+        tmp_path / "scored",
+        f"gt_json={toy_root / 'annotations' / 'panoptic_val2017.json'}",
+        f"pred_json={tmp_path / 'out' / 'panoptic.json'}",
+        f"pred_dir={tmp_path / 'out' / 'panoptic'}",
+    )
+    assert metrics["num_images"] == 5
+    assert read_rows(tmp_path / "scored") == read_rows(run)
+    assert metrics["pq"] == json.loads((run / "metrics.json").read_text())["pq"]
+
+
 def test_fusion_settings_override_the_checkpoint(best, tmp_path):
     overrides = ["fusion.merge.score_thresh=1.0", "data.stuff_area_limit_px=1000000"]
     assert evaluate(tmp_path, best, *overrides)["pq"] == 0.0  # no instance and no stuff passes
@@ -102,13 +115,13 @@ def test_two_processes_count_what_one_counts(best, tmp_path):
 
 def test_checkpoint_of_another_model_is_refused(start, run, tmp_path):
     last = f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}"
-    with pytest.raises(RefineError, match=r"model\.semantic\.channels=32, not 64"):
+    with refused("model.semantic.channels=32, not 64"):
         start(tmp_path, "model.semantic.channels=64", last)
     assert not list(tmp_path.iterdir())
 
 
 def test_diverged_loss_is_one_clear_line(start, tmp_path):
-    with pytest.raises(RefineError, match=r"optimizer\.lr"):
+    with refused("optimizer.lr"):
         start(
             tmp_path, "optimizer.lr=1e9", "optimizer.name=sgd", "trainer.max_steps=8",
             "trainer.gradient_clip_val=null", "schedule.warmup_steps=0",

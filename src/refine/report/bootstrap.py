@@ -71,17 +71,11 @@ def resample(run: FinishedRun, *, num_resamples: int = NUM_RESAMPLES, seed: int 
 def compute_intervals(
     runs: Sequence[Resampled], minus: Sequence[Resampled] = ()
 ) -> dict[str, Interval]:
-    """Intervals of the mean over runs, such as seeds, or of its difference to that of others.
+    """Intervals of the mean over runs, such as seeds, or of its difference to that of ``minus``.
 
     The difference is of the same resamples: drawing the images in pairs leaves out what both find
-    hard, so its interval is narrower than those of the means suggest.
-
-    Args:
-        runs: At least one.
-        minus: Runs whose mean is subtracted; all on the same images and resamples.
-
-    Returns:
-        By ``pq``, ``pq_things`` and ``pq_stuff``.
+    hard, so its interval is narrower than those of the means suggest. At least one run; all on the
+    same images and resamples. By ``pq``, ``pq_things`` and ``pq_stuff``.
 
     Raises:
         RefineError: The runs have other images or categories.
@@ -92,8 +86,8 @@ def compute_intervals(
     for key in runs[0].values:
         value, draws = _average(runs, key)
         if minus:
-            value_before, draws_before = _average(minus, key)
-            value, draws = value - value_before, draws - draws_before
+            before, draws_before = _average(minus, key)
+            value, draws = value - before, draws - draws_before
         low, high = np.percentile(draws, _PERCENTILES)
         intervals[key] = Interval(value, float(low), float(high))
     return intervals
@@ -114,17 +108,11 @@ def compare(
 
 
 def compute_pq(run: FinishedRun, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """PQ over images that count several times or not at all.
+    """PQ over images that count several times or not at all; ``[K]`` fractions by metric key.
 
     As everywhere, a category without any segment in a resample enters no average, and a group
-    without such categories gives 0.
-
-    Args:
-        run: With ``N`` images.
-        weights: ``[K, N]`` float64, how often each image counts in each of K resamples.
-
-    Returns:
-        ``[K]`` fractions by ``pq``, ``pq_things`` and ``pq_stuff``.
+    without such categories gives 0. ``weights`` is ``[K, N]`` float64: how often each of the run's
+    N images counts in each of K resamples.
     """
     quality, is_present = divide(weights @ run.iou, weights @ run.halves)  # [K, C]
     num_things = run.categories.num_things

@@ -98,10 +98,8 @@ def open_pictures(
 ) -> ImageSource:
     """Pictures of ground truth and of the predictions of some runs, each with its own fusion.
 
-    Args:
-        configs: Configurations of the runs by caption, on one dataset.
-        folders: Their caches by the same captions.
-        data_root: Where the dataset lies now; None is where it was.
+    ``configs`` are the runs' configurations, ``folders`` their caches by the same captions, all on
+    one dataset, as in :class:`CachedImages`.
 
     Raises:
         RefineError: A bad cache, or a configuration that no longer fits the options.

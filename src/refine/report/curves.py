@@ -60,10 +60,8 @@ def list_charts(
 ) -> Iterator[Chart]:
     """Quality over sigma, over the threshold of Unknown Erasing, and over the iterations.
 
-    Args:
-        runs: All runs.
-        dataset: Dataset of the runs that count; None: no runs do.
-        folder: Folder of the run of which single iterations are shown, if they were evaluated.
+    Runs of the dataset count, without one none; the single iterations, if they were evaluated, are
+    those of the run in ``folder``.
     """
     names = read_content()["columns"]
     runs = runs[runs["state"] == "finished"]

@@ -34,12 +34,9 @@ def draw_figures(
 ) -> Iterator[str]:
     """Draw figure 5, whole images, and figure 2, what changes, of the images that change most.
 
-    Args:
-        cache: Prediction cache.
-        out: Folder of the pictures.
-        number: Number of images, at most; those without change are left out.
-        data_root: Where the dataset lies now; None is where it was.
-        erase_below: Threshold of Unknown Erasing; None is the cache's.
+    At most ``number`` images of a prediction cache into the folder ``out``; those without change
+    are left out. ``data_root`` is where the dataset lies now (None: where it was), ``erase_below``
+    the threshold of Unknown Erasing (None: the cache's).
 
     Yields:
         Lines that say what was drawn.
@@ -75,11 +72,8 @@ def list_panels(images: CachedImages, fusion: FusionOptions) -> Panels:
         "OCFusion": replace(plain, relations=RelationsOptions(kind="occlusion", head="ocfusion")),
         "SOE + UE": replace(erased, relations=soft),
     }
-    obstacle = images.reader.header.obstacle
-    return dict(
-        (name + _NOT_AVAILABLE, None) if obstacle(panel) else (name, panel)
-        for name, panel in panels.items()
-    )
+    lacks = images.reader.header.obstacle
+    return dict((k + _NOT_AVAILABLE, None) if lacks(v) else (k, v) for k, v in panels.items())
 
 
 def find_changed_images(images: CachedImages, panels: Panels) -> list[tuple[int, float, float]]:

@@ -69,13 +69,7 @@ def build_page(
     *,
     options: ReportOptions,
 ) -> str:
-    """The page as text.
-
-    Args:
-        runs: All runs.
-        problems: A line for each folder that could not be read.
-        dataset: Dataset that the tables are made for.
-        options: What goes into it.
+    """The page as text: tables of all runs on a dataset, and a line of each folder not read.
 
     Raises:
         RefineError: ``baseline`` or ``compared`` names no finished run of these.
@@ -112,11 +106,9 @@ def _choose_pair(
     rows = next((table.rows for table in tables if table.paper.number == 3), ())[:_COMPONENTS]
     present = [row.runs.iloc[0] for row in rows if len(row.runs)]
     baseline = present[0] if rows and len(rows[0].runs) else None
+    baseline = _find(runs, options.baseline) if options.baseline else baseline
     compared = present[-1] if present else None
-    if options.baseline is not None:
-        baseline = _find(runs, options.baseline)
-    if options.compared is not None:
-        compared = _find(runs, options.compared)
+    compared = _find(runs, options.compared) if options.compared else compared
     is_one = baseline is not None and compared is not None and baseline["name"] == compared["name"]
     return None if is_one else _load(baseline), _load(compared)
 
@@ -169,17 +161,13 @@ def _images(before: _Shown, after: _Shown, options: ReportOptions) -> dict[str, 
             configs = {c: s.run["config"] for c, s in shown.items()}
             source = open_pictures(configs, caches, data_root=options.data_root)
             limit = _MAX_WIDTH_PX
-        budget = [MAX_PICTURE_BYTES]
+        budget, (worst, best) = [MAX_PICTURE_BYTES], split_changes(changes, options.num_images)
         parts = {
             title: [
                 (k, scores, embed_pictures(source(k), limit, budget))
                 for k, scores in zip(part.index.tolist(), part.to_dict("records"), strict=True)
             ]
-            for title, part in zip(
-                ("Worst changes", "Best changes"),
-                split_changes(changes, options.num_images),
-                strict=True,
-            )
+            for title, part in (("Worst changes", worst), ("Best changes", best))
         }
     except RefineError as error:
         return {"error": str(error)}
@@ -199,12 +187,10 @@ def _count_decisions(options: ReportOptions) -> dict[Any, Any]:
 def embed_pictures(
     pictures: Mapping[str, np.ndarray], max_width_px: int, budget: list[int]
 ) -> list[tuple[str, str, int, int]] | None:
-    """Caption, ``data:`` address, width and height of each picture; None if there is no room left.
+    """Caption, ``data:`` address, width and height of each picture (``[H, W, 3]`` uint8).
 
-    Args:
-        pictures: ``[H, W, 3]`` uint8 by caption.
-        max_width_px: Width that larger ones are shrunk to.
-        budget: Its only entry, the bytes left on the page, is reduced.
+    Larger ones than ``max_width_px`` are shrunk. The only entry of ``budget``, the bytes left on
+    the page, is reduced; None if there is no room left.
     """
     embedded = []
     for caption, picture in pictures.items():

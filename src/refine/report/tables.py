@@ -111,12 +111,9 @@ def build_tables(
 ) -> list[Table]:
     """The tables of one dataset.
 
-    Args:
-        runs: All runs; those of other datasets, unfinished and failed ones are named in the notes
-            of the row they would belong to, and count nowhere.
-        dataset: Dataset, see :func:`choose_dataset`; None makes tables without figures of ours.
-        numbers: Numbers of the tables, all by default. Other datasets than COCO have 3 to 6.
-        num_resamples: Number of resamples of the bootstrap; 0 makes no intervals.
+    Runs of other datasets, unfinished and failed ones are named in the notes of the row they would
+    belong to, and count nowhere. Without a dataset there are no figures of ours, without resamples
+    of the bootstrap no intervals. All tables by default; other datasets than COCO have 3 to 6.
     """
     builder = _Builder(runs, dataset, num_resamples)
     return [

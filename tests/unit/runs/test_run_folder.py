@@ -41,22 +41,14 @@ def test_status(settings, tmp_path):
     assert folder.read_finished(replace(settings, draw=1)) is None
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "changed"),
-    [
-        ("devices", 2, []),
-        ("limit_val_batches", 3, []),
-        ("max_steps", 7, ["trainer.max_steps"]),
-        ("precision", "bf16-mixed", ["trainer.precision"]),
-    ],
-)
-def test_where_a_run_goes_on_may_differ_but_not_what_it_learns(
-    settings, tmp_path, key, value, changed
-):
+def test_where_a_run_goes_on_may_differ_but_not_what_it_learns(settings, tmp_path):
     folder = RunFolder(tmp_path)
     folder.write_config(settings.to_plain())
-    other = replace(settings, trainer=replace(settings.trainer, **{key: value}))
-    assert folder.find_changes(replace(other, run_dir="y", draw=3)) == changed
+    places = {"devices": 2, "limit_val_batches": 3}
+    for learns in ({}, {"max_steps": 7}, {"precision": "bf16-mixed"}):
+        trainer = replace(settings.trainer, **places, **learns)
+        other = replace(settings, trainer=trainer, run_dir="y", draw=3)
+        assert folder.find_changes(other) == [f"trainer.{key}" for key in learns]
 
 
 def test_a_finished_stage_hands_on_its_best_checkpoint(settings, tmp_path):
@@ -90,6 +82,4 @@ def test_table_on_the_console(capsys):
     nothing = GroupQuality(pq=0.0, sq=0.0, rq=0.0, num_categories=0)
     groups = {"all": group, "things": group, "stuff": nothing}
     print_table(groups, {"num_images": 7, "ap_box": 0.123})
-    out = capsys.readouterr().out
-    assert "50.0" in out
-    assert "7 images, AP^b 12.3" in out
+    assert {"50.0", "12.3"} <= set(capsys.readouterr().out.split())

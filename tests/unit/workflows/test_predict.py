@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from refine.errors import RefineError
+from make.errors import refused
 from refine.workflows.predict_images import choose_image_ids, find_images
 
 
@@ -21,7 +21,7 @@ def test_images_of_a_file_a_folder_and_a_glob(tmp_path):
 def test_no_images_and_two_whose_results_would_have_one_name(tmp_path, names, message):
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(RefineError, match=message):
+    with refused(message):
         find_images(str(tmp_path))
 
 
