@@ -18,17 +18,17 @@ def _deterministic():
     torch.manual_seed(0)
 
 
+def _folder(variable: str, content: str) -> Path:
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} is not set: {content}")
+    return Path(os.environ[variable])
+
+
 @pytest.fixture(scope="session")
 def coco_root() -> Path:
-    root = os.environ.get("REFINE_COCO_ROOT")
-    if not root:
-        pytest.skip("REFINE_COCO_ROOT is not set: the folder of a COCO-panoptic dataset")
-    return Path(root)
+    return _folder("REFINE_COCO_ROOT", "the folder of a COCO-panoptic dataset")
 
 
 @pytest.fixture(scope="session")
 def golden_root() -> Path:
-    root = os.environ.get("REFINE_GOLDEN_ROOT")
-    if not root:
-        pytest.skip("REFINE_GOLDEN_ROOT is not set: the official evaluator's answers")
-    return Path(root)
+    return _folder("REFINE_GOLDEN_ROOT", "the official evaluator's answers")

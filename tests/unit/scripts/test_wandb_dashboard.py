@@ -5,22 +5,18 @@ import sys
 
 import pytest
 
-from make.scripts import load_script
+from make.commands import load_script
 from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC_KEY
 from refine.callbacks.wandb_run import STEP_KEY, TABLE_KEY
 
 script = load_script("wandb_dashboard")
 
 
-@pytest.fixture
-def without_w_and_b(monkeypatch):
+def test_only_a_dry_run_needs_no_library(monkeypatch, capsys):
     for module in [m for m in sys.modules if m.partition(".")[0].startswith("wandb")]:
         monkeypatch.delitem(sys.modules, module)
     for name in ("wandb", "wandb_workspaces"):
         monkeypatch.setitem(sys.modules, name, None)
-
-
-def test_only_a_dry_run_needs_no_library(without_w_and_b, capsys):
     assert script.main(["me/refine", "--dry-run", "--group", "g"]) == 0
     specification = json.loads(capsys.readouterr().out)
     assert (specification["entity"], specification["group"]) == ("me", "g")
