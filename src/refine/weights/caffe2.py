@@ -22,7 +22,7 @@ _FROZEN_EPS = 1e-5  # torchvision's FrozenBatchNorm2d divides by sqrt(var + eps)
 _CLASSIFIER = re.compile(r"(pred|fc|fc1000)_[wb]")
 _SOLVER = re.compile(r".*_momentum|lr|iter|optimizer_iteration|model_iter|weight_order")
 BLOCK_NAME = re.compile(r"res([2-5])_(\d+)_branch(1|2a|2b|2c)_(.+)")
-_STEM = re.compile(r"(?:res_(?=conv1_bn))?conv1_(.+)")
+_STEM = re.compile(r"(?:res_(?=conv1_bn)|(?!conv1_bn))conv1_(.+)")
 _CONV_PARTS = {"w": "weight", "b": "bias"}
 _NORM_PARTS = {
     **dict.fromkeys(("s", "gamma"), "weight"),
