@@ -31,7 +31,7 @@ step "predictions of REFINE" "${evaluate[@]}" "hydra.sweep.dir='$out/saving/refi
   "save_predictions='$out/predictions/refine/seed\${seed}'" "${quiet[@]}"
 for sweep in components relations soe_inputs sigma unknown_erasing; do
   step "$sweep" "${evaluate[@]}" "hydra.sweep.dir='$out/$sweep'" "sweep=$sweep" \
-    'hydra.sweep.subdir=seed${seed}/${hydra.job.override_dirname}' \
+    'hydra.sweep.subdir=seed${seed}/${hydra.sweeper.job}' \
     "predictions='$out/predictions/refine/seed\${seed}'" \
     "baseline_predictions='$out/predictions/baseline/seed\${seed}'"
 done
@@ -39,9 +39,9 @@ done
 # intervals of a choice are over the images of one training: seed 0
 step "tables" "$python" -m refine.report "$out" --tables 3 4 5 6 --out "$out/tables.md"
 step "sigma chosen on one half" "$python" scripts/compare_sweep.py "$out/sigma/seed0" --key pq_things \
-  --reference "$out/relations/seed0/fusion=strong_baseline,seed=0" --out "$out/sigma.md"
+  --reference "$out"/relations/seed0/strong_baseline+* --out "$out/sigma.md"
 step "threshold chosen on one half" "$python" scripts/compare_sweep.py "$out/unknown_erasing/seed0" \
-  --key pq_stuff --reference "$out/relations/seed0/fusion=heuristic,seed=0" \
+  --key pq_stuff --reference "$out"/relations/seed0/heuristic+* \
   --out "$out/unknown_erasing.md"
 step "figures" "$python" -m refine.report --predictions "$out/predictions/refine/seed0" \
   --figures "$out/figures"

@@ -23,7 +23,7 @@ from refine.report.finished_run import FinishedRun, check_comparable, read_run
 
 
 def read_sweep(folder: Path) -> dict[str, FinishedRun]:
-    """The finished runs of a sweep by the overrides that not all have, numbers in their order.
+    """The finished runs of a sweep by the parts of their names that not all have, in order.
 
     Raises:
         RefineError: There are none.
@@ -36,9 +36,11 @@ def read_sweep(folder: Path) -> dict[str, FinishedRun]:
     folders = sorted((path.parent for path in folder.glob("*/DONE")), key=order)
     if not folders:
         raise RefineError(f"{folder}: no finished run in it; name the folder of a sweep")
-    overrides = [path.name.split(",") for path in folders]
-    shared = set.intersection(*map(set, overrides)) if len(folders) > 1 else set()
-    names = (",".join(o for o in of_run if o not in shared) for of_run in overrides)
+    parts = [re.sub(r"\+[0-9a-f]{8}$", "", path.name).split("+") for path in folders]
+    shared = set.intersection(*map(set, parts)) if len(folders) > 1 else set()
+    names = ["+".join(p for p in of_run if p not in shared) for of_run in parts]
+    if len(set(names)) < len(names):  # equal but for their hashes
+        names = [path.name for path in folders]
     return {name: read_run(path) for name, path in zip(names, folders, strict=True)}
 
 

@@ -15,39 +15,13 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 MAX_MEDIAN_FUNCTION_LINES = 12
 
-# room -> layer; a room imports lower layers only, so rooms of one layer never import each other
-LAYERS = {
-    "atomic": 0,
-    "errors": 0,
-    "options": 1,
-    "types": 1,
-    "categories": 1,
-    "config": 2,
-    "ops": 2,
-    "detector": 3,
-    "metrics": 3,
-    "coco_format": 3,
-    "fusion": 4,
-    "order": 5,
-    "toy": 5,
-    "viz": 5,
-    "weights": 5,
-    "data": 6,
-    "pipeline": 6,
-    "prediction_cache": 7,
-    "runs": 7,
-    "evaluation": 8,
-    "training": 9,
-    "api": 8,
-    "callbacks": 10,
-    "report": 10,
-    "workflows": 11,
-    "train": 12,
-    "evaluate": 12,
-    "predict": 12,
-    "score": 12,
-    "convert": 12,
-}
+# a layer a line; a room imports lower layers only, so rooms of one layer never import each other
+_ROOMS = (
+    "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
+    "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs", "evaluation api",
+    "training", "callbacks report", "workflows", "train evaluate predict score convert",
+)  # fmt: skip
+LAYERS = {room: layer for layer, rooms in enumerate(_ROOMS) for room in rooms.split()}
 
 # third-party package -> the rooms (or files) that may import it; what is not listed is open to all
 ONLY_IN = {

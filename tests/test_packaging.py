@@ -28,7 +28,7 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
         commands = content.read(entry_points).decode()
     assert "refine/py.typed" in names
     assert "refine/conf/experiment/toy.yaml" in names
-    assert "hydra_plugins/refine_launcher.py" in names
+    assert "hydra_plugins/refine_sweeper.py" in names
     for name in ("paper_tables.yaml", "templates/page.html.j2", "templates/chart.mplstyle"):
         assert f"refine/report/{name}" in names
     assert "refine-report = refine.report.__main__:main" in commands

@@ -9,7 +9,8 @@ from refine.workflows.evaluate_checkpoint import evaluate
 
 def _task(settings: EvaluateSettings, job: Job) -> float:
     folder = RunFolder(settings.run_dir)
-    metrics = folder.read_finished(settings) if job.sweep_dir else None
+    is_known = job.sweep_dir and folder.claim(settings) == "finished"
+    metrics = folder.read_finished(settings) if is_known else None
     return float((metrics or evaluate(settings, prepared=job.prepared))["pq"])
 
 

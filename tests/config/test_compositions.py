@@ -73,13 +73,15 @@ def test_a_trial_of_few_steps_validates_few_batches():
 def test_values_of_a_sweep_are_valid(sweep):
     command = (conf_dir() / "sweep" / f"{sweep}.yaml").read_text().splitlines()[1]
     assert f"-m sweep={sweep}" in command
-    params = _load("sweep", sweep)["hydra"]["sweeper"]["params"]
-    values = {key: str(value).split(",") for key, value in params.items()}
+    sweeper = _load("sweep", sweep)["hydra"]["sweeper"]
+    values = {key: str(value).split(",") for key, value in sweeper.get("params", {}).items()}
     for key, names in values.items():
         if (conf_dir() / key).is_dir():
             assert set(names) <= set(_choices(key))
-    own = [f"{key}={names[-1]}" for key, names in values.items()]
-    compose("train" if "refine.train" in command else "evaluate", ["model=refine", *own])
+    rows = sweeper.get("rows") or {"": {key: names[-1] for key, names in values.items()}}
+    for row in rows.values():
+        own = [f"{key}={value}" for key, value in row.items()]
+        compose("train" if "refine.train" in command else "evaluate", ["model=refine", *own])
 
 
 def test_no_value_repeats_a_default():
@@ -111,7 +113,7 @@ def test_what_the_command_line_names_overrides_the_checkpoint():
     assert (merge.score_thresh, merge.overlap_thresh) == (0.6, 0.3)
     assert (sections.data.image.eval_short_side_px, sections.data.root) == (96, "data/toy")
     assert asdict(sections.model) == recorded["model"]
-    named = compose("evaluate", ["fusion=area", "component=ibpp_ue", *dotted])
+    named = compose("evaluate", ["fusion=area", "fusion.unknown_erasing.mode=score", *dotted])
     fusion = named.choose_sections(recorded).fusion
     assert (fusion.relations.kind, fusion.unknown_erasing.mode) == ("area", "score")
     assert fusion.merge.overlap_thresh == 0.5  # whoever names a choice gets the choice

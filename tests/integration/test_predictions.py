@@ -72,7 +72,7 @@ def test_settings_in_one_pass_equal_settings_alone(cache, tmp_path, monkeypatch,
         for mode in ("off", "score"):
             chosen = [f"fusion.relations.kind={kind}", f"fusion.unknown_erasing.mode={mode}"]
             alone = evaluate(tmp_path / kind / mode, f"predictions={folder}", *chosen, *LOW)
-            (job,) = [p for p in jobs if all(c in p.parent.name for c in chosen)]
+            (job,) = [p for p in jobs if f"kind-{kind}+mode-{mode}+" in p.parent.name]
             assert json.loads(job.read_text()) == alone
     assert len(passes) == 5 + 4 * 5  # alone, every setting reads every image
 
@@ -84,7 +84,7 @@ def test_a_bad_job_does_not_stop_the_others(cache, tmp_path, capsys):
         f"hydra.sweep.dir={tmp_path / 'sweep'}", cwd=tmp_path,
     )  # fmt: skip
     finished = {p.parent.name for p in (tmp_path / "sweep").glob("*/DONE")}
-    assert {any(k in name for name in finished) for k in ("kind=score", "kind=area")} == {True}
+    assert {any(k in name for name in finished) for k in ("kind-score", "kind-area")} == {True}
     assert len(finished) == 2
     assert code == 1
     assert "no occlusion head" in capsys.readouterr().err

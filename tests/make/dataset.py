@@ -216,14 +216,9 @@ def annotate(things):
 def order_pairs(annotations, segment_map, segments, rho=0.2):
     """The ordered pairs of an image with these annotations, map and segments."""
     row = ImageRow(
-        source="panoptic.json",
-        image_id=1,
-        image_name="1.jpg",
-        png_name="1.png",
-        size=segment_map.shape,
-        segments=tuple(segments),
-        instances=tuple(annotations),
-    )
+        source="panoptic.json", image_id=1, image_name="1.jpg", png_name="1.png",
+        size=segment_map.shape, segments=tuple(segments), instances=tuple(annotations),
+    )  # fmt: skip
     return find_pairs(row, lambda: find_runs(segment_map, segments, source="map.png"), rho)
 
 

@@ -57,16 +57,9 @@ def smooth_logits(
 
 def fake_prediction(
     *,
-    num_things=80,
-    num_categories=133,
-    num_detections=100,
-    image_size=(800, 1333),
-    original_size=(480, 800),
-    seed=0,
-    heads=(),
-    rankings=(),
-    **logits,
-) -> RawPrediction:
+    num_things=80, num_categories=133, num_detections=100, image_size=(800, 1333),
+    original_size=(480, 800), seed=0, heads=(), rankings=(), **logits,
+) -> RawPrediction:  # fmt: skip
     """One image's prediction; ``heads`` answer for every tenth ordered pair, in both orders."""
     generator = torch.Generator().manual_seed(seed)
     height, width = image_size

@@ -6,19 +6,9 @@ VOID = 255
 
 
 def merge(
-    masks,
-    labels,
-    scores,
-    semantic,
-    *,
-    num_things,
-    score_thresh,
-    overlap_thresh,
-    limit,
-    relations=(),
-    overlap_rule="covered",
-    order="score",
-):
+    masks, labels, scores, semantic, *, num_things, score_thresh, overlap_thresh, limit,
+    relations=(), overlap_rule="covered", order="score",
+):  # fmt: skip
     """The segment map and one ``(id, category, is_thing, area, score)`` a segment.
 
     ``relations``: ``(upper, lower, margin)``.

@@ -27,7 +27,7 @@ STEP_KEY = "trainer/global_step"
 TABLE_KEY = "val/per_category"
 _MODES = ("auto", "online", "offline")
 _CHECKPOINTS = {"none": None, "best": "best.ckpt", "all": "*.ckpt"}
-_TAG_CHOICES = ("experiment", "sweep", "component")
+_TAG_CHOICES = ("experiment", "sweep")
 _MAX_TAG_LENGTH = 64
 _log = logging.getLogger(__name__)
 

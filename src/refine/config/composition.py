@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
@@ -70,9 +70,26 @@ def read_settings(config: DictConfig, command: str) -> Settings:
     return settings
 
 
+def read_job(config: DictConfig, number: int) -> tuple[Settings | None, Path]:
+    """The settings of a multirun's job before it starts, and its folder.
+
+    The settings are None if they are not valid: the job itself says why, and the others still run.
+    """
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.job.num = number
+    with standing_in(config, is_sweep=True) as folder:
+        try:
+            return read_settings(config, str(config.hydra.job.config_name)), folder
+        except (RefineError, *ConfigError):
+            return None, folder
+
+
 @contextmanager
-def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[None]:
-    """Resolve ``${hydra:...}`` as in a job of this configuration, which Hydra has not started."""
+def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[Path]:
+    """Resolve ``${hydra:...}`` as in a job of this configuration, which Hydra has not started.
+
+    Provides the folder of the job.
+    """
     state = HydraConfig.instance()
     before = state.cfg
     state.set_config(config)
@@ -81,7 +98,7 @@ def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[None]
         run_dir = Path(job.sweep.dir, job.sweep.subdir) if is_sweep else Path(job.run.dir)
         with read_write(job):
             job.runtime.output_dir = str(run_dir.absolute())
-        yield
+        yield run_dir.absolute()
     finally:
         state.cfg = before
 

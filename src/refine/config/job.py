@@ -60,7 +60,9 @@ class JobCallback(Callback):
         params = config.hydra.sweeper.get("params") or {}
         overrides = [*config.hydra.overrides.task, *(f"{k}={v}" for k, v in params.items())]
         parsed = OverridesParser.create().parse_overrides(overrides)
+        rows = config.hydra.sweeper.get("rows") or {}
         self._swept = frozenset(o.key_or_group for o in parsed if o.is_sweep_override())
+        self._swept |= {key for row in rows.values() for key in row or {}}
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook of :meth:`start`."""

@@ -1,5 +1,7 @@
 """The configuration of each command as typed settings; ``conf/`` holds the values."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any, Self, get_type_hints
 
 from omegaconf import OmegaConf
 
+from refine.config.flatten import flatten
 from refine.config.instantiate import to_options
 from refine.options import (
     DataOptions,
@@ -18,6 +21,15 @@ from refine.options import (
     ScheduleOptions,
     TrainerOptions,
 )
+
+_TRAINER_PLACES = ["accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar"]
+_PLACES = ["run_dir", "out", "logger", "callbacks.wandb", "data.num_workers"]
+_PLACES += [f"trainer.{name}" for name in _TRAINER_PLACES]
+
+
+def is_place(key: str) -> bool:
+    """Whether a setting, by dotted key, says where and how a run takes place, not what it does."""
+    return key == "trainer" or any(f"{key}.".startswith(f"{place}.") for place in _PLACES)
 
 
 @dataclass(kw_only=True)
@@ -48,6 +60,22 @@ class Settings:
             elif item.type is TrainerOptions:
                 plain[item.name] = getattr(self, item.name).to_plain()
         return plain
+
+    def identity(self) -> str:
+        """SHA-256 of the settings, wherever the run takes place; ``DONE`` and job folders hold it.
+
+        What a checkpoint's own settings are overridden with (``named``) belongs to it.
+        """
+        folder = getattr(self, "run_dir", None)
+        values = {
+            key: value.removeprefix(f"{folder}/") if isinstance(value, str) else value
+            for key, value in flatten(self.to_plain()).items()
+            if not is_place(key)
+        }
+        sections = tuple(get_type_hints(Sections))
+        named = [k for k in getattr(self, "named", ()) if k.split(".")[0] in sections]
+        values["named"] = sorted(k for k in named if not is_place(k))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(kw_only=True)
@@ -109,9 +137,8 @@ class CheckpointSettings(Settings):
     def choose_sections(self, recorded: Mapping[str, Any]) -> Sections:
         """The sections to use with a checkpoint of this recorded configuration.
 
-        A section whose choice the command line names (``data=toy``; for the fusion also
-        ``component=``) is the composed one; any other is the checkpoint's, changed by the dotted
-        overrides (``fusion.merge.score_thresh=0.6``).
+        A section whose choice the command line names (``data=toy``) is the composed one; any other
+        is the checkpoint's, changed by the dotted overrides (``fusion.merge.score_thresh=0.6``).
 
         Raises:
             RefineError: The checkpoint's configuration no longer fits the options.
@@ -119,9 +146,8 @@ class CheckpointSettings(Settings):
         chosen: dict[str, Any] = {}
         for name, options in get_type_hints(Sections).items():
             composed = getattr(self, name)
-            base, keys = recorded[name], [k for k in self.named if k.startswith(f"{name}.")]
-            if name in self.named or (name == "fusion" and "component" in self.named):
-                base = composed
+            base = composed if name in self.named else recorded[name]
+            keys = [k for k in self.named if k.startswith(f"{name}.")]
             given = OmegaConf.create({name: composed})
             changes = {k.removeprefix(f"{name}."): OmegaConf.select(given, k) for k in keys}
             chosen[name] = to_options(base, options, changes=changes)

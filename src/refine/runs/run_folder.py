@@ -9,7 +9,9 @@ from typing import Any, Literal
 import yaml
 
 from refine.atomic import write_text
-from refine.config.settings import Settings
+from refine.config.flatten import flatten
+from refine.config.settings import Settings, TrainSettings, is_place
+from refine.errors import RefineError
 from refine.runs.console import say
 
 Status = Literal["new", "resumable", "finished", "foreign"]
@@ -48,14 +50,30 @@ class RunFolder:
         """
         if self.is_finished(settings):
             return "finished"
+        if not isinstance(settings, TrainSettings):  # there is nothing to resume
+            return "foreign" if (self.path / "DONE").is_file() else "new"
         if self.find_changes(settings):
             return "foreign"
         return "resumable" if self.last_checkpoint.is_file() else "new"
 
+    def claim(self, settings: Settings) -> Status:
+        """The status, in which a foreign run is refused with a ``RefineError``."""
+        status = self.status(settings)
+        if status == "foreign":
+            is_training = isinstance(settings, TrainSettings)
+            other = ", ".join(self.find_changes(settings)[:5]) if is_training else "setting"
+            raise RefineError(
+                f"{self.path} holds a run with another {other}; choose another folder with "
+                "hydra.run.dir=FOLDER (of a multirun: hydra.sweep.dir=FOLDER), or delete this one"
+            )
+        return status
+
     def is_finished(self, settings: Settings) -> bool:
         """Whether a run of these very settings has ended here."""
         done = self.path / "DONE"
-        return done.is_file() and done.read_text().strip() == hash_config(settings.to_plain())
+        found = done.read_text().strip() if done.is_file() else None
+        # before, a run's place (logger, devices, ...) was part of the hash
+        return found in (settings.identity(), hash_config(settings.to_plain()))
 
     def read_finished(self, settings: Settings) -> dict[str, float | int] | None:
         """Metrics of a finished run of these settings, said on the console; None without one."""
@@ -65,10 +83,7 @@ class RunFolder:
         return self.read_metrics()
 
     def find_changes(self, settings: Settings) -> list[str]:
-        """Sections and trainer keys in which the run that started here is another one.
-
-        What does not change what is learned may differ: devices, logger, pictures.
-        """
+        """Dotted keys of what is learned in which the run that started here is another one."""
         path = self.path / "config.yaml"
         if self.last_checkpoint.is_file():  # config.yaml may be newer
             from refine.runs.checkpoint import read_checkpoint  # torch is slow to import
@@ -78,13 +93,11 @@ class RunFolder:
             before = yaml.safe_load(path.read_text(encoding="utf-8"))
         else:
             return []
-        now = settings.to_plain()
-        old, new = (content.get("trainer") or {} for content in (before, now))
-        fixed = sorted((before.keys() | now.keys()) - set(_MAY_CHANGE))
-        return [
-            *(key for key in fixed if before.get(key) != now.get(key)),
-            *(f"trainer.{key}" for key in _TRAINER_LEARNS if old.get(key) != new.get(key)),
-        ]
+        old, new = (
+            {k: v for k, v in flatten(c).items() if _is_fixed(k)}
+            for c in (before, settings.to_plain())
+        )
+        return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
 
     def read_metrics(self) -> dict[str, float | int]:
         """The content of ``metrics.json``."""
@@ -100,17 +113,22 @@ class RunFolder:
         self,
         metrics: Mapping[str, float | int],
         *,
-        config: Mapping[str, Any],
+        settings: Settings,
         tables: Mapping[str, str] | None = None,
     ) -> None:
-        """Write tables (texts by file name), ``metrics.json`` and, last of all, ``DONE``.
-
-        ``DONE`` holds the hash of the run's settings, so that finished jobs are skipped.
-        """
+        """Write tables (texts by file name), ``metrics.json`` and, last, ``DONE``: the identity."""
         for name, text in (tables or {}).items():
             write_text(self.path / name, text)
         write_text(self.path / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
-        write_text(self.path / "DONE", hash_config(config) + "\n")
+        write_text(self.path / "DONE", settings.identity() + "\n")
+
+
+def _is_fixed(key: str) -> bool:
+    """Whether a run is another one if the setting of this dotted key changes."""
+    section, _, name = key.partition(".")
+    if section in _MAY_CHANGE or is_place(key):
+        return section == "trainer" and name in _TRAINER_LEARNS
+    return True
 
 
 def hash_config(config: Mapping[str, Any]) -> str:

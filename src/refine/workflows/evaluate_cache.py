@@ -39,7 +39,7 @@ class CacheResult(NamedTuple):
 def evaluate_predictions(
     settings: EvaluateSettings, *, prepared: CacheResult | None = None
 ) -> dict[str, float | int]:
-    """Evaluate the cache that ``predictions`` names; the content of ``metrics.json``.
+    """Evaluate the cache of ``predictions`` or ``save_predictions``; what is in ``metrics.json``.
 
     ``prepared`` is what an earlier pass found out for these settings.
 
@@ -130,7 +130,9 @@ class _Job(NamedTuple):
 
 def _open_job(settings: EvaluateSettings) -> _Job:
     """Open the cache; refuse settings that it cannot serve."""
-    folder = settings.baseline_predictions if settings.from_baseline else settings.predictions
+    folder = settings.predictions or settings.save_predictions
+    if settings.from_baseline:
+        folder = settings.baseline_predictions
     if folder is None:
         raise RefineError("this row is of the baseline: give baseline_predictions=FOLDER, too")
     reader = PredictionReader(Path(folder))

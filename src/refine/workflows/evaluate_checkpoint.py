@@ -99,6 +99,4 @@ def _evaluate_and_save(
     if len(missing) == len(image_ids):
         return finish(trainer, module, datamodule, settings)
     say(f"{len(image_ids) - len(missing)} predictions were there; results are those of the cache")
-    return evaluate_predictions(
-        replace(settings, predictions=settings.save_predictions, ckpt_path=None)
-    )
+    return evaluate_predictions(settings)

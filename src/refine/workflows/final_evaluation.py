@@ -67,7 +67,7 @@ def write_evaluation(
         "per_image.csv": records_to_csv(result.records, categories),
     }
     folder = RunFolder(settings.run_dir)
-    folder.write_results(metrics, config=settings.to_plain(), tables=tables)
+    folder.write_results(metrics, settings=settings, tables=tables)
     print_table(result.groups, metrics)
     return metrics
 

@@ -135,7 +135,7 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
             "per_image.csv": records_to_csv(result.records, result.categories),
         }
         folder = RunFolder(settings.out)
-        folder.write_results(result.metrics, config=settings.to_plain(), tables=tables)
+        folder.write_results(result.metrics, settings=settings, tables=tables)
     print_table(result.groups, result.metrics)
     return result.metrics
 

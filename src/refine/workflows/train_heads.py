@@ -65,7 +65,7 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
     metrics: dict[str, float | int] = module.result | {"seed": settings.seed}
     if trainer.is_global_zero:
         folder = RunFolder(settings.run_dir)
-        folder.write_results(metrics, config=settings.to_plain())
+        folder.write_results(metrics, settings=settings)
         for name, value in metrics.items():
             say(f"{name:32} {value:.4f}" if isinstance(value, float) else f"{name:32} {value}")
         say(f"heads: {folder.last_checkpoint}")

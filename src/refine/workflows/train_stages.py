@@ -30,16 +30,16 @@ def train(settings: TrainSettings) -> dict[str, float | int]:
 
 
 def train_job(settings: TrainSettings) -> dict[str, float | int]:
-    """Train a job of a multirun: kept if it was finished before, resumed if it was interrupted.
+    """Train a job of a multirun, resume it if it was interrupted, keep it if it was finished.
 
-    A folder that holds a run of other settings is trained anew.
+    A ``RefineError`` as of :func:`train`, or because the folder holds a run of other settings.
     """
     settings = limit_validation(settings)  # before the comparison with what a run has recorded
     folder = RunFolder(settings.run_dir)
     finished = folder.read_finished(settings)
     if finished is not None:
         return finished
-    if settings.stage == "all" or folder.status(settings) != "resumable":
+    if settings.stage == "all" or folder.claim(settings) != "resumable":
         return train(settings)  # the recipe resumes its stages by itself
     say(f"resumes: {folder.path}")
     return _train_stage(settings, folder.last_checkpoint)
@@ -110,12 +110,7 @@ def _choose_stage(settings: TrainSettings, stage: str, *, detector: Path | None)
 def _run_stage(settings: TrainSettings) -> Path:
     """The checkpoint that the stage hands on."""
     folder = RunFolder(settings.run_dir)
-    status = folder.status(settings)
-    if status == "foreign":
-        raise RefineError(
-            f"{folder.path} holds a run with another {', '.join(folder.find_changes(settings))}; "
-            "choose another folder with hydra.run.dir=FOLDER"
-        )
+    status = folder.claim(settings)
     doing = {"finished": "finished before", "resumable": "resumes", "new": "starts"}[status]
     say(f"stage {settings.stage}: {doing}")
     if status != "finished":

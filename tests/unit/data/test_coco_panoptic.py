@@ -36,14 +36,9 @@ SAME_SIZE = {"train_short_sides_px": [8], "max_long_side_px": 12, "flip_prob": 0
 
 def _dataset(root, *, training=True, augment=True, image_ids=None, seed=0, pairs=None, **options):
     return CocoPanopticDataset(
-        open_dataset(root, SPLIT),
-        ImageOptions(**SAME_SIZE | options),
-        training=training,
-        augment=augment,
-        seed=seed,
-        image_ids=image_ids,
-        pairs=pairs,
-    )
+        open_dataset(root, SPLIT), ImageOptions(**SAME_SIZE | options), training=training,
+        augment=augment, seed=seed, image_ids=image_ids, pairs=pairs,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -69,17 +69,11 @@ def _fit(root, max_steps, *, folder=None, ckpt_path=None, on_epoch_end=False, **
     callbacks = [ModelCheckpoint(folder, save_last=True, **every)] if folder else []
     workers = settings.pop("num_workers", 0)
     trainer = pl.Trainer(
-        max_steps=max_steps,
-        callbacks=callbacks,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=bool(folder),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        max_steps=max_steps, callbacks=callbacks, accelerator="cpu", logger=False,
+        enable_checkpointing=bool(folder), enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, use_distributed_sampler=False,
         **({"limit_val_batches": 0.0} | settings),
-    )
+    )  # fmt: skip
     module = _Recorder()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -64,15 +64,10 @@ def test_below_one_half_only_the_halo_outside_the_box_is_cut():
 @pytest.mark.parametrize(
     "box",
     [
-        [5, 5, 5, 9],
-        [5, 5, 9, 5],
-        [9, 9, 5, 5],
-        [-9, 2, -3, 8],
-        [40, 2, 50, 8],
-        [2, 30, 8, 40],
+        [5, 5, 5, 9], [5, 5, 9, 5], [9, 9, 5, 5], [-9, 2, -3, 8], [40, 2, 50, 8], [2, 30, 8, 40],
         [0, -5, 31, 0],
     ],
-)
+)  # fmt: skip
 def test_boxes_without_area_or_outside_the_image_give_empty_crops(box):
     (crop,) = paste_masks(np.ones((1, 4, 4), np.float32), as_boxes(box), SIZE, threshold=0.5)
     assert crop.mask.size == 0

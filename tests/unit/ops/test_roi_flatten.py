@@ -74,20 +74,11 @@ def test_no_graph_is_kept_without_need():
 @pytest.mark.parametrize(
     "box",
     [
-        [8, 8, 8, 40],
-        [8, 8, 40, 8],
-        [40, 40, 8, 8],
-        [10, 10, 10, 10],
-        [-40, 2, -3, 30],
-        [90, 2, 120, 30],
-        [2, 70, 30, 90],
-        [0, -9, 80, 0],
-        [10.5, 10.5, 13.5, 13.5],
-        [np.nan, 0, 40, 40],
-        [0, 0, np.inf, 40],
-        [-np.inf, -np.inf, np.inf, np.inf],
+        [8, 8, 8, 40], [8, 8, 40, 8], [40, 40, 8, 8], [10, 10, 10, 10], [-40, 2, -3, 30],
+        [90, 2, 120, 30], [2, 70, 30, 90], [0, -9, 80, 0], [10.5, 10.5, 13.5, 13.5],
+        [np.nan, 0, 40, 40], [0, 0, np.inf, 40], [-np.inf, -np.inf, np.inf, np.inf],
     ],
-)
+)  # fmt: skip
 def test_boxes_that_hold_no_pixel_draw_nothing(box, reduce):
     masks = torch.rand(1, 5, 5, requires_grad=True)
     canvas = flatten(masks, as_boxes(box), reduce=reduce)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from make.errors import refused
 from refine.categories import Category, CategoryTable
 from refine.config import compose
 from refine.metrics.functional import GroupQuality
@@ -35,7 +36,7 @@ def test_status(settings, tmp_path):
     assert folder.find_changes(settings) == ["seed"]
     _save_last(folder, settings)
     assert folder.status(settings) == "resumable"
-    folder.write_results({"pq": 0.5}, config=settings.to_plain())
+    folder.write_results({"pq": 0.5}, settings=settings)
     assert folder.status(settings) == "finished"
     assert folder.read_finished(settings) == {"pq": 0.5}
     assert folder.read_finished(replace(settings, draw=1)) is None
@@ -59,22 +60,45 @@ def test_a_finished_stage_hands_on_its_best_checkpoint(settings, tmp_path):
     assert folder.final_checkpoint.name == "best.ckpt"
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(settings, tmp_path):
     folder = RunFolder(tmp_path / "run")
     tables = {"per_category.csv": "a,b\n"}
-    folder.write_results({"pq": 0.5, "num_images": 3}, config={"x": 1}, tables=tables)
+    folder.write_results({"pq": 0.5, "num_images": 3}, settings=settings, tables=tables)
     with pytest.raises(TypeError):
-        folder.write_results({"pq": object()}, config={"x": 2})
+        folder.write_results({"pq": object()}, settings=settings)
     assert json.loads((folder.path / "metrics.json").read_text()) == folder.read_metrics()
     assert folder.read_metrics() == {"pq": 0.5, "num_images": 3}
     assert (folder.path / "per_category.csv").read_text() == "a,b\n"
-    assert (folder.path / "DONE").read_text().strip() == hash_config({"x": 1})
+    assert (folder.path / "DONE").read_text().strip() == settings.identity()
+    assert folder.claim(settings.in_folder(tmp_path)) == "finished"
+    (folder.path / "DONE").write_text(hash_config(settings.to_plain()))  # of an earlier version
+    assert folder.claim(settings) == "finished"
 
 
-def test_hash_knows_the_settings_but_not_the_place_or_the_order():
-    base = hash_config({"a": 1, "b": {"c": 2}, "run_dir": "x"})
-    assert base == hash_config({"b": {"c": 2}, "a": 1, "run_dir": "y"})
-    assert base != hash_config({"a": 1, "b": {"c": 3}, "run_dir": "x"})
+def test_another_evaluation_does_not_enter_a_finished_folder(tmp_path):
+    area, plain = (compose("evaluate", [f"run_dir={tmp_path}", *o]) for o in (["fusion=area"], []))
+    assert RunFolder(tmp_path).claim(area) == "new"
+    RunFolder(tmp_path).write_results({"pq": 0.5}, settings=area)
+    assert RunFolder(tmp_path).claim(area) == "finished"
+    with refused(f"{tmp_path} holds a run with another setting"):
+        RunFolder(tmp_path).claim(plain)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_same"),
+    [
+        (["run_dir=elsewhere", "trainer=cpu", "trainer.devices=4", "logger=wandb"], True),
+        (["data.num_workers=7", "trainer.enable_progress_bar=false"], True),
+        (["optimizer.lr=0.5"], False),
+        (["data.root=elsewhere"], False),
+        (["trainer.limit_val_batches=3"], False),
+        (["callbacks.best=null"], False),
+    ],
+    ids=str,
+)
+def test_identity_knows_the_settings_but_not_the_place(settings, overrides, is_same):
+    other = compose("train", ["experiment=toy", "run_dir=x", *overrides])
+    assert (other.identity() == settings.identity()) == is_same
 
 
 def test_table_on_the_console(capsys):

@@ -120,12 +120,11 @@ def test_other_images_are_refused(tmp_path, capsys):
 def test_settings_are_ordered_by_their_numbers_and_named_by_what_differs(tmp_path):
     _runs(tmp_path, perfect_on=())
     plain, values = tmp_path / "sweep" / "plain", (10.0, 0.5, 2.0)
-    for value in values:
-        shutil.copytree(plain, tmp_path / "many" / f"fusion.sigma={value},seed=0")
-    assert [*compare_sweep.read_sweep(tmp_path / "many")] == [
-        f"fusion.sigma={v}" for v in sorted(values)
-    ]
+    for number, value in enumerate(values):
+        shutil.copytree(plain, tmp_path / "many" / f"sigma-{value}+seed-0+{number:08x}")
+    names = [f"sigma-{v}" for v in sorted(values)]
+    assert [*compare_sweep.read_sweep(tmp_path / "many")] == names
     out = tmp_path / "table.md"
     arguments = [str(tmp_path / "many"), "--reference", str(plain), "--resamples", "10"]
     assert compare_sweep.main([*arguments, "--out", str(out)]) == 0
-    assert "| fusion.sigma=2.0 " in out.read_text()
+    assert "| sigma-2.0 " in out.read_text()

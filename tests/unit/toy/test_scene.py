@@ -112,16 +112,12 @@ def test_statistics_are_those_that_were_asked_for():
     known = shares["order known from the categories"]
     assert counts["pairs_right"] == counts["pairs_known"] > 20  # without an exception
     expected = {
-        "with an overlap of .2 or more": (0.6, 1),
-        "without things": (0.02, 0.12),
-        "with a crowd": (0.01, 0.12),
-        "smaller on top": (0.45, 0.55),
-        "lower on top": (0.45, 0.55),
+        "with an overlap of .2 or more": (0.6, 1), "without things": (0.02, 0.12),
+        "with a crowd": (0.01, 0.12), "smaller on top": (0.45, 0.55), "lower on top": (0.45, 0.55),
         "order known from the categories": (0.1, 0.4),
-        "right by categories or a coin": (0.55, 0.7),
-        "look-alike stuff told by a thing": (0.9, 1),
+        "right by categories or a coin": (0.55, 0.7), "look-alike stuff told by a thing": (0.9, 1),
         "void pixels": (0.002, 0.05),
-    }
+    }  # fmt: skip
     assert counts["scenes"] == MANY
     assert shares.keys() == expected.keys()
     assert all(low <= shares[name] <= high for name, (low, high) in expected.items()), shares
