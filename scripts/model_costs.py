@@ -82,9 +82,11 @@ def run_rois(network: RefineNet, size: tuple[int, int], boxes: int, masks: int) 
     feature = pixels(1, network.options.semantic.channels, *cells)
     canvas = pixels(1, network.num_things, *cells)
     planes = torch.arange(network.num_things, device=device)
+    logits = pixels(1, network.ibpp.semantic_predictor.predictor.out_channels, *cells)
     for t in range(1, network.num_iterations + 1):
         outputs.append(network.ibpp.predict_masks(t, pixels(*crops), labels))
-        outputs.append(network.ibpp.refine_semantics(t, feature, canvas, planes))
+        logits = network.ibpp.refine_semantics(t, feature, canvas, planes, logits)
+        outputs.append(logits)
     return outputs
 
 

@@ -1,5 +1,11 @@
-"""Layers that several heads use."""
+"""Layers that several heads use, and how their weights start."""
 
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import nn
 
 NUM_GROUPS = 32
@@ -30,6 +36,51 @@ def group_norm(channels: int) -> nn.GroupNorm:
     """
     is_narrow = channels < 4 * NUM_GROUPS
     return nn.GroupNorm(channels // _NARROW_GROUP if is_narrow else NUM_GROUPS, channels)
+
+
+@contextmanager
+def named_draws(name: str) -> Iterator[None]:
+    """Initial weights drawn inside depend on the global seed and this name alone.
+
+    So two networks of one seed share the weights of every part that both have. Contexts may be
+    nested; their names then form a path.
+    """
+    content = f"{torch.initial_seed()}/{name}".encode()
+    seed = int.from_bytes(hashlib.sha256(content).digest()[:8]) >> 1
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def widen(
+    layer: nn.Conv2d | nn.ConvTranspose2d,
+    count: int,
+    *,
+    outputs: bool = False,
+    before: bool = False,
+    zero: bool = False,
+) -> None:
+    """Give a layer more channels and keep the weights that it has.
+
+    Args:
+        layer: A layer drawn by :func:`init_he`.
+        count: Number of channels to add; 0 changes nothing.
+        outputs: Whether they are output channels (of a ``Conv2d``), else input channels.
+        before: Whether they come before the others, else after them.
+        zero: Whether their weights start at zero, else as those of :func:`init_he`.
+    """
+    dim = int(isinstance(layer, nn.Conv2d) and not outputs)
+    shape = list(layer.weight.shape)
+    shape[dim] = count
+    std = 0.0 if zero else math.sqrt(2 / layer.weight[:, 0].numel())
+    parts = [layer.weight.detach(), torch.randn(shape) * std]
+    layer.weight = nn.Parameter(torch.cat(parts[::-1] if before else parts, dim=dim))
+    if not outputs:
+        layer.in_channels += count
+        return
+    layer.out_channels += count
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(torch.cat([layer.bias.detach(), torch.zeros(count)]))
 
 
 def init_he(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:

@@ -5,19 +5,20 @@ before, at its own IoU. In inference the class probabilities are averaged over t
 last stage gives the boxes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from refine.detector.blocks import named_draws
 from refine.detector.box_stage import BoxHead, BoxStage
 from refine.detector.losses import name_of
-from refine.detector.rois import RoIs, rematch_rois, sample_rois
+from refine.detector.mask_rois import choose_mask_rois
+from refine.detector.rois import RoIs, sample_rois
 from refine.ops.boxes import is_proper
-from refine.options import RoIOptions
+from refine.options import IBPPOptions, RoIOptions
 from refine.types import TrainingTarget
 
 Pool = Callable[[Sequence[Tensor]], Tensor]
@@ -40,9 +41,10 @@ class BoxCascade(nn.Module):
             fc_channels=options.box_fc_channels,
             class_agnostic=len(iou_thresh) > 1,
         )
-        self.stages = nn.ModuleList(
-            BoxStage(head(), options=options, number=k + 1) for k in range(len(iou_thresh))
-        )
+        self.stages = nn.ModuleList()
+        for k in range(len(iou_thresh)):
+            with named_draws(f"stages.{k}"):
+                self.stages.append(BoxStage(head(), options=options, number=k + 1))
 
     def loss(
         self,
@@ -51,7 +53,7 @@ class BoxCascade(nn.Module):
         *,
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
-        interleaved: bool,
+        ibpp: IBPPOptions,
         generator: torch.Generator,
     ) -> tuple[dict[str, Tensor], list[list[RoIs]]]:
         """Losses of every stage, and the RoIs that the mask heads train on.
@@ -61,31 +63,39 @@ class BoxCascade(nn.Module):
             targets: True instances of each image.
             pool: RoI features.
             image_sizes: ``(height, width)`` of each image without padding.
-            interleaved: Whether masks train on the boxes that a stage has regressed, matched again
-                (HTC), or on those that it was given.
+            ibpp: Choice of the RoIs of the masks, see there.
             generator: Generator of the samples; of the CPU.
 
         Returns:
             ``box_class`` and ``box_regression``, numbered from 1 if there are several stages; and
-            the positive RoIs of each image, for each stage.
+            the RoIs of each image, for each stage, or once if ``ibpp.trained_rois`` is ``final``.
+            They are positives, and false positives if the canvas shall have them.
         """
         losses: dict[str, Tensor] = {}
-        positives, boxes = [], proposals
+        chosen, boxes, is_final = [], proposals, ibpp.trained_rois == "final"
         sampling: dict[str, Any] = {"options": self.options, "generator": generator}
         for k, sampling["iou_thresh"] in enumerate(self.iou_thresh):
             samples = [sample_rois(b, t, **sampling) for b, t in zip(boxes, targets, strict=True)]
             of_stage, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
             for kind, value in of_stage.items():
                 losses[name_of(kind, k + 1, is_numbered=len(self.stages) > 1)] = value
-            if interleaved:
-                images = zip(moved, scores, targets, strict=True)
-                positives.append([rematch_rois(*image, **sampling) for image in images])
-            else:
-                of_label = _pick(scores, [s.labels.clamp(min=0) for s in samples])
-                scored = (replace(s, scores=p) for s, p in zip(samples, of_label, strict=True))
-                positives.append([s.select(s.labels >= 0) for s in scored])
             boxes = [m[is_proper(m)] for m in moved]
-        return losses, positives
+            if is_final and k + 1 < len(self.stages):
+                continue
+            draw = partial(
+                choose_mask_rois,
+                ibpp=ibpp,
+                options=self.options,
+                iou_thresh=self.options.iou_thresh if is_final else sampling["iou_thresh"],
+                generator=generator,
+            )
+            images = zip(samples, scores, moved, targets, strict=True)
+            rois = [draw(*image) for image in images]
+            if ibpp.mask_rois_add_truth:
+                truth = self._score_truth(k, targets, pool)
+                rois = [RoIs.join(pair) for pair in zip(rois, truth, strict=True)]
+            chosen.append(rois)
+        return losses, chosen
 
     def detect(
         self, proposals: Sequence[Tensor], *, pool: Pool, image_sizes: Sequence[tuple[int, int]]
@@ -149,6 +159,18 @@ class BoxCascade(nn.Module):
             category = torch.where(sample.labels >= 0, sample.labels, score.argmax(dim=1))
             moved.append(stage.refine(sample.boxes, category, delta, size))
         return stage.loss(logits, deltas, samples, targets), scores, moved
+
+    @torch.no_grad()
+    def _score_truth(
+        self, index: int, targets: Sequence[TrainingTarget], pool: Pool
+    ) -> Iterator[RoIs]:
+        """The true boxes of each image, with the scores that a stage gives them."""
+        logits, _ = self._stage(index).head(pool([t.boxes for t in targets]))
+        scores = logits.float().softmax(dim=1)[:, 1:].split([len(t.boxes) for t in targets])
+        of_labels = _pick(scores, [t.labels for t in targets])
+        for target, of_label in zip(targets, of_labels, strict=True):
+            instances = torch.arange(len(of_label), device=of_label.device)
+            yield RoIs(target.boxes, target.labels, of_label, instances)
 
 
 def _pick(scores: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:

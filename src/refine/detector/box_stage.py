@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from refine.detector.blocks import init_he
+from refine.detector.blocks import init_he, named_draws
 from refine.detector.losses import classification_loss, regression_loss
 from refine.detector.proposals import BoxCoder
 from refine.detector.rois import RoIs
@@ -38,11 +38,13 @@ class BoxHead(nn.Module):
         self.fc1 = nn.Linear(in_channels * BOX_SIDE**2, fc_channels)
         self.fc2 = nn.Linear(fc_channels, fc_channels)
         self.classifier = nn.Linear(fc_channels, 1 + num_things)
-        self.regressor = nn.Linear(fc_channels, 4 * (1 if class_agnostic else num_things))
+        with named_draws("regressor"):  # its size must not move the others' draws
+            self.regressor = nn.Linear(fc_channels, 4 * (1 if class_agnostic else num_things))
+            nn.init.normal_(self.regressor.weight, std=0.001)
         init_he(self.fc1)
         init_he(self.fc2)
-        for layer, std in ((self.classifier, 0.01), (self.regressor, 0.001)):
-            nn.init.normal_(layer.weight, std=std)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        for layer in (self.classifier, self.regressor):
             nn.init.zeros_(layer.bias)
 
     def forward(self, roi_features: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,9 @@
 Symbols: ``F_sem`` semantic feature at stride 4, ``P_sem^(t)`` semantic logits at stride 4,
 ``m^(t)`` mask logits, ``P_ins^(t)`` canvas. Iterations count from 1; ``P_sem^(0)`` is the map that
 no instance has touched. With T = 0 there is one plain mask head and nothing crosses.
+
+With ``refine=residual``, ``join=embedding`` and ``mask_start=zero`` nothing that crosses changes
+any result before the first step: the network starts as the one with ``direction=none``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from refine.detector.blocks import named_draws
 from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE, MaskHead
 from refine.detector.rois import RoIs
 from refine.detector.semantic_head import RefinedSemanticHead, SemanticPredictor
@@ -63,29 +67,39 @@ class IBPP(nn.Module):
         self.sampling_ratio = roi.sampling_ratio
         crosses = options.num_iterations > 0 and options.semantics_cross
         num_heads = 1 if options.share_heads else options.num_iterations
-        self.mask_heads = nn.ModuleList(
-            MaskHead(
-                channels + (num_categories if crosses else 0),
-                1 if roi.mask_class_agnostic else num_things,
-                channels=roi.mask_channels,
-                num_convs=roi.mask_convs,
-                norm=roi.mask_norm,
-                reads_earlier=options.mask_info_flow and (k > 0 or options.share_heads),
+        self.mask_heads, self.refined_heads = nn.ModuleList(), nn.ModuleList()
+        for k in range(max(num_heads, 1)):
+            with named_draws(f"mask_heads.{k}"):
+                head = MaskHead(
+                    channels,
+                    1 if roi.mask_class_agnostic else num_things,
+                    channels=roi.mask_channels,
+                    num_convs=roi.mask_convs,
+                    norm=roi.mask_norm,
+                    reads_earlier=options.mask_info_flow and (k > 0 or options.share_heads),
+                    num_semantic=num_categories if crosses else 0,
+                    semantic_start=options.mask_start,
+                )
+            self.mask_heads.append(head)
+        with named_draws("semantic_predictor"):
+            self.semantic_predictor = SemanticPredictor(
+                semantic_channels, num_categories, num_merged=num_things if merge_things else 0
             )
-            for k in range(max(num_heads, 1))
-        )
-        self.semantic_predictor = SemanticPredictor(
-            semantic_channels, num_categories, num_merged=num_things if merge_things else 0
-        )
-        self.refined_heads = nn.ModuleList(
-            RefinedSemanticHead(
-                semantic_channels,
-                num_planes=num_things if options.canvas_crosses else 0,
-                num_categories=num_categories,
-                num_convs=options.refine_convs,
-            )
-            for _ in range(num_heads)
-        )
+        for k in range(num_heads):
+            with named_draws(f"refined_heads.{k}"):
+                refined = RefinedSemanticHead(
+                    semantic_channels,
+                    num_planes=num_things if options.canvas_crosses else 0,
+                    num_categories=num_categories,
+                    num_convs=options.refine_convs,
+                    starts_at_zero=options.refine == "residual",
+                )
+            self.refined_heads.append(refined)
+        self.embedding: nn.Conv2d | None = None
+        if options.join == "embedding" and options.reads_feature:
+            self.embedding = nn.Conv2d(semantic_channels, channels, 1)
+            for parameter in self.embedding.parameters():
+                nn.init.zeros_(parameter)
 
     def iterate(
         self,
@@ -121,7 +135,7 @@ class IBPP(nn.Module):
             masks = self.predict_masks(t, projected, _labels(rois))
             size = (semantic_logits.shape[-2], semantic_logits.shape[-1])
             canvas, planes = self.project_masks(masks, rois, size, canvas_gain)
-            semantic_logits = self.refine_semantics(t, feature, canvas, planes)
+            semantic_logits = self.refine_semantics(t, feature, canvas, planes, semantic_logits)
             yield IterationOutput(semantic_logits, rois, masks, canvas, planes)
 
     def predict_semantics(self, feature: Tensor) -> Tensor:
@@ -137,7 +151,17 @@ class IBPP(nn.Module):
         """
         if not (self.options.num_iterations and self.options.features_cross):
             return roi_features
-        return roi_features + self._pool(self._cross(feature), boxes, MASK_INPUT_SIDE)
+        return roi_features + self.pool_feature(feature, boxes, MASK_INPUT_SIDE)
+
+    def pool_feature(self, feature: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
+        """Eq. 2: ``f_sem = RoIAlign(F_sem)``, ``[N, channels, side, side]`` float32.
+
+        With ``join=embedding`` ``f_sem = E(RoIAlign(F_sem))`` with a 1x1 convolution E. As both are
+        linear, this is HTC's ``RoIAlign(E(F_sem))`` without its ReLU, under which a convolution
+        that starts at zero would stay there.
+        """
+        pooled = self._pool(self._to_masks(feature), boxes, side)
+        return pooled if self.embedding is None else self.embedding(pooled)
 
     def project_to_boxes(
         self,
@@ -148,7 +172,7 @@ class IBPP(nn.Module):
     ) -> Tensor:
         """Eqs. 2 to 4 for the box heads (``project_to_box``), ``[N, channels + C, side, side]``."""
         side = roi_features.shape[-1]
-        joined = roi_features + self._pool(self._cross(feature), boxes, side)
+        joined = roi_features + self.pool_feature(feature, boxes, side)
         return torch.cat([joined, self.pool_semantics(semantic_logits, boxes, side)], dim=1)
 
     def project_semantics(
@@ -165,7 +189,7 @@ class IBPP(nn.Module):
 
     def pool_semantics(self, semantic_logits: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
         """Eq. 3: ``p_sem = RoIAlign(P_sem)``, ``[N, C, side, side]`` float32."""
-        crossing = self._cross(semantic_logits)
+        crossing = self._to_masks(semantic_logits)
         if self.options.project == "softmax":
             crossing = crossing.float().softmax(dim=1)
         return self._pool(crossing, boxes, side)
@@ -196,7 +220,9 @@ class IBPP(nn.Module):
             Canvas and planes, see :class:`IterationOutput`.
         """
         options = self.options
-        probabilities = self._cross(mask_logits).float().sigmoid()
+        is_detached = options.detach in ("ins_to_sem", "both")
+        crossing = mask_logits.detach() if is_detached else mask_logits
+        probabilities = crossing.float().sigmoid()
         scores, labels = torch.cat([r.scores for r in rois]), _labels(rois)
         if options.canvas_weight == "score":
             probabilities = probabilities * scores[:, None, None]
@@ -219,18 +245,28 @@ class IBPP(nn.Module):
         return torch.stack(canvas), planes
 
     def refine_semantics(
-        self, iteration: int, feature: Tensor, canvas: Tensor, planes: Tensor
+        self,
+        iteration: int,
+        feature: Tensor,
+        canvas: Tensor,
+        planes: Tensor,
+        semantic_logits: Tensor,
     ) -> Tensor:
-        """Eq. 6: ``P_sem^(t) = H~_sem(concat(P_ins^(t), F_sem))``, ``[B, C, h, w]``."""
+        """Eq. 6: ``P_sem^(t) = H~_sem(concat(P_ins^(t), F_sem))``, ``[B, C, h, w]``.
+
+        With ``refine=residual`` the head adds to ``semantic_logits``, which are ``P_sem^(t-1)``.
+        """
         head = self.refined_heads[0 if self.options.share_heads else iteration - 1]
-        return head(feature, canvas, planes)  # type: ignore[no-any-return]
+        refined: Tensor = head(feature, canvas, planes)
+        return semantic_logits + refined if self.options.refine == "residual" else refined
 
     def _mask_head(self, iteration: int) -> MaskHead:
         return cast(MaskHead, self.mask_heads[0 if self.options.share_heads else iteration - 1])
 
-    def _cross(self, prediction: Tensor) -> Tensor:
-        """What passes from one task to the other, with or without its gradient."""
-        return prediction.detach() if self.options.detach else prediction
+    def _to_masks(self, semantic: Tensor) -> Tensor:
+        """What passes from the semantic branch to the masks, with or without its gradient."""
+        is_detached = self.options.detach in ("sem_to_ins", "both")
+        return semantic.detach() if is_detached else semantic
 
     def _pool(self, feature: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
         return pool_rois(

@@ -1,12 +1,13 @@
 """Mask head (Mask R-CNN, He et al. 2017): a 14x14 RoI feature to a 28x28 mask."""
 
 import itertools
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refine.detector.blocks import conv_norm_act, init_he
+from refine.detector.blocks import conv_norm_act, init_he, named_draws, widen
 
 MASK_INPUT_SIDE = 14
 """Side of the RoI feature that the mask head reads."""
@@ -22,12 +23,14 @@ class MaskHead(nn.Module):
     label's channel afterwards.
 
     Args:
-        in_channels: Channels of the RoI feature.
+        in_channels: Channels of the RoI feature without p_sem.
         num_masks: Number of thing categories, or 1 for a class-agnostic head.
         channels: Channels of the convolutions.
         num_convs: Number of 3x3 convolutions.
         norm: Normalisation after each convolution, ``none`` or ``gn``.
         reads_earlier: Whether a 1x1 convolution adds the features of an earlier head (HTC).
+        num_semantic: Channels of p_sem, the last ones of the RoI feature; 0 if it has none.
+        semantic_start: Whether the weights on p_sem start at ``zero``, or as the others, ``plain``.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class MaskHead(nn.Module):
         num_convs: int,
         norm: str,
         reads_earlier: bool = False,
+        num_semantic: int = 0,
+        semantic_start: str = "plain",
     ) -> None:
         super().__init__()
         widths = [in_channels] + [channels] * num_convs
@@ -51,16 +56,20 @@ class MaskHead(nn.Module):
         self.predictor_bias = nn.Parameter(torch.zeros(num_masks))
         nn.init.normal_(self.predictor_weight, std=0.001)
         self.earlier = nn.Conv2d(widths[-1], in_channels, 1) if reads_earlier else None
-        if self.earlier is not None:
-            init_he(self.earlier)
+        with named_draws("semantics"):
+            first = cast(nn.Sequential, self.convs[0])[0] if num_convs else self.deconv
+            widen(cast(nn.Conv2d, first), num_semantic, zero=semantic_start == "zero")
+            if self.earlier is not None:
+                init_he(self.earlier)
+                widen(self.earlier, num_semantic, outputs=True)
 
     def forward(
         self, roi_features: Tensor, labels: Tensor, earlier: Tensor | None = None
     ) -> Tensor:
-        """``[N, 28, 28]`` mask logits of each RoI ``[N, in_channels, 14, 14]`` for one category.
+        """``[N, 28, 28]`` mask logits of each RoI for one category.
 
         Args:
-            roi_features: RoI features.
+            roi_features: ``[N, in_channels + num_semantic, 14, 14]``.
             labels: ``[N]`` int64 thing categories.
             earlier: :meth:`compute_features` of an earlier head on the same RoIs.
         """

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from refine.detector.backbone import Backbone, build_backbone
+from refine.detector.blocks import named_draws
 from refine.detector.box_cascade import BoxCascade
 from refine.detector.box_stage import BOX_SIDE
 from refine.detector.ibpp import IBPP, IterationOutput
@@ -64,9 +65,11 @@ class RefineNet(nn.Module):
         self.options = options
         self.num_things = num_things
         self.num_iterations = options.ibpp.num_iterations
-        self.backbone: Backbone = build_backbone(options.backbone)
+        with named_draws("backbone"):
+            self.backbone: Backbone = build_backbone(options.backbone)
         width, semantic = self.backbone.channels, options.semantic
-        self.proposals = ProposalNetwork(width, anchors=anchors, options=options.proposals)
+        with named_draws("proposals"):
+            self.proposals = ProposalNetwork(width, anchors=anchors, options=options.proposals)
         self._boxes_read_semantics = options.ibpp.project_to_box and self.num_iterations > 0
         self.box_cascade = BoxCascade(
             width + (num_categories if self._boxes_read_semantics else 0),
@@ -74,13 +77,14 @@ class RefineNet(nn.Module):
             options=options.roi,
             iou_thresh=options.box_iou_thresh,
         )
-        self.semantic_trunk = SemanticTrunk(
-            width,
-            semantic.channels,
-            self.backbone.strides[:4],
-            embedding=semantic.embedding,
-            dcn=semantic.dcn,
-        )
+        with named_draws("semantic_trunk"):
+            self.semantic_trunk = SemanticTrunk(
+                width,
+                semantic.channels,
+                self.backbone.strides[:4],
+                embedding=semantic.embedding,
+                dcn=semantic.dcn,
+            )
         self.ibpp = IBPP(
             options.ibpp,
             roi=options.roi,
@@ -113,12 +117,12 @@ class RefineNet(nn.Module):
         targets, ibpp, count = batch.targets, self.options.ibpp, self.num_iterations
         dense = self._compute_dense(batch)
         losses = self.proposals.loss(dense.anchors, [t.boxes for t in targets], generator=generator)
-        box_losses, positives = self.box_cascade.loss(
+        box_losses, rois = self.box_cascade.loss(
             self._propose(batch, dense, training=True),
             targets,
             pool=partial(self._pool_boxes, dense),
             image_sizes=batch.image_sizes,
-            interleaved=count > 0 and ibpp.mask_rois == "interleaved",
+            ibpp=ibpp,
             generator=generator,
         )
         losses |= box_losses
@@ -126,19 +130,20 @@ class RefineNet(nn.Module):
         semantic_targets = self.ibpp.semantic_predictor.merge_targets(
             torch.stack([t.semantic for t in targets])
         )
-        # the RoIs of iteration t are the positives of box stage t, or of the last one
-        rois = (positives[min(t, len(positives) - 1)] for t in range(max(count, 1)))
+        if ibpp.trained_rois == "interleaved" and not count:  # one mask head for all stages
+            rois = [[RoIs.join(of_stages) for of_stages in zip(*rois, strict=True)]]
         gain = min(1.0, step / ibpp.canvas_warmup_steps) if ibpp.canvas_warmup_steps else 1.0
         iterations = self.ibpp.iterate(
             dense.feature,
             dense.semantic_logits,
-            ((r, self._pool_masks(dense, r)) for r in rois),
+            self._pool_in_turn(dense, rois),
             canvas_gain=gain,
         )
         for t, output in enumerate(iterations):
             if output.rois:
+                is_true = torch.cat([r.is_true for r in output.rois])
                 losses[name_of("mask", t, is_numbered=count > 0)] = mask_loss(
-                    output.mask_logits, compute_mask_targets(output.rois, outline)
+                    output.mask_logits[is_true], compute_mask_targets(output.rois, outline)
                 )
             losses[name_of("semantic", t, is_numbered=count > 0)] = semantic_loss(
                 output.semantic_logits, semantic_targets
@@ -171,16 +176,22 @@ class RefineNet(nn.Module):
             labels: ``[N]`` thing categories, whose scores in these boxes the box heads compute.
         """
         dense = self._compute_dense(batch)
-        scores = self.box_cascade.score(
-            boxes, labels, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
-        )
-        images = zip(boxes, labels, scores, strict=True)
-        return self._observe(batch, dense, [RoIs.of_detections(*image) for image in images])
+        return self._observe(batch, dense, self._score(batch, dense, boxes, labels))
 
-    def trace(self, batch: Batch) -> list[list[IterationTrace]]:
-        """Predictions of each image in iterations 0 to T (mode and gradients as in ``predict``)."""
+    def trace(
+        self, batch: Batch, given: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None
+    ) -> list[list[IterationTrace]]:
+        """Predictions of each image in iterations 0 to T (mode and gradients as in ``predict``).
+
+        Args:
+            batch: Images.
+            given: Boxes and labels as in :meth:`observe_boxes`; by default those detected.
+        """
         dense = self._compute_dense(batch)
-        detections = self._detect(batch, dense, min_score=0.0)
+        if given is None:
+            detections = self._detect(batch, dense, min_score=0.0)
+        else:
+            detections = self._score(batch, dense, *given)
         none = [d.select(d.labels[:0]) for d in detections]
         traces: list[list[IterationTrace]] = [[] for _ in detections]
         iterations = self._iterate_fixed(dense, detections, self._pool_masks(dense, detections))
@@ -226,6 +237,16 @@ class RefineNet(nn.Module):
         )
         return [d.select(d.scores >= min_score) for d in detections]
 
+    def _score(
+        self, batch: Batch, dense: _Dense, boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[RoIs]:
+        """Given instances with the scores of the box heads."""
+        scores = self.box_cascade.score(
+            boxes, labels, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
+        )
+        images = zip(boxes, labels, scores, strict=True)
+        return [RoIs.of_detections(*image) for image in images]
+
     def _observe(self, batch: Batch, dense: _Dense, rois: Sequence[RoIs]) -> list[Observation]:
         features = self._pool_masks(dense, rois)
         outputs = list(self._iterate_fixed(dense, rois, features))
@@ -243,6 +264,15 @@ class RefineNet(nn.Module):
         """All iterations on the same RoIs, whose features do not change."""
         inputs = [(rois, features)] * max(self.num_iterations, 1)
         return self.ibpp.iterate(dense.feature, dense.semantic_logits, inputs)
+
+    def _pool_in_turn(
+        self, dense: _Dense, rois: Sequence[Sequence[RoIs]]
+    ) -> Iterator[tuple[Sequence[RoIs], Tensor]]:
+        """RoIs of every iteration and their features: of box stage t, or else of the last one."""
+        for t in range(max(self.num_iterations, 1)):
+            if t < len(rois):
+                inputs = (rois[t], self._pool_masks(dense, rois[t]))
+            yield inputs
 
     def _pool_masks(self, dense: _Dense, rois: Sequence[RoIs]) -> Tensor:
         """RoI features of the mask heads, ``f_ins + f_sem``."""

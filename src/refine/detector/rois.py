@@ -1,6 +1,6 @@
 """Regions of interest of one image: detections, samples to train on, and their mask targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,17 @@ class RoIs:
     def of_detections(boxes: Tensor, labels: Tensor, scores: Tensor) -> "RoIs":
         """RoIs that are compared with no truth."""
         return RoIs(boxes, labels, scores, torch.full_like(labels, BACKGROUND))
+
+    @staticmethod
+    def join(parts: Iterable["RoIs"]) -> "RoIs":
+        """All RoIs of some groups, one group after the other."""
+        tensors = [(p.boxes, p.labels, p.scores, p.matched) for p in parts]
+        return RoIs(*(torch.cat(column) for column in zip(*tensors, strict=True)))
+
+    @property
+    def is_true(self) -> Tensor:
+        """``[N]`` bool: the RoI belongs to an instance."""
+        return self.matched >= 0
 
     def select(self, index: Tensor) -> "RoIs":
         """The RoIs at these positions (int64), or where this is true (bool)."""
@@ -77,41 +88,16 @@ def sample_rois(
     return RoIs(boxes, labels, boxes.new_zeros(len(boxes)), matched)
 
 
-@torch.no_grad()
-def rematch_rois(
-    boxes: Tensor,
-    scores: Tensor,
-    target: TrainingTarget,
-    *,
-    iou_thresh: float,
-    options: RoIOptions,
-    generator: torch.Generator,
-) -> RoIs:
-    """Match boxes that a stage has regressed to true instances, and draw positives among them.
-
-    The boxes ``[M, 4]`` have class probabilities ``[M, num_things]``; those without area match
-    nothing. The other arguments are those of :func:`sample_rois`.
-    """
-    matched = match_boxes(target.boxes, boxes, high=iou_thresh, low=iou_thresh, rescue=False)
-    drawn = sample_labels(
-        torch.where(matched >= 0, 1, -1),
-        num_samples=int(options.samples_per_image * options.positive_fraction),
-        positive_fraction=1.0,
-        generator=generator,
-    )
-    labels = target.labels[matched[drawn]]
-    return RoIs(boxes[drawn], labels, scores[drawn, labels], matched[drawn])
-
-
 def compute_mask_targets(
     positives: Sequence[RoIs], outline: Callable[[int, int], MaskCrop]
 ) -> Tensor:
-    """``[sum P, 28, 28]`` soft masks in [0, 1] of the positive RoIs of each image.
+    """``[sum P, 28, 28]`` soft masks in [0, 1] of the RoIs that belong to an instance.
 
     ``outline`` returns an instance by the positions of its image and of itself in the image.
     """
     masks = []
-    for image, rois in enumerate(positives):
+    for image, every in enumerate(positives):
+        rois = every.select(every.is_true)
         outlines = [outline(image, instance) for instance in rois.matched.tolist()]
         soft = roi_mask_targets(outlines, rois.boxes.cpu().numpy(), MASK_SIDE)
         masks.append(torch.from_numpy(soft).to(rois.boxes.device))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refine.detector.blocks import conv_norm_act, init_he
+from refine.detector.blocks import conv_norm_act, init_he, named_draws, widen
 from refine.detector.deformable import DeformableConv
 
 NEVER = -1e4
@@ -92,17 +92,29 @@ class RefinedSemanticHead(nn.Module):
         num_planes: Planes of a full canvas (thing categories); 0 if the head reads F_sem alone.
         num_categories: Number of things and stuff.
         num_convs: Number of 3x3 convolutions before the 1x1 predictor.
+        starts_at_zero: Whether the predictor starts at zero, and so does the result.
     """
 
     def __init__(
-        self, channels: int, *, num_planes: int, num_categories: int, num_convs: int
+        self,
+        channels: int,
+        *,
+        num_planes: int,
+        num_categories: int,
+        num_convs: int,
+        starts_at_zero: bool = False,
     ) -> None:
         super().__init__()
         self.num_planes = num_planes
-        widths = [num_planes + channels] + [channels] * num_convs
-        self.convs = nn.ModuleList(conv_norm_act(i, o) for i, o in itertools.pairwise(widths))
-        self.predictor = nn.Conv2d(widths[-1], num_categories, 1)
+        self.convs = nn.ModuleList(conv_norm_act(channels, channels) for _ in range(num_convs))
+        self.predictor = nn.Conv2d(channels, num_categories, 1)
         init_he(self.predictor)
+        if starts_at_zero:
+            nn.init.zeros_(self.predictor.weight)
+        first = cast(nn.Sequential, self.convs[0])[0] if num_convs else self.predictor
+        with named_draws("canvas"):
+            is_zero = starts_at_zero and not num_convs
+            widen(cast(nn.Conv2d, first), num_planes, before=True, zero=is_zero)
 
     def forward(self, feature: Tensor, canvas: Tensor, planes: Tensor) -> Tensor:
         """Logits ``[B, num_categories, h, w]``.

@@ -9,6 +9,7 @@ NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
 _WIDTH = Range(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
 _LAYERS = Range(lambda layers: {*layers} <= {1, 2, 3, 4}, "layers 1 to 4")
 _GROUPS = Range(lambda value: value > 0 and 64 % value == 0, "a divisor of 64")
+_MASK_ROIS = ("interleaved", "stage_input", "final")
 _IOUS = Range(
     lambda ious: bool(ious) and all(map(FRACTION.holds, ious)), "fractions in [0, 1], one per stage"
 )
@@ -133,8 +134,10 @@ class SemanticOptions(Options, section="model.semantic"):
     """Panoptic-FPN's semantic head.
 
     Attributes:
-        channels: Channels of F_sem at stride 4, a multiple of 32; IBPP needs those of the FPN.
-        embedding: Whether F_sem ends in a 1x1 convolution and ReLU (docs/results.md: costs PQ).
+        channels: Channels of F_sem at stride 4, a multiple of 32; IBPP needs those of the FPN
+            unless ``ibpp.join=embedding``.
+        embedding: Whether F_sem ends in a 1x1 convolution and ReLU, before H_sem (HTC has it on
+            the way to the instance branch only: ``ibpp.join``).
         merge_things: Whether all things share one logit, as in detectron2's head; the semantic map
             then does not tell things from each other. Not with IBPP, which reads them.
         dcn: Whether 3x3 convolutions are deformable (the authors' earlier code, largest model).
@@ -150,19 +153,32 @@ class SemanticOptions(Options, section="model.semantic"):
 class IBPPOptions(Options, section="model.ibpp"):
     """Iterations in which masks and semantic map read each other (eqs. 1 to 6).
 
-    What does not cross is left out of a head's input; the heads, and the depth, stay.
+    What does not cross is left out of a head's input; the heads, and the depth, stay. Defaults are
+    equations as printed, and stay as they are: checkpoints without a key were trained with them.
 
     Attributes:
         num_iterations: T; 0 is the plain baseline (one mask head, one semantic predictor).
         direction: ``both``, ``sem_to_ins`` (mask heads read the semantic branch; semantic heads
-            read their feature alone) or ``ins_to_sem`` (the reverse).
+            read their feature alone), ``ins_to_sem`` (the reverse) or ``none`` (the control).
         carry: What crosses: ``both``, ``features`` (F_sem is added to the mask heads' input;
             neither p_sem nor the canvas) or ``predictions`` (p_sem and the canvas, no F_sem).
-        detach: Whether gradients stop at what crosses (the paper lets them through).
+        refine: ``plain``: P_sem^(t) is what head t predicts (eq. 6); ``residual``: head t adds to
+            P_sem^(t-1), from a predictor that starts at zero.
+        join: ``plain``: F_sem itself is added to the mask heads' input (eq. 4); ``embedding``: a
+            1x1 convolution of it, which starts at zero.
+        mask_start: Initial weights of the mask heads on p_sem: ``plain`` (He's) or ``zero``.
+        detach: Crossings at which gradients stop: ``none`` (the paper), ``sem_to_ins``,
+            ``ins_to_sem`` or ``both``; false and true are read as ``none`` and ``both``.
         project: Form of p_sem, ``logits`` or ``softmax``.
         project_to_box: Whether the box heads read F_sem and P_sem^(0), too.
-        mask_rois: Boxes that masks are trained on: those a stage has just regressed
-            (``interleaved``, as HTC) or those it was given (``stage_input``).
+        mask_rois: Boxes that mask head t is trained on: those stage t has just regressed
+            (``interleaved``, as HTC), those it was given (``stage_input``), or for all heads those
+            of the last stage, matched at ``roi.iou_thresh`` (``final``, as in inference).
+        plain_mask_rois: The same for the one mask head of T = 0: ``interleaved`` are those of all
+            stages, ``stage_input`` those of the first.
+        mask_rois_add_truth: Whether true boxes are among them, too (HTC), scored as any box.
+        canvas_false_positives: Maximum boxes per image and iteration that are on the canvas in
+            training although they match nothing, or another category than their likeliest one.
         canvas_weight: Weight of masks: ``score`` (training: that of the true category) or ``none``.
         canvas_score_thresh: Least score of detections that are written to the canvas.
         canvas_reduce: ``max`` or ``mean`` where masks of one category overlap.
@@ -174,12 +190,18 @@ class IBPPOptions(Options, section="model.ibpp"):
     """
 
     num_iterations: int = knob(0, NOT_NEGATIVE)
-    direction: str = knob("both", one_of(("both", "sem_to_ins", "ins_to_sem")))
+    direction: str = knob("both", one_of(("both", "sem_to_ins", "ins_to_sem", "none")))
     carry: str = knob("both", one_of(("both", "features", "predictions")))
-    detach: bool = False
+    refine: str = knob("plain", one_of(("plain", "residual")))
+    join: str = knob("plain", one_of(("plain", "embedding")))
+    mask_start: str = knob("plain", one_of(("plain", "zero")))
+    detach: str = knob("none", one_of(("none", "sem_to_ins", "ins_to_sem", "both")))
     project: str = knob("logits", one_of(("logits", "softmax")))
     project_to_box: bool = False
-    mask_rois: str = knob("interleaved", one_of(("interleaved", "stage_input")))
+    mask_rois: str = knob("interleaved", one_of(_MASK_ROIS))
+    plain_mask_rois: str = knob("stage_input", one_of(_MASK_ROIS))
+    mask_rois_add_truth: bool = False
+    canvas_false_positives: int = knob(0, NOT_NEGATIVE)
     canvas_weight: str = knob("score", one_of(("score", "none")))
     canvas_score_thresh: float = knob(0.05, FRACTION)
     canvas_reduce: str = knob("max", one_of(("max", "mean")))
@@ -190,7 +212,14 @@ class IBPPOptions(Options, section="model.ibpp"):
     mask_ensemble: str = knob("last", one_of(("last", "mean")))
 
     def __post_init__(self) -> None:
+        of_before = {"false": "none", "true": "both"}
+        self.detach = of_before.get(str(self.detach).lower(), self.detach)
         super().__post_init__()
+        self.require(
+            not (self.direction == "none" and self.project_to_box),
+            "project_to_box",
+            "false with ibpp.direction=none: nothing crosses",
+        )
         self.require(
             (self.direction, self.carry) != ("ins_to_sem", "features"),
             "direction",
@@ -201,17 +230,27 @@ class IBPPOptions(Options, section="model.ibpp"):
     @property
     def features_cross(self) -> bool:
         """Whether F_sem is added to the mask heads' input."""
-        return self.direction != "ins_to_sem" and self.carry != "predictions"
+        return self.direction in ("both", "sem_to_ins") and self.carry != "predictions"
+
+    @property
+    def reads_feature(self) -> bool:
+        """Whether any head of the instance branch reads F_sem."""
+        return self.num_iterations > 0 and (self.features_cross or self.project_to_box)
 
     @property
     def semantics_cross(self) -> bool:
         """Whether p_sem is concatenated to the mask heads' input."""
-        return self.direction != "ins_to_sem" and self.carry != "features"
+        return self.direction in ("both", "sem_to_ins") and self.carry != "features"
 
     @property
     def canvas_crosses(self) -> bool:
         """Whether the canvas is concatenated to the refined semantic heads' input."""
-        return self.direction != "sem_to_ins" and self.carry != "features"
+        return self.direction in ("both", "ins_to_sem") and self.carry != "features"
+
+    @property
+    def trained_rois(self) -> str:
+        """What ``mask_rois`` is for this number of iterations."""
+        return self.mask_rois if self.num_iterations else self.plain_mask_rois
 
 
 @dataclass(kw_only=True)
@@ -264,9 +303,9 @@ class ModelOptions(Options, section="model"):
             "semantic.merge_things",
             "false with ibpp.num_iterations above 0: IBPP tells things apart by their logits",
         )
-        is_summed, width = ibpp.features_cross or ibpp.project_to_box, self.backbone.fpn_channels
+        is_summed, width = ibpp.reads_feature and ibpp.join == "plain", self.backbone.fpn_channels
         self.require(
-            not (count and is_summed) or self.semantic.channels == width,
+            not is_summed or self.semantic.channels == width,
             "semantic.channels",
             f"backbone.fpn_channels={width}, because IBPP adds the two features (eq. 4)",
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.config.flatten import flatten
+from refine.config.instantiate import to_options
 from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
@@ -116,8 +117,8 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
 
 def check_model(checkpoint: Checkpoint, model: Mapping[str, Any]) -> None:
     """Refuse, as a ``RefineError``, other model options (plain) than the checkpoint's."""
-    # an option that is younger than the checkpoint had its default's meaning
-    before = flatten(asdict(ModelOptions())) | flatten(checkpoint.config["model"])
+    # read as options: one that is younger than the checkpoint had its default's meaning
+    before = flatten(asdict(to_options(checkpoint.config["model"], ModelOptions)))
     for key, value in sorted(flatten(model).items()):
         if before.get(key) != value:
             raise RefineError(

@@ -8,7 +8,7 @@ from torchvision.ops import box_iou
 
 from make.batches import make_target
 from refine.detector.box_cascade import BoxCascade
-from refine.options import RoIOptions
+from refine.options import IBPPOptions, RoIOptions
 
 THINGS, WIDTH, SIZE = 3, 8, (64, 96)
 
@@ -33,14 +33,14 @@ class _Pool:
         return torch.randn(count, WIDTH, 7, 7, generator=torch.Generator().manual_seed(count))
 
 
-def _train(cascade, targets, *, interleaved=True, count=40, pool=None):
+def _train(cascade, targets, *, count=40, pool=None, **ibpp):
     corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 40
     return cascade.loss(
         [torch.cat([corner, corner + 20], dim=1)] * len(targets),
         targets,
         pool=pool or _Pool(),
         image_sizes=[SIZE] * len(targets),
-        interleaved=interleaved,
+        ibpp=IBPPOptions(**{"num_iterations": 3} | ibpp),
         generator=torch.Generator().manual_seed(1),
     )
 
@@ -55,9 +55,9 @@ def test_one_stage_is_a_plain_head_and_several_regress_one_box():
     assert [s.box_coder.weights[1:3] for s in cascade.stages] == [(10, 5), (20, 10), (30, 15)]
 
 
-@pytest.mark.parametrize("interleaved", [True, False])
-def test_every_stage_has_losses_and_positives(interleaved):
-    losses, positives = _train(_cascade(), [TARGET, TARGET], interleaved=interleaved)
+@pytest.mark.parametrize("mask_rois", ["interleaved", "stage_input"])
+def test_every_stage_has_losses_and_positives(mask_rois):
+    losses, positives = _train(_cascade(), [TARGET, TARGET], mask_rois=mask_rois)
     assert list(losses) == [f"box_{x}_{k}" for k in (1, 2, 3) for x in ("class", "regression")]
     assert all(torch.isfinite(v) for v in losses.values())
     assert [len(of_stage) for of_stage in positives] == [2, 2, 2]
@@ -68,14 +68,16 @@ def test_every_stage_has_losses_and_positives(interleaved):
         assert ((rois.scores > 0) & (rois.scores < 1)).all()
 
 
-@pytest.mark.parametrize(("interleaved", "iou"), [(True, 0.5), (True, 0.7), (False, 0.5)])
-def test_positives_are_regressed_or_given_boxes_above_the_iou_of_the_stage(interleaved, iou):
+@pytest.mark.parametrize(
+    ("mask_rois", "iou"), [("interleaved", 0.5), ("interleaved", 0.7), ("stage_input", 0.5)]
+)
+def test_positives_are_regressed_or_given_boxes_above_the_iou_of_the_stage(mask_rois, iou):
     pool = _Pool()
-    losses, ((rois,),) = _train(_cascade([iou]), [TARGET], pool=pool, interleaved=interleaved)
+    losses, ((rois,),) = _train(_cascade([iou]), [TARGET], pool=pool, mask_rois=mask_rois)
     assert list(losses) == ["box_class", "box_regression"]
     assert (box_iou(rois.boxes, TARGET.boxes).gather(1, rois.matched[:, None]) >= iou).all()
     is_given = [(b == pool.asked[0][0]).all(dim=1).any() for b in rois.boxes]
-    assert not any(is_given) if interleaved else all(is_given)
+    assert all(is_given) if mask_rois == "stage_input" else not any(is_given)
 
 
 def test_a_stage_works_on_the_boxes_of_the_one_before():

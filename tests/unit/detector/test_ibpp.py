@@ -96,7 +96,10 @@ def test_every_iteration_takes_its_own_rois():
     ("options", "masks_read_semantics", "semantics_read_masks", "feature_is_added"),
     [
         ({}, True, True, True),
-        ({"detach": True}, False, False, True),
+        ({"detach": "both"}, False, False, True),
+        ({"detach": "sem_to_ins"}, False, True, True),
+        ({"detach": "ins_to_sem"}, True, False, True),
+        ({"direction": "none"}, False, False, False),
         ({"direction": "sem_to_ins"}, True, False, True),
         ({"direction": "ins_to_sem"}, False, True, False),
         ({"carry": "features"}, False, False, True),  # F_sem crosses, no prediction does

@@ -1,0 +1,144 @@
+"""What the branches of a network know, and what each makes of a perfect partner.
+
+Figures with less noise than panoptic quality: cross-entropy of the semantic map on pixels of things
+and of stuff, and IoU of the masks in true boxes that are shifted in the same way for every network.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from refine.categories import CategoryTable
+from refine.detector.ibpp import IBPP
+from refine.evaluation.evaluator import Evaluation
+from refine.evaluation.per_iteration import add_iterations
+from refine.ops.masks import paste_masks
+from refine.ops.outlines import decode_mask
+from refine.pipeline import Pipeline
+from refine.types import IGNORE_INDEX, STRIDE, Batch, IterationTrace, TrainingTarget
+
+_CONFIDENT = 8.0  # logit of the true category; all others are 0
+_SHIFT = 0.15  # maximum shift of a box's edge, as a share of its side: a mean IoU of about .76
+_PQ = ("pq", "pq_things", "pq_stuff", "consensus_gap")
+
+
+class InformedIBPP(IBPP):
+    """Heads that read the truth: ``[B, C, h, w]`` shares of each category at stride 4, or None."""
+
+    true_canvas: Tensor | None = None
+    true_semantics: Tensor | None = None
+
+    def project_masks(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Eq. 5, or the true things."""
+        if self.true_canvas is None:
+            return super().project_masks(*args, **kwargs)
+        canvas = self.true_canvas
+        return canvas, torch.arange(canvas.shape[1], device=canvas.device)
+
+    def pool_semantics(self, semantic_logits: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
+        """Eq. 3, of the prediction or of the truth."""
+        told = semantic_logits if self.true_semantics is None else _CONFIDENT * self.true_semantics
+        return super().pool_semantics(told, boxes, side)
+
+
+class _Sums:
+    """Sums over images, for each iteration."""
+
+    def __init__(self, pipeline: Pipeline, categories: CategoryTable) -> None:
+        self.pipeline = pipeline
+        count = pipeline.network.num_iterations + 1
+        self.evaluations = [Evaluation(categories, pipeline.fusion) for _ in range(count)]
+        self.sums = np.zeros((2, count, 2))  # of things and stuff: cross-entropy, pixels
+        self.ious: list[list[float]] = [[] for _ in range(count)]
+
+    def add(self, batch: Batch) -> None:
+        """Add a batch of one image."""
+        network, (target,), (size,) = self.pipeline.network, batch.targets, batch.image_sizes
+        (traces,) = network.trace(batch)
+        add_iterations(self.evaluations, self.pipeline, batch.samples, [traces])
+        labels, num_things = target.semantic.long(), self.pipeline.num_things
+        is_stuff = (labels >= num_things) & (labels != IGNORE_INDEX)
+        for t, trace in enumerate(traces):
+            small = trace.raw.semantic_logits[None]
+            logits = F.interpolate(small, scale_factor=STRIDE, mode="bilinear")
+            losses = F.cross_entropy(
+                logits, labels[None], ignore_index=IGNORE_INDEX, reduction="none"
+            )[0]
+            for sums, group in zip(self.sums, (labels < num_things, is_stuff), strict=True):
+                sums[t] += float(losses[group].sum()), int(group.sum())
+        boxes = _shift_boxes(target, size, batch.samples[0].image_id)
+        (traces,) = network.trace(batch, ([boxes], [target.labels]))
+        for ious, trace in zip(self.ious, traces, strict=True):
+            ious += _compute_ious(trace, target) if len(trace.raw.boxes) else []
+
+    def compute(self) -> dict[str, list[float]]:
+        """Figures of iterations 0 to T; ``mask_iou`` has those with masks alone."""
+        metrics = [e.compute().metrics for e in self.evaluations]
+        figures = {key: [float(m[key]) for m in metrics] for key in _PQ}
+        for name, of_group in zip(("things", "stuff"), self.sums, strict=True):
+            figures[f"cross_entropy_{name}"] = (of_group[:, 0] / of_group[:, 1].clip(1)).tolist()
+        return figures | {"mask_iou": [float(np.mean(v)) for v in self.ious if v]}
+
+
+@torch.inference_mode()
+def probe_branches(
+    pipeline: Pipeline, batches: Iterable[Batch], categories: CategoryTable
+) -> dict[str, dict[str, list[float]]]:
+    """Figures of a network as it is, and if its heads read the truth.
+
+    Nothing is trained anew: it shows what trained heads make of the truth.
+
+    Args:
+        pipeline: Pipeline in eval mode; its network is changed for good.
+        batches: Images one at a time, with ground truth and training targets.
+        categories: Categories of the dataset.
+
+    Returns:
+        For ``predicted``, ``true_canvas`` (true visible things in place of the masks) and
+        ``true_semantics`` (the true map in place of P_sem), as far as these cross, the figures of
+        iterations 0 to T: PQ, its parts, consensus gap, ``cross_entropy_things`` and ``_stuff``;
+        ``mask_iou`` of those iterations that have masks.
+    """
+    options, network = pipeline.network.options.ibpp, pipeline.network
+    network.ibpp.__class__, ibpp = InformedIBPP, cast(InformedIBPP, network.ibpp)
+    crossing = {"true_canvas": options.canvas_crosses, "true_semantics": options.semantics_cross}
+    names = [n for n, crosses in crossing.items() if crosses and network.num_iterations]
+    probes = {name: _Sums(pipeline, categories) for name in ("predicted", *names)}
+    for batch in batches:
+        truth = _true_shares(batch.targets, len(categories))
+        for name, sums in probes.items():
+            ibpp.true_canvas = truth[:, : categories.num_things] if name == "true_canvas" else None
+            ibpp.true_semantics = truth if name == "true_semantics" else None
+            sums.add(batch)
+    return {name: sums.compute() for name, sums in probes.items()}
+
+
+def _true_shares(targets: Sequence[TrainingTarget], num_categories: int) -> Tensor:
+    """``[B, C, h, w]`` share of each cell that shows each category."""
+    labels = torch.stack([t.semantic for t in targets]).long().clamp(max=num_categories)
+    planes = F.one_hot(labels, num_categories + 1)[..., :-1].permute(0, 3, 1, 2)
+    return F.avg_pool2d(planes.float(), STRIDE)
+
+
+def _shift_boxes(target: TrainingTarget, size: tuple[int, int], seed: int) -> Tensor:
+    """True boxes ``[N, 4]`` whose edges have moved, inside an image of ``(height, width)``."""
+    sides = (target.boxes[:, 2:] - target.boxes[:, :2]).repeat(1, 2)
+    draws = torch.rand(sides.shape, generator=torch.Generator().manual_seed(seed)).to(sides)
+    limit = sides.new_tensor([size[1], size[0], size[1], size[0]])
+    return (target.boxes + sides * _SHIFT * (2 * draws - 1)).clamp(min=0).minimum(limit)
+
+
+def _compute_ious(trace: IterationTrace, target: TrainingTarget) -> list[float]:
+    """IoU of each mask with that of its instance, in network pixels."""
+    raw, ious = trace.raw, []
+    masks = raw.mask_logits.sigmoid().cpu().numpy()
+    pasted = paste_masks(masks, raw.boxes.cpu().numpy(), raw.image_size, threshold=0.5)
+    for crop, truth in zip(pasted, map(decode_mask, target.masks), strict=True):
+        both = np.zeros((2, *raw.image_size), bool)
+        both[0][crop.slices], both[1][truth.slices] = crop.mask, truth.mask
+        ious.append(float(both.all(axis=0).sum() / max(both.any(axis=0).sum(), 1)))
+    return ious
