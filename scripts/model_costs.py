@@ -85,8 +85,7 @@ def run_rois(network: RefineNet, size: tuple[int, int], boxes: int, masks: int) 
     logits = pixels(1, network.ibpp.semantic_predictor.predictor.out_channels, *cells)
     for t in range(1, network.num_iterations + 1):
         outputs.append(network.ibpp.predict_masks(t, pixels(*crops), labels))
-        logits = network.ibpp.refine_semantics(t, feature, canvas, planes, logits)
-        outputs.append(logits)
+        outputs.append(network.ibpp.refine_semantics(t, feature, canvas, planes, logits))
     return outputs
 
 

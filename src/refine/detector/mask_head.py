@@ -56,11 +56,12 @@ class MaskHead(nn.Module):
         self.predictor_bias = nn.Parameter(torch.zeros(num_masks))
         nn.init.normal_(self.predictor_weight, std=0.001)
         self.earlier = nn.Conv2d(widths[-1], in_channels, 1) if reads_earlier else None
+        if self.earlier is not None:
+            init_he(self.earlier)
+        first = cast(nn.Sequential, self.convs[0])[0] if num_convs else self.deconv
         with named_draws("semantics"):
-            first = cast(nn.Sequential, self.convs[0])[0] if num_convs else self.deconv
             widen(cast(nn.Conv2d, first), num_semantic, zero=semantic_start == "zero")
             if self.earlier is not None:
-                init_he(self.earlier)
                 widen(self.earlier, num_semantic, outputs=True)
 
     def forward(

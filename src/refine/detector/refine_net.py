@@ -205,6 +205,27 @@ class RefineNet(nn.Module):
                 trace.append(IterationTrace(raw=raw, canvas=of_image))
         return traces
 
+    @torch.no_grad()
+    def measure_inputs(self, batch: Batch) -> dict[str, tuple[float, float]]:
+        """Mean and root mean square of what the heads of the last iteration add and concatenate.
+
+        ``f_ins``, ``f_sem`` and ``p_sem`` of the detections in some images, ``F_sem``, and
+        ``canvas`` where it has planes. What does not cross, or is empty, is left out.
+        """
+        options, dense = self.options.ibpp, self._compute_dense(batch)
+        rois = self._detect(batch, dense, min_score=0.0)
+        boxes = [r.boxes for r in rois]
+        *_, before, last = self._iterate_fixed(dense, rois, self._pool_masks(dense, rois))
+        logits = before.semantic_logits
+        sources = {"f_ins": self._pool(dense, boxes, MASK_INPUT_SIDE), "F_sem": dense.feature}
+        if options.features_cross:
+            sources["f_sem"] = self.ibpp.pool_feature(dense.feature, boxes, MASK_INPUT_SIDE)
+        if options.semantics_cross:
+            sources["p_sem"] = self.ibpp.pool_semantics(logits, boxes, MASK_INPUT_SIDE)
+        sources["canvas"] = last.canvas
+        wide = {name: x.double() for name, x in sources.items() if x.numel()}
+        return {n: (float(x.mean()), float(x.square().mean().sqrt())) for n, x in wide.items()}
+
     def normalize(self, batch: Batch) -> Tensor:
         """``[B, 3, H, W]`` float32 pixels of mean 0 and deviation 1, zero in the padding."""
         images = (batch.images.float() - self.pixel_mean) / self.pixel_std

@@ -16,6 +16,7 @@ from refine.evaluation.result import EvaluationResult
 from refine.fusion.evidence import Evidence
 from refine.metrics.average_precision import AveragePrecision
 from refine.pipeline import Pipeline
+from refine.runs.console import say
 from refine.training.base import TrainingModule
 from refine.types import Batch, PanopticPrediction
 
@@ -75,6 +76,8 @@ class DetectorModule(TrainingModule):
 
     def on_validation_epoch_start(self) -> None:
         """Reset the counts."""
+        is_training = self.trainer.state.fn == TrainerFn.FITTING and self.trainer.is_global_zero
+        self._says_inputs = is_training and self.learning.num_iterations > 0
         wants_ap = self.compute_ap and self.is_final_evaluation
         self.evaluation.average_precision = AveragePrecision() if wants_ap else None
         self.evaluation.reset()
@@ -84,7 +87,19 @@ class DetectorModule(TrainingModule):
         start = time.perf_counter()  # predict ends on the host, so this spans the device's work
         outputs = self.pipeline.predict(batch)
         self.evaluation.update(batch.samples, outputs, time.perf_counter() - start)
+        if self._says_inputs:
+            self._say_inputs(batch)
         return {"outputs": outputs}
+
+    def _say_inputs(self, batch: Batch) -> None:
+        """Say and log what IBPP's heads read, once per validation."""
+        self._says_inputs = False
+        measured = self.learning.measure_inputs(batch)
+        listed = (f"{name} {mean:.2f} / {rms:.2f}" for name, (mean, rms) in measured.items())
+        say(f"step {self.global_step}, heads read (mean / rms): {', '.join(listed)}")
+        for name, (mean, rms) in measured.items():
+            self.log(f"inputs/{name}_mean", mean, rank_zero_only=True, batch_size=1)
+            self.log(f"inputs/{name}_rms", rms, rank_zero_only=True, batch_size=1)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/pq``, ``val/pq_things``, ..."""

@@ -46,6 +46,7 @@ def _train(cascade, targets, *, count=40, pool=None, **ibpp):
 
 
 TARGET = make_target([[10, 10, 30, 30], [40, 20, 70, 60]], [0, 2])
+EMPTY = make_target([], [])
 
 
 def test_one_stage_is_a_plain_head_and_several_regress_one_box():
@@ -129,3 +130,55 @@ def test_the_gradient_into_the_pyramid_is_shared_out_on_request():
         losses["box_class_1"].backward()
         grads.append(feature.grad)
     torch.testing.assert_close(grads[1], grads[0] / 3)
+
+
+def test_final_rois_are_those_of_the_last_stage_matched_at_one_half():
+    many = {"samples_per_image": 400}  # nothing is left out by the draw
+    _, ((strict,),) = _train(_cascade([0.7], **many), [TARGET], mask_rois="interleaved")
+    _, ((final,),) = _train(_cascade([0.7], **many), [TARGET], mask_rois="final")
+    ious = box_iou(final.boxes, TARGET.boxes).gather(1, final.matched[:, None])
+    assert (ious >= 0.5).all()
+    assert 0 < len(strict.boxes) < len(final.boxes)
+    is_strict = [(b == strict.boxes).all(dim=1).any() for b in final.boxes]
+    assert is_strict == [bool(iou >= 0.7) for iou in ious]
+    _, found = _train(_cascade(), [TARGET, TARGET], mask_rois="final")
+    assert [len(of_stage) for of_stage in found] == [2]
+
+
+@pytest.mark.parametrize("mask_rois", ["interleaved", "stage_input", "final"])
+def test_true_boxes_are_added_with_their_scores(mask_rois):
+    cascade, pool, losses = _cascade(), _Pool(), []
+    for add in (False, True):
+        loss, found = _train(
+            cascade, [TARGET, EMPTY], pool=pool, mask_rois=mask_rois, mask_rois_add_truth=add
+        )
+        losses.append(loss)
+    assert losses[0] == losses[1]
+    for with_truth, without in found:
+        assert len(without.boxes) == 0
+        added = with_truth.select(torch.tensor([-2, -1]))
+        assert torch.equal(added.boxes, TARGET.boxes)
+        assert torch.equal(added.labels, TARGET.labels)
+        assert added.matched.tolist() == [0, 1]
+    logits, _ = cascade.stages[-1].head(pool([TARGET.boxes]))
+    expected = logits.softmax(dim=1)[[0, 1], TARGET.labels + 1]
+    torch.testing.assert_close(added.scores, expected.detach())
+
+
+@pytest.mark.parametrize("mask_rois", ["interleaved", "stage_input", "final"])
+def test_false_positives_match_nothing_or_have_another_category(mask_rois):
+    targets = [TARGET, EMPTY]
+    _, plain = _train(_cascade(), targets, mask_rois="final")
+    _, found = _train(
+        _cascade(), targets, mask_rois=mask_rois, canvas_false_positives=3, canvas_score_thresh=0.2
+    )
+    assert len(plain[0][1].boxes) == 0
+    for of_target, of_empty in found:
+        assert 0 < len(of_empty.boxes) <= 3
+        for rois, target in ((of_target, TARGET), (of_empty, EMPTY)):
+            wrong = rois.select(~rois.is_true)
+            assert len(wrong.boxes) <= 3
+            assert (wrong.scores >= 0.2).all()
+            for box, label in zip(wrong.boxes, wrong.labels, strict=True):
+                ious = box_iou(box[None], target.boxes)[0]
+                assert not (ious[target.labels == label] >= 0.7).any()

@@ -13,7 +13,17 @@ NETWORKS = {
     "one iteration": {"iterations": 1},
     "three iterations": {"iterations": 3},
     "without cascade": {"iterations": 2, "cascade": False},
+    "nothing crosses": {"iterations": 2, "direction": "none"},
     "stage input": {"iterations": 2, "mask_rois": "stage_input"},
+    "final boxes": {"iterations": 2, "mask_rois": "final", "mask_rois_add_truth": True},
+    "boxes of all stages": {"cascade": True, "plain_mask_rois": "interleaved"},
+    "false positives": {"iterations": 2, "canvas_false_positives": 4, "detach": "sem_to_ins"},
+    "sound start": {
+        "iterations": 2,
+        "refine": "residual",
+        "join": "embedding",
+        "mask_start": "zero",
+    },
     "boxes read semantics": {"iterations": 2, "project_to_box": True},
     "shared heads": {"iterations": 2, "share_heads": True},
     "mask features flow": {"iterations": 2, "mask_info_flow": True},
@@ -139,10 +149,15 @@ def _is_reached(module):
 @pytest.mark.parametrize(
     ("detach", "loss", "masks", "semantics"),
     [
-        (False, "semantic_2", [True, True, False], [True, True, True, False]),
-        (False, "mask_2", [True, True, False], [True, True, False, False]),
-        (True, "semantic_2", [False, False, False], [False, False, True, False]),
-        (True, "mask_2", [False, True, False], [False, False, False, False]),
+        ("none", "semantic_2", [True, True, False], [True, True, True, False]),
+        ("none", "mask_2", [True, True, False], [True, True, False, False]),
+        ("both", "semantic_2", [False, False, False], [False, False, True, False]),
+        ("both", "mask_2", [False, True, False], [False, False, False, False]),
+        # a canvas with its gradient, but masks that read detached semantics: one route alone
+        ("sem_to_ins", "semantic_2", [False, True, False], [False, False, True, False]),
+        ("sem_to_ins", "mask_2", [False, True, False], [False, False, False, False]),
+        ("ins_to_sem", "semantic_2", [False, False, False], [False, False, True, False]),
+        ("ins_to_sem", "mask_2", [False, True, False], [False, True, False, False]),
     ],
 )
 def test_losses_of_an_iteration_reach_the_other_task_and_nothing_later(
@@ -191,4 +206,42 @@ def test_trace_ends_where_predict_ends(options):
         assert float(trace[0].canvas.sum()) == 0
         if network.num_iterations:
             assert len(trace[0].raw.boxes) == 0
-            assert float(trace[-1].canvas.max()) > 0
+            assert (float(trace[-1].canvas.max()) > 0) == (options.get("direction") != "none")
+
+
+def test_given_boxes_are_traced_in_place_of_detections():
+    network, batch = tiny_network(iterations=2).eval(), _batch(0, 1)
+    boxes, labels = [t.boxes for t in batch.targets], [t.labels for t in batch.targets]
+    with torch.no_grad():
+        traces = network.trace(batch, (boxes, labels))
+        expected = network.observe_boxes(batch, boxes, labels)
+    for trace, seen in zip(traces, expected, strict=True):
+        assert torch.equal(trace[-1].raw.boxes, seen.raw.boxes)
+        assert torch.equal(trace[-1].raw.mask_logits, seen.raw.mask_logits)
+        assert torch.equal(trace[-1].raw.semantic_logits, seen.raw.semantic_logits)
+
+
+def test_false_positives_are_on_the_canvas_but_have_no_mask_loss():
+    losses = [
+        _loss(tiny_network(iterations=1, canvas_false_positives=count, **options), _batch())
+        for options in ({}, {"direction": "none"})
+        for count in (0, 8)
+    ]
+    changed = [{k for k in a if a[k] != b[k]} for a, b in (losses[:2], losses[2:])]
+    assert changed == [{"semantic_1"}, set()]
+
+
+def test_inputs_are_measured_where_they_cross():
+    torch.manual_seed(0)
+    network, batch = tiny_network(iterations=2).eval(), _batch()
+    measured = network.measure_inputs(batch)
+    assert list(measured) == ["f_ins", "F_sem", "f_sem", "p_sem", "canvas"]
+    with torch.no_grad():
+        feature = network.semantic_trunk(network.backbone(network.normalize(batch))[:4]).numpy()
+        canvas = network.trace(batch)[0][-1].canvas.numpy()
+    expected = feature.mean(), np.sqrt(np.square(feature, dtype=np.float64).mean())
+    assert measured["F_sem"] == pytest.approx(expected, rel=1e-5)
+    planes = canvas[canvas.any(axis=(1, 2))]
+    assert measured["canvas"][0] == pytest.approx(planes.mean(), rel=1e-5)
+    control = tiny_network(iterations=1, direction="none").eval().measure_inputs(batch)
+    assert list(control) == ["f_ins", "F_sem"]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from refine import options
+from refine.config.instantiate import to_options
 
 ONE = options.IBPPOptions(num_iterations=1)
 TWO, FOUR = (options.IBPPOptions(num_iterations=n, carry="predictions") for n in (2, 4))
@@ -12,6 +13,7 @@ CASCADE = options.RoIOptions(cascade=True)
 FEW, MANY = options.LossWeights(roi_stages=[1.0]), options.LossWeights(semantic_iterations=[1, 1])
 NO_INPUT = dict.fromkeys(("use_mask", "use_feature", "use_label"), False)
 CROSS = {"direction": "ins_to_sem", "carry": "features"}
+BOXES = {"direction": "none", "project_to_box": True}
 CHECKPOINTED = {"activation_checkpointing": True}
 CHECKPOINTING = "model.backbone.activation_checkpointing=True: expected backbone.norm=gn or frozen"
 WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
@@ -29,6 +31,8 @@ WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
         ("Backbone", CHECKPOINTED | {"norm": "sync_bn"}, CHECKPOINTING),
         ("Data", {"num_workers": -1}, "data.num_workers=-1: expected 0 or more"),
         ("IBPP", {"num_iterations": -1}, "model.ibpp.num_iterations=-1: expected 0 or more"),
+        ("IBPP", {"detach": "all"}, "model.ibpp.detach='all': expected one of none, sem_to_ins"),
+        ("IBPP", BOXES, "model.ibpp.project_to_box=True: expected false with ibpp.direction=none"),
         ("IBPP", CROSS, "model.ibpp.direction='ins_to_sem': expected another direction"),
         ("Image", {"crop_px": [8]}, "data.image.crop_px=[8]: expected [height, width]"),
         ("Image", {"train_short_sides_px": []}, "data.image.train_short_sides_px=[]"),
@@ -49,6 +53,17 @@ WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
 def test_values_outside_their_range_are_named(name, values, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         getattr(options, f"{name}Options")(**values)
+
+
+@pytest.mark.parametrize(("before", "now"), [(False, "none"), (True, "both"), ("True", "both")])
+def test_detach_is_read_as_it_was_written_before(before, now):
+    assert to_options({"detach": before}, options.IBPPOptions).detach == now
+
+
+def test_an_embedding_may_have_another_width_than_the_pyramid():
+    narrow = options.SemanticOptions(channels=128)
+    crossing = options.IBPPOptions(num_iterations=1, join="embedding")
+    assert options.ModelOptions(ibpp=crossing, semantic=narrow).semantic.channels == 128
 
 
 def test_defaults_are_not_shared():

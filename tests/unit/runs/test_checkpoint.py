@@ -15,7 +15,10 @@ def _table(*names):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    record = make_record({"model": {"semantic": {"channels": 32}}}, _table("ball", "crate"))
+    record = make_record(
+        {"model": {"semantic": {"channels": 32}, "ibpp": {"detach": False}}},
+        _table("ball", "crate"),
+    )
     weights = {"pipeline.a": torch.ones(2), "other.b": torch.ones(1)}
     torch.save({"state_dict": weights, "refine": record}, tmp_path / "x.ckpt")
     return read_checkpoint(tmp_path / "x.ckpt")
@@ -49,6 +52,8 @@ def test_other_categories_are_named(checkpoint, names, expected):
         ("semantic", "channels", 32, 64),
         # an option younger than the checkpoint had its default
         ("proposals", "anchor_grid", "rounded", "exact"),
+        # recorded as false
+        ("ibpp", "detach", "none", "both"),
     ],
 )
 def test_another_model_is_named(checkpoint, section, key, same, other):
