@@ -1,9 +1,9 @@
 """Stage ``model``: a training step and the inference of networks, with and without IBPP.
 
 Ours is an experiment; the peer is the same with ``model.ibpp.num_iterations=0`` on the same box
-cascade, or the baseline. Weights and pixels are random, so score limits are switched off and every
-image has exactly the stated number of detections: 100 is the mode with AP, 15 about as many as the
-merge can use (``fusion.panoptic_only=true``).
+cascade, its control ``model.ibpp.direction=none``, or the baseline. Weights and pixels are random,
+so score limits are switched off and every image has exactly the stated number of detections: 100 is
+the mode with AP, 15 about as many as the merge can use (``fusion.panoptic_only=true``).
 """
 
 from collections.abc import Callable
@@ -20,18 +20,22 @@ from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
 from refine.types import Batch, MaskCrop, Sample, TrainingTarget
 
-BASE = "model.ibpp.num_iterations=0"
+BASE, CONTROL = "model.ibpp.num_iterations=0", "model.ibpp.direction=none"
 TOY, R50 = ("experiment=toy_ibpp3",), ("experiment=r50_ibpp3",)
 R50_BASELINE = ("experiment=r50_panoptic_fpn",)
 
 
 def build() -> list[Case]:
-    """IBPP (T = 3) against T = 0, and R50 also against the plain baseline."""
+    """IBPP (T = 3) against T = 0 and its control, and R50 also against the plain baseline."""
     torch.set_num_threads(1)
     toy, large = (128, 192), (480, 640)
     return [
         _case("toy, step", TOY, (*TOY, BASE), toy, None),
         _case("toy, 15 detections", TOY, (*TOY, BASE), toy, 15),
+        _case("toy to control, step", TOY, (*TOY, CONTROL), toy, None),
+        _case("toy to control, 15 detections", TOY, (*TOY, CONTROL), toy, 15),
+        _case("r50 to control, step", R50, (*R50, CONTROL), large, None),
+        _case("r50 to control, 15 detections", R50, (*R50, CONTROL), large, 15),
         _case("r50, step", R50, (*R50, BASE), large, None),
         _case("r50, 100 detections", R50, (*R50, BASE), large, 100, goal=0.6),
         _case("r50, 15 detections", R50, (*R50, BASE), large, 15, goal=0.75),

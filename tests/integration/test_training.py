@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 import torch
@@ -51,6 +52,19 @@ def unbroken(start, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("unbroken")
     start(run_dir, *FOUR_STEPS, *KEEP_EVERY_STEP)
     return [run_dir / "steps" / f"step={k}.ckpt" for k in range(5)]
+
+
+def test_each_validation_says_what_the_heads_of_ibpp_read(start, tmp_path, capsys):
+    start(
+        tmp_path, "model.ibpp.num_iterations=1", "model.ibpp.direction=sem_to_ins",
+        "trainer.max_steps=2", "trainer.val_check_interval=1",
+    )  # fmt: skip
+    lines = [line for line in capsys.readouterr().out.splitlines() if "heads read" in line]
+    assert [line.partition(",")[0] for line in lines] == ["step 1", "step 2"]
+    assert re.findall(r"(\w+) -?[\d.]+ / [\d.]+", lines[0]) == ["f_ins", "F_sem", "f_sem", "p_sem"]
+    header = (tmp_path / "csv" / "metrics.csv").read_text().partition("\n")[0]
+    assert "inputs/p_sem_rms" in header
+    assert "inputs/canvas_rms" not in header
 
 
 @pytest.mark.parametrize("step", [1, 2, 3], ids=["mid-epoch", "epoch's end", "second epoch"])

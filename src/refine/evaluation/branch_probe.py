@@ -5,6 +5,7 @@ and of stuff, and IoU of the masks in true boxes that are shifted in the same wa
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -58,9 +59,11 @@ class _Sums:
     def add(self, batch: Batch) -> None:
         """Add a batch of one image."""
         network, (target,), (size,) = self.pipeline.network, batch.targets, batch.image_sizes
-        (traces,) = network.trace(batch)
+        boxes = _shift_boxes(target, size, batch.samples[0].image_id)
+        (in_true_boxes,) = network.trace(batch, ([boxes], [target.labels]))
+        traces = [replace(t, raw=t.raw.to("cpu")) for t in network.trace(batch)[0]]
         add_iterations(self.evaluations, self.pipeline, batch.samples, [traces])
-        labels, num_things = target.semantic.long(), self.pipeline.num_things
+        labels, num_things = target.semantic.long().cpu(), self.pipeline.num_things
         is_stuff = (labels >= num_things) & (labels != IGNORE_INDEX)
         for t, trace in enumerate(traces):
             small = trace.raw.semantic_logits[None]
@@ -70,9 +73,7 @@ class _Sums:
             )[0]
             for sums, group in zip(self.sums, (labels < num_things, is_stuff), strict=True):
                 sums[t] += float(losses[group].sum()), int(group.sum())
-        boxes = _shift_boxes(target, size, batch.samples[0].image_id)
-        (traces,) = network.trace(batch, ([boxes], [target.labels]))
-        for ious, trace in zip(self.ious, traces, strict=True):
+        for ious, trace in zip(self.ious, in_true_boxes, strict=True):
             ious += _compute_ious(trace, target) if len(trace.raw.boxes) else []
 
     def compute(self) -> dict[str, list[float]]:
