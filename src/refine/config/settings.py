@@ -198,6 +198,9 @@ class ConvertSettings(Settings):
     source: str
     out: str
     format: str
+    prefix: str | None
+    pixel_mean: list[float] | None
+    pixel_std: list[float] | None
 
 
 COMMANDS: dict[str, type[Settings]] = {

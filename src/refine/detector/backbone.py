@@ -14,6 +14,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from refine.detector.blocks import NUM_GROUPS, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
 from refine.options import BackboneOptions
+from refine.options.model import BASIC_BACKBONES
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
@@ -21,7 +22,12 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "bn": nn.BatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
 }
-_LAYERS = {"r18": (2, 2, 2, 2), "r50": (3, 4, 6, 3)}
+_LAYERS = {
+    "r18": (2, 2, 2, 2),
+    "r34": (3, 4, 6, 3),
+    "r50": (3, 4, 6, 3),
+    "r152": (3, 8, 36, 3),
+}
 _DEEP = (3, 4, 23, 3)  # all with 101 layers
 _GROUPING = {
     "x101_32x8d": {"groups": 32, "width_per_group": 8},
@@ -88,7 +94,7 @@ class Backbone(nn.Module):
 def build_backbone(options: BackboneOptions) -> Backbone:
     """The backbone with random weights (:mod:`refine.weights` loads others)."""
     body = ResNet(
-        BasicBlock if options.name == "r18" else Bottleneck,
+        BasicBlock if options.name in BASIC_BACKBONES else Bottleneck,
         list(_LAYERS.get(options.name, _DEEP)),
         norm_layer=_NORMS[options.norm],
         **_GROUPING.get(options.name, {}),

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
 
-BACKBONES = ("r18", "r50", "r101", "x101_32x8d", "x101_64x4d")
+BACKBONES = ("r18", "r34", "r50", "r101", "r152", "x101_32x8d", "x101_64x4d")
+BASIC_BACKBONES = ("r18", "r34")
+"""Backbones whose blocks have no 1x1 convolution."""
 NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
 _WIDTH = Range(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
 _LAYERS = Range(lambda layers: {*layers} <= {1, 2, 3, 4}, "layers 1 to 4")
@@ -45,8 +47,9 @@ class BackboneOptions(Options, section="model.backbone"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        has_1x1 = self.name != "r18"
-        self.require(has_1x1 or not self.stride_in_1x1, "stride_in_1x1", "false: r18 has none")
+        has_1x1 = self.name not in BASIC_BACKBONES
+        expected = f"false: {self.name} has none"
+        self.require(has_1x1 or not self.stride_in_1x1, "stride_in_1x1", expected)
         self.require(
             self.norm not in ("bn", "sync_bn") or not self.activation_checkpointing,
             "activation_checkpointing",

@@ -10,11 +10,17 @@ from refine.errors import RefineError, first_line
 from refine.weights.caffe2 import BLOCK_NAME, convert_caffe2
 from refine.weights.pickles import read_pickle
 from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights, read_state
+from refine.weights.trunk import find_trunk
 
 
-def convert_torchvision(content: Mapping[str, Any], source: str) -> Weights:
-    """Take a state dict (:func:`read_state`) in torchvision's key names, which timm's have too."""
-    state = read_state(content, source=source)
+def convert_torchvision(
+    content: Mapping[str, Any], source: str, prefix: str | None = None
+) -> Weights:
+    """Take a state dict (:func:`read_state`) in torchvision's key names, which timm's have too.
+
+    It may be part of another network's, under ``prefix`` (:func:`find_trunk`).
+    """
+    state = find_trunk(read_state(content, source=source), source=source, prefix=prefix)
     tensors = {k: v for k, v in state.items() if not k.startswith("fc.")}
     return Weights(tensors=tensors, pixels=IMAGENET, norm=guess_norm(state))
 
@@ -27,11 +33,12 @@ CONVERTERS: dict[str, Callable[[Mapping[str, Any], str], Weights]] = {
 """Functions of a file's content and name, by format; :func:`detect_format` tells formats apart."""
 
 
-def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
+def read_weights(path: Path, *, file_format: str = "auto", prefix: str | None = None) -> Weights:
     """Read weights of any known format, converted to RGB images.
 
     The file is ``.safetensors``, or what :func:`read_content` reads; its format is a key of
-    :data:`CONVERTERS`, which ``auto`` finds out.
+    :data:`CONVERTERS`, which ``auto`` finds out. ``prefix`` chooses one of several ResNets in a
+    file with torchvision's names (:func:`find_trunk`).
 
     Raises:
         RefineError: A missing, damaged or unsafe file, or one of another format.
@@ -48,6 +55,10 @@ def read_weights(path: Path, *, file_format: str = "auto") -> Weights:
             f"{path}: a checkpoint of {name}, a whole network and not a backbone's weights; "
             "convert it with python -m refine.convert and an out= that ends in .ckpt"
         )
+    if prefix is not None:
+        if CONVERTERS[name] is not convert_torchvision:
+            raise RefineError(f"{path}: prefix={prefix} is not for format={name}; leave it out")
+        return convert_torchvision(content, str(path), prefix)
     return CONVERTERS[name](content, str(path)).to_rgb()
 
 

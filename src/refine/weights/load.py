@@ -3,6 +3,7 @@
 from refine.detector.backbone import Backbone, published_keys
 from refine.errors import RefineError
 from refine.options import BackboneOptions
+from refine.options.model import BASIC_BACKBONES
 from refine.weights.formats import read_weights
 from refine.weights.sources import DownloadError, locate_weights
 from refine.weights.stored import IMAGENET, PixelStats, Weights, describe_misfit
@@ -57,7 +58,7 @@ def _find_conflict(weights: Weights, options: BackboneOptions) -> str | None:
             f"hold batch norms without their statistics but model.backbone.norm={norm} would "
             "measure new ones; use model.backbone.norm=frozen_bn"
         )
-    if options.name != "r18" and weights.stride_in_1x1 != options.stride_in_1x1:
+    if options.name not in BASIC_BACKBONES and weights.stride_in_1x1 != options.stride_in_1x1:
         place, fix = ("first 1x1", "true") if weights.stride_in_1x1 else ("3x3", "false")
         return (
             f"have their stride in the {place} convolution of a block; set "

@@ -22,8 +22,10 @@ _TIMEOUT_S = 30
 _CARRIED_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # as torchvision and timm name files
 _TORCHVISION_MODELS = {
     "r18": "resnet18",
+    "r34": "resnet34",
     "r50": "resnet50",
     "r101": "resnet101",
+    "r152": "resnet152",
     "x101_32x8d": "resnext101_32x8d",
     "x101_64x4d": "resnext101_64x4d",
 }

@@ -1,6 +1,7 @@
 """Converts published weights and checkpoints to the form of this package."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from refine.runs.restore import build_pipeline
 from refine.weights.detectron2 import PanopticFPN, convert_state, recognise
 from refine.weights.formats import read_content, read_weights
 from refine.weights.sources import locate_weights
-from refine.weights.stored import read_state, save_weights
+from refine.weights.stored import PixelStats, read_state, save_weights
 
 
 def convert(settings: ConvertSettings) -> Path:
@@ -42,7 +43,8 @@ def convert(settings: ConvertSettings) -> Path:
         say(f"{out}: detectron2's Panoptic-FPN, {kind.backbone}, {head} box head; evaluate it with")
         say(f"  python -m refine.evaluate ckpt_path={out} data.root=COCO")
         return out
-    weights = read_weights(source, file_format=settings.format)
+    weights = read_weights(source, file_format=settings.format, prefix=settings.prefix)
+    weights = replace(weights, pixels=_choose_pixels(weights.pixels, settings))
     save_weights(weights, out)
     stride = str(weights.stride_in_1x1).lower()
     say(
@@ -86,6 +88,17 @@ def compose_settings(kind: PanopticFPN) -> TrainSettings:
     overrides = ["data=coco_panoptic", f"model={model}", "fusion=detectron2", "run_dir=."]
     settings: TrainSettings = compose("train", [*overrides, f"model.backbone.name={kind.backbone}"])
     return settings
+
+
+def _choose_pixels(known: PixelStats, settings: ConvertSettings) -> PixelStats:
+    mean, std = settings.pixel_mean or known.mean, settings.pixel_std or known.std
+    values: list[Any] = [tuple(mean), tuple(std)]
+    try:
+        return PixelStats(*values)
+    except ValueError:
+        raise RefineError(
+            f"pixel_mean={list(mean)} pixel_std={list(std)}: give [R, G, B] in 0..255, std above 0"
+        ) from None
 
 
 def _check_name(out: Path, file_format: str, *, is_whole: bool) -> None:

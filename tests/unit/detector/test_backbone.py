@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, resnet50, resnext101_32x8d
+from torchvision.models import resnet18, resnet34, resnet50, resnet152, resnext101_32x8d
 
 from make.batches import fake_batch, fake_sample, tiny_network
 from refine.detector.backbone import build_backbone, published_keys
@@ -90,8 +90,12 @@ def test_it_trains_and_predicts_one_image_and_two(name, norm, dcn):
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("r18", resnet18), ("r50", resnet50), ("x101_32x8d", resnext101_32x8d)]
-)
+    ("name", "model"),
+    [
+        ("r18", resnet18), ("r34", resnet34), ("r50", resnet50), ("r152", resnet152),
+        ("x101_32x8d", resnext101_32x8d),
+    ],
+)  # fmt: skip
 def test_published_keys_are_those_of_torchvision(name, model):
     with torch.device("meta"):
         backbone = build_backbone(_options(name=name, norm="bn", dcn_stages=[1, 2, 3, 4]))

@@ -25,7 +25,7 @@ WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
         ("Anchor", {"sizes_px": [8, 16]}, "data.anchors.sizes_px=[8, 16]: expected five"),
         ("Backbone", {"dcn_stages": [0, 2]}, "model.backbone.dcn_stages=[0, 2]: expected layers"),
         ("Backbone", {"dcn_groups": 3}, "model.backbone.dcn_groups=3: expected a divisor"),
-        ("Backbone", {"name": "r34"}, "model.backbone.name='r34': expected one of r18, r50"),
+        ("Backbone", {"name": "r51"}, "model.backbone.name='r51': expected one of r18, r34"),
         ("Backbone", {"name": "r18", "stride_in_1x1": True}, "model.backbone.stride_in_1x1=True"),
         ("Backbone", CHECKPOINTED | {"norm": "bn"}, CHECKPOINTING),
         ("Backbone", CHECKPOINTED | {"norm": "sync_bn"}, CHECKPOINTING),

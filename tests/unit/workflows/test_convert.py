@@ -10,7 +10,7 @@ from refine.detector.backbone import build_backbone
 from refine.options import BackboneOptions
 from refine.weights.formats import read_weights
 from refine.weights.load import load_backbone_weights
-from refine.weights.stored import CAFFE2, IMAGENET
+from refine.weights.stored import CAFFE2, IMAGENET, PixelStats
 from refine.workflows.convert_weights import convert
 
 
@@ -62,9 +62,45 @@ def test_what_is_converted_twice_stays_the_same_and_is_not_overwritten(tmp_path)
     assert path.read_bytes() == before
 
 
+def _part(net, *, sequential):
+    """A ResNet as a part of a larger network: by its names, or as a sequence of its children."""
+    return nn.Sequential(*list(net.children())[:-2]) if sequential else net
+
+
+@pytest.mark.parametrize("sequential", [False, True])
+def test_a_resnet_within_a_larger_network_is_found(tmp_path, sequential):
+    net = randomise(resnet18())
+    whole = nn.ModuleDict(
+        {"features": _part(net, sequential=sequential), "conv1": nn.Conv2d(3, 4, 1)}
+    )
+    torch.save(nn.DataParallel(whole).state_dict(), tmp_path / "w.pth")
+    pixels = ["pixel_mean=[0,0,0]", "pixel_std=[255,255,255]"]
+    out = _convert(tmp_path / "w.pth", tmp_path / "o.safetensors", *pixels)
+    weights = read_weights(out)
+    expected = {k: v for k, v in net.state_dict().items() if not k.startswith("fc.")}
+    assert weights.tensors.keys() == expected.keys()
+    assert all(torch.equal(v, expected[k]) for k, v in weights.tensors.items())
+    assert weights.pixels == PixelStats((0, 0, 0), (255, 255, 255))
+    assert read_weights(tmp_path / "w.pth").pixels == IMAGENET
+
+
+def test_one_of_two_resnets_is_chosen_by_its_prefix(tmp_path):
+    torch.manual_seed(0)
+    nets = nn.ModuleDict({name: _part(resnet18(), sequential=False) for name in ("old", "new")})
+    torch.save(nets.state_dict(), tmp_path / "w.pth")
+    for given in ([], ["prefix=young."]):
+        with refused("name the ResNet with prefix=, one of 'new.', 'old.'"):
+            _convert(tmp_path / "w.pth", tmp_path / "o.safetensors", *given)
+    out = _convert(tmp_path / "w.pth", tmp_path / "o.safetensors", "prefix=new.")
+    assert torch.equal(read_weights(out).tensors["conv1.weight"], nets["new"].conv1.weight)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["source={w}", "out=o.safetensors", "pixel_std=[1,2]"], "give [R, G, B]"),
+        (["source={w}", "out=o.safetensors", "pixel_std=[0,1,1]"], "std above 0"),
+        (["source={w}", "out=o.safetensors", "prefix=a."], "one of none"),
         (["source=absent.pth", "out=o.safetensors"], "absent.pth: no such file"),
         (["source=c2:R-7", "out=o.safetensors"], "R-50-GN"),
         (["source=absent.pth", "out=o.pth"], "end the name in .safetensors"),
