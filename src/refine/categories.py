@@ -6,7 +6,7 @@ dataset id.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from refine.errors import RefineError
@@ -14,12 +14,16 @@ from refine.errors import RefineError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One category: its id in the JSON (at least 1) and name, and its RGB in 0..255 for drawing."""
+    """One category: its id in the JSON (at least 1) and name, and its RGB in 0..255 for drawing.
+
+    ``supercategory`` is its name if the JSON gives none; categories may be equal without.
+    """
 
     dataset_id: int
     name: str
     is_thing: bool
     color: tuple[int, int, int]
+    supercategory: str = field(default="", compare=False)
 
 
 class CategoryTable:
@@ -106,4 +110,10 @@ def _parse_category(entry: Mapping[str, Any]) -> Category:
     if not all(0 <= v <= 255 for v in (red, green, blue)):
         raise ValueError(f"color={[red, green, blue]}")
     color, name = (red, green, blue), str(entry["name"])
-    return Category(dataset_id=dataset_id, name=name, is_thing=bool(is_thing), color=color)
+    return Category(
+        dataset_id=dataset_id,
+        name=name,
+        is_thing=bool(is_thing),
+        color=color,
+        supercategory=str(entry.get("supercategory", name)),
+    )

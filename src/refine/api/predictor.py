@@ -11,6 +11,7 @@ from torch import Tensor
 
 from refine.api.panoptic_result import PanopticResult
 from refine.categories import CategoryTable
+from refine.coco_format.category_choice import CategoryChoice
 from refine.config.instantiate import to_options
 from refine.data.collate import collate
 from refine.data.images import decode_image, to_rgb
@@ -63,15 +64,22 @@ def load(
 class Predictor:
     """A model that segments images: network and fusion, in eval mode.
 
-    ``image`` says at which size the network sees images.
+    ``image`` says at which size the network sees images; ``choice`` which of its categories
+    results have.
     """
 
     def __init__(
-        self, pipeline: Pipeline, *, categories: CategoryTable, image: ImageOptions
+        self,
+        pipeline: Pipeline,
+        *,
+        categories: CategoryTable,
+        image: ImageOptions,
+        choice: CategoryChoice | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self.categories = categories
+        self.categories = categories if choice is None else choice.table
         self._image = image
+        self._choice = choice
 
     @overload
     def predict(  # type: ignore[overload-overlap] # a path is a sequence of strings, too
@@ -113,7 +121,12 @@ class Predictor:
         batch = collate(samples).to(next(self.pipeline.parameters()).device)
         predictions = zip(self.pipeline.predict(batch), found, samples, strict=True)
         return [
-            PanopticResult.of(panoptic, self.categories, image=pixels, file_name=s.file_name)
+            PanopticResult.of(
+                panoptic if self._choice is None else self._choice.apply(panoptic),
+                self.categories,
+                image=pixels,
+                file_name=s.file_name,
+            )
             for (_, panoptic), pixels, s in predictions
         ]
 

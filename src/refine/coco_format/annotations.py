@@ -1,7 +1,7 @@
 """Panoptic JSON files: ground truth as columns, and results of anybody's making."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.coco_format import json_entries
+from refine.coco_format.category_choice import CategoryChoice, unite_segments
 from refine.coco_format.json_entries import Entries, entries_of
 from refine.errors import RefineError
 from refine.types import Segment
@@ -32,6 +33,8 @@ class PanopticAnnotations:
         segment_categories: ``[S]`` int64 contiguous ids.
         segment_areas: ``[S]`` int64 pixels, as the file states them.
         segment_crowds: ``[S]`` bool.
+        is_chosen: Whether :meth:`choose` has made this of a file: ``segment_categories`` may be -1
+            (void), and stuff of one category may have several segments.
     """
 
     source: str
@@ -46,12 +49,30 @@ class PanopticAnnotations:
     segment_categories: np.ndarray
     segment_areas: np.ndarray
     segment_crowds: np.ndarray
+    is_chosen: bool = False
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def choose(self, choice: CategoryChoice) -> "PanopticAnnotations":
+        """The same images with a choice of the categories that the file has."""
+        return replace(
+            self,
+            categories=choice.table,
+            segment_categories=choice.targets[self.segment_categories],
+            is_chosen=True,
+        )
+
     def segments(self, k: int) -> tuple[Segment, ...]:
         """The segments of image ``k`` (its position in this table) in the file's order."""
+        listed = self._listed(k)
+        return unite_segments(listed)[0] if self.is_chosen else listed
+
+    def renamed(self, k: int) -> dict[int, int]:
+        """New ids for pixels of image ``k``'s PNG: 0 where the segment is void by choice."""
+        return unite_segments(self._listed(k))[1] if self.is_chosen else {}
+
+    def _listed(self, k: int) -> tuple[Segment, ...]:
         rows = slice(self.offsets[k], self.offsets[k + 1])
         numbers = (self.segment_ids, self.segment_categories, self.segment_areas)
         columns = [column[rows].tolist() for column in (*numbers, self.segment_crowds)]
@@ -72,6 +93,16 @@ class PanopticResults:
     source: str
     file_names: dict[int, str]
     segments: dict[int, tuple[Segment, ...]]
+    renamed: dict[int, dict[int, int]] = field(default_factory=dict)
+
+    def choose(self, choice: CategoryChoice) -> "PanopticResults":
+        """The results with a choice of the categories; new ids of pixels are in ``renamed``."""
+        united = {i: unite_segments(choice.map(s)) for i, s in self.segments.items()}
+        return replace(
+            self,
+            segments={i: segments for i, (segments, _) in united.items()},
+            renamed={i: renamed for i, (_, renamed) in united.items()},
+        )
 
 
 def load_panoptic_json(path: Path) -> PanopticAnnotations:

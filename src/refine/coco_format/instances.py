@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.coco_format import json_entries
 from refine.coco_format.annotations import contiguous_categories
+from refine.coco_format.category_choice import CategoryChoice
 from refine.coco_format.json_entries import Entries, Ragged, entries_of
 from refine.ops.outlines import compress_runs
 from refine.types import CodedMask
@@ -46,7 +47,7 @@ class InstanceAnnotations:
         sha256: Hash of the file's content.
         ids: ``[A]`` int64 ids in the file.
         image_ids: ``[A]`` int64, ascending: the image of each annotation.
-        categories: ``[A]`` int64 contiguous thing ids.
+        categories: ``[A]`` int64 contiguous thing ids, -1 for annotations that are left out.
         crowds: ``[A]`` bool.
         boxes: ``[A, 4]`` float32 xyxy in original pixels.
         polygon_offsets: ``[A + 1]`` int64: annotation ``a`` owns polygons
@@ -81,7 +82,12 @@ class InstanceAnnotations:
         return tuple(
             InstanceAnnotation(i, category, is_crowd, tuple(box), self._outline(a))
             for a, (i, category, is_crowd, box) in enumerate(rows, start=first)
+            if category >= 0
         )
+
+    def choose(self, choice: CategoryChoice) -> "InstanceAnnotations":
+        """The annotations with a choice of the categories."""
+        return replace(self, categories=choice.targets[self.categories])
 
     def _outline(self, a: int) -> Outline:
         row = self.mask_rows[a]

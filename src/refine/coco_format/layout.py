@@ -16,14 +16,19 @@ instances (optional)      ``annotations/instances_{split}.json``, or under that 
 The outer zips may lie in the root or in ``annotations/``.
 """
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refine.coco_format.annotations import PanopticAnnotations, parse_panoptic_json
+from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.instances import InstanceAnnotations, parse_instances_json
 from refine.coco_format.json_entries import read_bytes
 from refine.coco_format.storage import Storage, open_inner_zip, open_storage
 from refine.errors import RefineError
+from refine.options import CategoryOptions
+
+_log = logging.getLogger(__name__)
 
 PANOPTIC_ZIP = "panoptic_annotations_trainval2017.zip"
 INSTANCES_ZIP = "annotations_trainval2017.zip"
@@ -44,6 +49,16 @@ class DatasetFiles:
     images: Storage
     pngs: Storage
     instances: InstanceAnnotations | None
+
+    def choose(self, options: CategoryOptions) -> "DatasetFiles":
+        """The split with some of its categories; a RefineError if a name does not fit."""
+        old, source = self.annotations.categories, self.annotations.source
+        choice = choose_categories(old, options, source=source)
+        if choice is None:
+            return self
+        _log.info("%s: %s", source, choice.describe(old))
+        instances = None if self.instances is None else self.instances.choose(choice)
+        return replace(self, annotations=self.annotations.choose(choice), instances=instances)
 
 
 def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> DatasetFiles:

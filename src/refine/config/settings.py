@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from refine.config.flatten import flatten
 from refine.config.instantiate import to_options
 from refine.options import (
+    CategoryOptions,
     DataOptions,
     FusionOptions,
     ModelOptions,
@@ -188,6 +189,7 @@ class ScoreSettings(Settings):
     gt_dir: str | None
     pred_dir: str | None
     num_workers: int
+    categories: CategoryOptions
     out: str | None
 
 

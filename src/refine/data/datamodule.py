@@ -180,7 +180,7 @@ class PanopticDataModule(ResumableDataModule):
     def _dataset(
         self, split: str, image_ids: Sequence[int] | None, *, is_train: bool
     ) -> CocoPanopticDataset:
-        files, image = self._open(split), self.options.image
+        files, image = self._open(split).choose(self.options.categories), self.options.image
         return CocoPanopticDataset(
             files, image, training=is_train, seed=self.seed, image_ids=image_ids
         )

@@ -4,10 +4,11 @@ Only painting the runs touches every pixel.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from refine.coco_format.category_choice import rename_segments
 from refine.coco_format.instances import InstanceAnnotation, Outline
 from refine.coco_format.layout import DatasetFiles
 from refine.coco_format.png import decode_segment_png
@@ -77,6 +78,7 @@ class ImageRow:
     """The annotations of one image in the files' order; ``instances`` is None without their JSON.
 
     ``source`` is the file name of the panoptic JSON, which states ``size`` as ``(height, width)``.
+    ``renamed`` are new ids of pixels in the PNG (:mod:`refine.coco_format.category_choice`).
     """
 
     source: str
@@ -86,13 +88,14 @@ class ImageRow:
     size: tuple[int, int]
     segments: tuple[Segment, ...]
     instances: tuple[InstanceAnnotation, ...] | None
+    renamed: dict[int, int] = field(default_factory=dict)
 
     def read_runs(self, pngs: Storage) -> SegmentRuns:
         """Read the segment map; a RefineError if the PNG is damaged or does not fit the JSON."""
         label = f"{pngs.label}/{self.png_name}"
         ids = decode_segment_png(pngs.read(self.png_name), source=label)
         self.check_size(ids, label)
-        return find_runs(ids, self.segments, source=label)
+        return find_runs(rename_segments(ids, self.renamed), self.segments, source=label)
 
     def check_size(self, pixels: np.ndarray, label: str) -> None:
         """Raise a RefineError unless the file's ``[H, W, ...]`` pixels have the JSON's size."""
@@ -125,6 +128,7 @@ def read_row(files: DatasetFiles, k: int) -> ImageRow:
         size=(height, width),
         segments=annotations.segments(k),
         instances=instances,
+        renamed=annotations.renamed(k),
     )
 
 

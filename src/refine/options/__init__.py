@@ -6,6 +6,7 @@ Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end
 """
 
 from refine.options.data import AnchorOptions as AnchorOptions
+from refine.options.data import CategoryOptions as CategoryOptions
 from refine.options.data import DataOptions as DataOptions
 from refine.options.data import ImageOptions as ImageOptions
 from refine.options.data import OcclusionPairsOptions as OcclusionPairsOptions

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob
+from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
 
 _FIVE = Range(lambda sizes: len(sizes) == 5, "five sizes, P2 to P6")
 _LENGTHS = Range(lambda sides: min(sides, default=0) > 0, "positive lengths")
@@ -78,6 +78,24 @@ class OcclusionPairsOptions(Options, section="data.occlusion_pairs"):
 
 
 @dataclass(kw_only=True)
+class CategoryOptions(Options, section="data.categories"):
+    """Which categories of the dataset are used: those named here; all others become void.
+
+    Attributes:
+        keep: Names of categories to keep; None: all, or with ``merge`` no others.
+        merge: Names of new categories, each with those of the dataset that it unites: all things
+            (instances stay apart), or all stuff (one segment an image).
+        by: ``category``; or ``supercategory``, of which each is then one category.
+    """
+
+    keep: list[str] | None = knob(None, Range(lambda names: len(names) > 0, "names, or null"))
+    merge: dict[str, list[str]] | None = knob(
+        None, Range(lambda new: bool(new) and all(new.values()), "{new: [old, ...]}, or null")
+    )
+    by: str = knob("category", one_of(("category", "supercategory")))
+
+
+@dataclass(kw_only=True)
 class DataOptions(Options, section="data"):
     """A COCO-panoptic dataset and how it is fed; sections have their own classes.
 
@@ -87,6 +105,7 @@ class DataOptions(Options, section="data"):
         val_split: Name of the evaluation split.
         train_image_ids: Ids of the images to train on; None is all.
         val_image_ids: Ids of the images to evaluate; None is all.
+        categories: Which of the dataset's categories are used.
         batch_size: Images per training step, over all devices together.
         num_workers: Loader processes per device; 0 loads in the main process.
         cache_dir: Folder of compressed inner zips, spooled once; None is ``ROOT/.refine_cache``.
@@ -99,6 +118,7 @@ class DataOptions(Options, section="data"):
     val_split: str = "val2017"
     train_image_ids: list[int] | None = None
     val_image_ids: list[int] | None = None
+    categories: CategoryOptions = field(default_factory=CategoryOptions)
     batch_size: int = knob(16, POSITIVE)
     num_workers: int = knob(4, NOT_NEGATIVE)
     cache_dir: str | None = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.progress import track
 
 from refine.api.predictor import Predictor, choose_device
+from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.writer import PanopticWriter
 from refine.config.settings import PredictSettings
 from refine.errors import RefineError
@@ -28,10 +29,18 @@ def predict(settings: PredictSettings) -> Path:
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
     sections = settings.choose_sections(checkpoint.config)
     pipeline = restore_pipeline(checkpoint, sections).to(choose_device(settings.device))
-    predictor = Predictor(pipeline, categories=checkpoint.categories, image=sections.data.image)
+    choice = None
+    if any(name.startswith("data.categories") for name in settings.named):
+        old = checkpoint.categories
+        choice = choose_categories(old, sections.data.categories, source=settings.ckpt_path)
+        if choice is not None:
+            say(f"{settings.ckpt_path}: {choice.describe(old)}")
+    predictor = Predictor(
+        pipeline, categories=checkpoint.categories, image=sections.data.image, choice=choice
+    )
     out = Path(settings.out)
     image_ids = choose_image_ids(paths)
-    with PanopticWriter(out, checkpoint.categories) as writer:
+    with PanopticWriter(out, predictor.categories) as writer:
         for image_id, path in zip(image_ids, track(paths, description="predicting"), strict=True):
             result = predictor.predict(path)
             result.write_to(writer, image_id, file_name=path.name, labels=settings.labels)

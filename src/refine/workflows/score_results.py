@@ -17,6 +17,7 @@ from refine.coco_format.annotations import (
     load_panoptic_json,
     load_panoptic_results,
 )
+from refine.coco_format.category_choice import choose_categories, rename_segments
 from refine.coco_format.png import decode_segment_png
 from refine.coco_format.storage import Storage, open_storage
 from refine.config.settings import ScoreSettings
@@ -29,7 +30,8 @@ from refine.metrics.functional import (
 )
 from refine.metrics.quality_table import CategoryRow, category_rows, to_csv
 from refine.metrics.records import records_to_csv, sum_records, to_records
-from refine.runs.console import print_table
+from refine.options import CategoryOptions
+from refine.runs.console import print_table, say
 from refine.runs.run_folder import RunFolder
 from refine.types import GroundTruth, PanopticPrediction
 
@@ -60,6 +62,7 @@ def score_results(
     gt_dir: str | Path | None = None,
     pred_dir: str | Path | None = None,
     num_workers: int = 2,
+    options: CategoryOptions | None = None,
 ) -> ScoreResult:
     """Panoptic quality of a result file.
 
@@ -71,13 +74,13 @@ def score_results(
         gt_dir: Folder or zip of the ground-truth PNGs; by default ``gt_json`` without ``.json``.
         pred_dir: The same of the predicted ones.
         num_workers: Number of threads that decode and match.
+        options: Which categories of the ground truth count; None: all.
 
     Raises:
         RefineError: A file or folder is missing, malformed or contradicts another.
     """
-    truth = load_panoptic_json(gt_json)
+    truth, results = _load(gt_json, pred_json, options or CategoryOptions())
     categories = truth.categories
-    results = load_panoptic_results(pred_json, categories)
     image_ids = truth.image_ids.tolist()
     _check_coverage(truth, results)
     true_files = _open_pngs(gt_json, gt_dir, "gt_dir")
@@ -86,8 +89,9 @@ def score_results(
     def match_image(k: int) -> np.ndarray:
         """Records of image ``k`` of the ground truth."""
         image_id = image_ids[k]
-        true_map, true_name = _read_map(true_files, str(truth.file_names[k]))
-        pred_map, pred_name = _read_map(pred_files, results.file_names[image_id])
+        names = str(truth.file_names[k]), results.file_names[image_id]
+        true_map, true_name = _read_map(true_files, names[0], truth.renamed(k))
+        pred_map, pred_name = _read_map(pred_files, names[1], results.renamed.get(image_id, {}))
         try:
             stats = match_segments(
                 PanopticPrediction(segment_map=pred_map, segments=results.segments[image_id]),
@@ -128,6 +132,7 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
         gt_dir=settings.gt_dir,
         pred_dir=settings.pred_dir,
         num_workers=settings.num_workers,
+        options=settings.categories,
     )
     if settings.out is not None:
         tables = {
@@ -138,6 +143,19 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
         folder.write_results(result.metrics, settings=settings, tables=tables)
     print_table(result.groups, result.metrics)
     return result.metrics
+
+
+def _load(
+    gt_json: Path, pred_json: Path, options: CategoryOptions
+) -> tuple[PanopticAnnotations, PanopticResults]:
+    truth = load_panoptic_json(gt_json)
+    old = truth.categories
+    results = load_panoptic_results(pred_json, old)
+    choice = choose_categories(old, options, source=truth.source)
+    if choice is None:
+        return truth, results
+    say(f"{truth.source}: {choice.describe(old)}")
+    return truth.choose(choice), results.choose(choice)
 
 
 def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
@@ -157,7 +175,8 @@ def _open_pngs(json_path: Path, given: str | Path | None, argument: str) -> Stor
     return open_storage(folder, prefix=f"{folder.stem}/")
 
 
-def _read_map(files: Storage, name: str) -> tuple[np.ndarray, str]:
+def _read_map(files: Storage, name: str, renamed: dict[int, int]) -> tuple[np.ndarray, str]:
     """The map, and its name in messages."""
     source = f"{files.label}/{name}"
-    return decode_segment_png(files.read(name), source=source), source
+    segment_map = decode_segment_png(files.read(name), source=source)
+    return rename_segments(segment_map, renamed), source

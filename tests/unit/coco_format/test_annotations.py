@@ -35,7 +35,7 @@ def test_columns_and_segments_hold_what_the_file_says(tmp_path):
     assert annotations.sizes.tolist() == [[8, 12], [10, 6], [5, 5]]
     assert [s.name for s in annotations.categories.categories] == ["car", "cat", "grass", "sky"]
     # nothing is kept as Python objects
-    others = {"source", "sha256", "categories"}
+    others = {"source", "sha256", "categories", "is_chosen"}
     columns = [getattr(annotations, name) for name in set(annotations.__slots__) - others]
     assert all(isinstance(c, np.ndarray) and c.dtype != object for c in columns)
     cat, grass, car, crowd = annotations.segments(0)

@@ -112,6 +112,11 @@ class OcclusionPairs:
         kept = np.isin(self.image_ids, np.array(list(image_ids), dtype=np.int64))
         return OcclusionPairs(self.image_ids[kept], self.triples[kept])
 
+    def of_instances(self, instances: InstanceAnnotations) -> "OcclusionPairs":
+        """The pairs of instances that have a category."""
+        kept = np.isin(self.triples, instances.ids[instances.categories >= 0]).all(axis=1)
+        return OcclusionPairs(self.image_ids[kept], self.triples[kept])
+
     def count_categories(self, instances: InstanceAnnotations, num_things: int) -> np.ndarray:
         """How often each thing category lies on each other one: ``[num_things, num_things]`` int64.
 

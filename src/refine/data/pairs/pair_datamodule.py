@@ -43,7 +43,8 @@ class OcclusionDataModule(ResumableDataModule):
             files = self._open(split)
             path = pairs_path(Path(self.options.root), split, options)
             pairs = ensure_pairs(files, path, options, num_processes=self.options.num_workers)
-            self._found[split] = files, pairs
+            files = files.choose(self.options.categories)
+            self._found[split] = files, pairs.of_instances(require_instances(files))
         return self._found[split]
 
     def _dataset(
