@@ -1,6 +1,7 @@
 """``stage=panoptic``: trains the detector, with IBPP or without, and evaluates it."""
 
 import math
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())
-    trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found .* in eval mode")  # frozen stages
+        trainer.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=True)
     if not _is_evaluated(trainer, module):
         best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
         trainer.validate(
