@@ -30,7 +30,7 @@ def checkpoint(request, tmp_path_factory):
     arrays, folder = random_state(backbone, cascade=cascade), tmp_path_factory.mktemp("d2")
     content = {"model": arrays, "__author__": "nobody", "matching_heuristics": True}
     (folder / "model_final.pkl").write_bytes(pickle.dumps(content))
-    out = convert(folder / "d2.ckpt", f"source={folder}/model_final.pkl")
+    out = convert(folder / "d2.ckpt", f"source={folder}/model_final.pkl", "config=model_zoo")
     return out, {name: torch.from_numpy(array) for name, array in arrays.items()}, cascade
 
 
@@ -100,6 +100,7 @@ def test_names_of_the_result(tmp_path):
     (tmp_path / "m.pkl").write_bytes(pickle.dumps({"model": arrays}))
     source = f"source={tmp_path}/m.pkl"
     for out, more, message in (
+        ("o", [], "end the name in .safetensors for a backbone's weights, or in .ckpt"),
         ("o.safetensors", [], "ends in .ckpt"),
         ("o.safetensors", ["format=detectron2"], "end the name in .ckpt"),
         ("o.ckpt", ["format=c2"], "end out= in .safetensors"),

@@ -203,6 +203,7 @@ class ConvertSettings(Settings):
     prefix: str | None
     pixel_mean: list[float] | None
     pixel_std: list[float] | None
+    config: str | None
 
 
 COMMANDS: dict[str, type[Settings]] = {

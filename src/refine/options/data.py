@@ -33,6 +33,8 @@ class ImageOptions(Options, section="data.image"):
         eval_max_long_side_px: Maximum long side in evaluation and prediction; None: the same.
         flip_prob: Probability of a horizontal flip in training.
         crop_px: ``[height, width]`` of a random crop after the resize in training, or None.
+        resize: Kernel that resizes images: ``torch``, or ``pillow`` as detectron2 does; they differ
+            by one grey level in some pixels, and ``pillow`` takes eight times as long.
     """
 
     train_short_sides_px: list[int] = knob([640, 672, 704, 736, 768, 800], _LENGTHS)
@@ -41,6 +43,7 @@ class ImageOptions(Options, section="data.image"):
     eval_max_long_side_px: int | None = None
     flip_prob: float = knob(0.5, FRACTION)
     crop_px: list[int] | None = knob(None, _SIZE)
+    resize: str = knob("torch", one_of(("torch", "pillow")))
 
 
 @dataclass(kw_only=True)

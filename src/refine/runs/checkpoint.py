@@ -17,6 +17,11 @@ from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
 
+_OF_DETECTRON2 = (
+    "ckpt_path={path}: not a checkpoint of refine.train; if it is one of detectron2, convert it: "
+    "python -m refine.convert source={path} out=NAME.ckpt"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
@@ -29,6 +34,7 @@ class Checkpoint:
         weights: State dict of the pipeline.
         heads: Occlusion and ranking heads in it, by name, as
             :func:`refine.order.heads.describe_head` describes them.
+        has_training_state: Whether a training can be resumed from it.
     """
 
     path: Path
@@ -36,6 +42,15 @@ class Checkpoint:
     categories: CategoryTable
     weights: dict[str, Tensor]
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_training_state: bool = False
+
+    def require_training_state(self) -> None:
+        """Raise a ``RefineError`` if no training can be resumed from it."""
+        if not self.has_training_state:
+            raise RefineError(
+                f"ckpt_path={self.path}: holds weights alone (it was converted), so no training "
+                "can be resumed from it; evaluate it, or train anew without ckpt_path="
+            )
 
     @property
     def sections(self) -> Sections:
@@ -75,6 +90,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise RefineError(f"ckpt_path={path}: no such file; training writes RUN/checkpoints/*.ckpt")
+    if path.suffix == ".pkl":
+        raise RefineError(_OF_DETECTRON2.format(path=path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
@@ -83,11 +100,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "refine.train); use another one of the run's checkpoints"
         ) from None
     record = content.get("refine") if isinstance(content, dict) else None
+    if record is None and "model" in (content if isinstance(content, dict) else ()):
+        raise RefineError(_OF_DETECTRON2.format(path=path))
     if record is None:
         raise RefineError(f"ckpt_path={path}: not a checkpoint of refine.train")
     weights = _strip(content["state_dict"], "pipeline.")
     table = CategoryTable.of(record["categories"], source=str(path))
-    return Checkpoint(path, record["config"], table, weights, record.get("heads", {}))
+    return Checkpoint(
+        path,
+        record["config"],
+        table,
+        weights,
+        record.get("heads", {}),
+        has_training_state="optimizer_states" in content,
+    )
 
 
 def _strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

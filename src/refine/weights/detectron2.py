@@ -96,13 +96,18 @@ def _detectron2_key(key: str, *, cascade: bool) -> str:
 
 
 def convert_state(
-    state: Mapping[str, Tensor], network: RefineNet, *, cascade: bool, source: str
+    state: Mapping[str, Tensor],
+    network: RefineNet,
+    *,
+    cascade: bool,
+    source: str,
+    pixels: PixelStats = CAFFE2,
 ) -> dict[str, Tensor]:
     """Convert tensors by detectron2's names to the state dict of our network, the same function.
 
     There is a float32 tensor on the CPU for every key of ``network``, which is only read: that of
     ``model=panoptic_fpn_d2`` or, with ``cascade``, ``model=cascade_panoptic_fpn_d2``, on any device
-    (``meta`` too).
+    (``meta`` too). ``pixels`` count unless the checkpoint has its own.
 
     Raises:
         RefineError: Missing, unknown or misshaped tensors, listed by name, or other anchors
@@ -121,7 +126,7 @@ def convert_state(
     if misfit := describe_misfit(missing=missing, unknown=unknown, misshaped=misshaped):
         raise RefineError(f"{source} does not fit detectron2's Panoptic-FPN on COCO; {misfit}")
     _check_anchors(state, network, source=source)
-    return converted | _read_pixels(state)
+    return converted | _read_pixels(state, pixels)
 
 
 def _rearrange(key: str, value: Tensor) -> Tensor:
@@ -135,10 +140,10 @@ def _rearrange(key: str, value: Tensor) -> Tensor:
     return value
 
 
-def _read_pixels(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _read_pixels(state: Mapping[str, Tensor], pixels: PixelStats) -> dict[str, Tensor]:
     """The checkpoint's own statistics if it has any; older ones leave them to the configuration."""
     if not all(name in state for name in _PIXELS):
-        return pixel_buffers(CAFFE2)
+        return pixel_buffers(pixels)
     mean, std = (tuple(state[name].flatten().tolist()) for name in _PIXELS)
     return pixel_buffers(PixelStats(mean, std, "bgr"))
 

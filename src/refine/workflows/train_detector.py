@@ -38,11 +38,12 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     datamodule = PanopticDataModule(settings.data, seed=settings.seed)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    module = _build_module(settings, datamodule)
     if resume is not None:
         checkpoint = read_checkpoint(resume)
+        checkpoint.require_training_state()
         check_categories(checkpoint, datamodule.categories, root=settings.data.root)
         check_model(checkpoint, asdict(settings.model))
+    module = _build_module(settings, datamodule)
     # Lightning refuses a progress bar that is switched off
     left_out = () if settings.trainer.enable_progress_bar else ("progress",)
     callbacks = build_all(settings.callbacks, without=left_out)

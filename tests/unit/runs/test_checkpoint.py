@@ -34,6 +34,16 @@ def test_another_package_s_checkpoint_is_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "y.ckpt")
     with refused("y.ckpt: not a checkpoint of refine"):
         read_checkpoint(tmp_path / "y.ckpt")
+    torch.save({"model": {}}, tmp_path / "model_final.pth")
+    (tmp_path / "model_final.pkl").write_bytes(b"")
+    for name in ("model_final.pth", "model_final.pkl"):
+        with refused(f"python -m refine.convert source={tmp_path / name} out=NAME.ckpt"):
+            read_checkpoint(tmp_path / name)
+
+
+def test_weights_alone_cannot_be_resumed(checkpoint):
+    with refused("holds weights alone", str(checkpoint.path)):
+        checkpoint.require_training_state()
 
 
 @pytest.mark.parametrize(
