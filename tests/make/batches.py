@@ -34,6 +34,7 @@ def tiny_options(
         proposals=ProposalOptions(post_nms_train=50, post_nms_eval=50, samples_per_image=64),
         roi=RoIOptions(
             samples_per_image=16,
+            max_detections=20,
             box_fc_channels=32,
             mask_channels=32,
             mask_convs=1,

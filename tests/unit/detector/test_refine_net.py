@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
+from make.batches import (
+    NUM_CATEGORIES,
+    NUM_THINGS,
+    fake_batch,
+    fake_sample,
+    tiny_network,
+    tiny_options,
+)
 from oracles.panoptic_fpn import predict as plain_baseline
 from refine.detector.losses import compute_loss_weights, total_loss
 
@@ -29,7 +36,13 @@ NETWORKS = {
     "mask features flow": {"iterations": 2, "mask_info_flow": True},
     "mean masks": {"iterations": 2, "mask_ensemble": "mean", "canvas_reduce": "mean"},
 }
-every_network = pytest.mark.parametrize("options", NETWORKS.values(), ids=NETWORKS)
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
+def every_network(request):
+    """One network for all tests, whose backbone's body (see test_backbone) does not learn."""
+    torch.manual_seed(0)
+    return tiny_network(**request.param, frozen_stages=5)
 
 
 def _batch(*seeds, **sample):
@@ -49,36 +62,27 @@ def _predict(network, batch, **options):
     return network.predict(batch, **options)
 
 
-@every_network
-@pytest.mark.parametrize(("num_instances", "void"), [(0, True), (1, True), (5, False)])
-def test_losses_are_finite_and_reach_every_parameter_of_their_part(options, num_instances, void):
-    network = tiny_network(**options)
-    losses = _loss(network, _batch(0, 1, num_instances=num_instances, void=void))
-    assert set(losses) == set(compute_loss_weights(network.options))
-    assert options or set(losses) == LOSSES
-    _total(network, losses).backward()
-    assert all(torch.isfinite(v) for v in losses.values())
-    # DDP needs a gradient everywhere, also without instances or semantic pixels
-    assert [n for n, p in network.named_parameters() if p.grad is None] == []
-
-
-@pytest.mark.parametrize("iterations", [0, 3])
-def test_only_the_drawn_sample_is_random(iterations):
-    network, batch = tiny_network(iterations=iterations), _batch()
-    first, again, other = (_loss(network, batch, seed=s) for s in (1, 1, 2))
-    assert all(torch.equal(first[k], again[k]) for k in first)
-    assert not torch.equal(first["rpn_objectness"], other["rpn_objectness"])
-
-
-@every_network
-@pytest.mark.parametrize(("training", "autocast"), [(True, False), (False, False), (True, True)])
-def test_results_do_not_depend_on_the_mode_and_have_full_precision(training, autocast, options):
-    network, batch = tiny_network(**options).train(training), _batch(0, 1)
+@pytest.mark.parametrize(
+    ("num_instances", "void", "training", "autocast"),
+    [(0, True, True, False), (1, True, False, False), (5, False, True, True)],
+)
+def test_losses_reach_every_parameter_and_results_do_not_depend_on_the_mode(
+    every_network, num_instances, void, training, autocast
+):
+    """Losses are finite and everything that comes back has full precision."""
+    network = every_network.train(training)
+    network.zero_grad()
+    batch = _batch(0, 1, num_instances=num_instances, void=void)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         losses, predictions = _loss(network, batch), _predict(network, batch)
+    assert set(losses) == set(compute_loss_weights(network.options))
+    assert network.options != tiny_options(frozen_stages=5) or set(losses) == LOSSES
+    assert all(v.dtype == torch.float32 and torch.isfinite(v) for v in losses.values())
     _total(network, losses).backward()
-    assert all(value.dtype == torch.float32 for value in losses.values())
-    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    # DDP needs a gradient everywhere, also without instances or semantic pixels
+    learning = {n: p for n, p in network.named_parameters() if p.requires_grad}
+    assert [n for n, p in learning.items() if p.grad is None] == []
+    assert all(torch.isfinite(p.grad).all() for p in learning.values())
     assert len(predictions) == 2
     for prediction in predictions:
         count = len(prediction.boxes)
@@ -89,14 +93,24 @@ def test_results_do_not_depend_on_the_mode_and_have_full_precision(training, aut
         assert (prediction.scores[:-1] >= prediction.scores[1:]).all()
 
 
-@every_network
-def test_without_proposals_or_detections_it_still_trains_and_predicts(options):
-    network, batch = tiny_network(**options), _batch(num_instances=0)
-    network.options.roi.score_thresh = 1.0
-    (raw,) = _predict(network, batch)
+@pytest.mark.parametrize("iterations", [0, 3])
+@torch.no_grad()
+def test_only_the_drawn_sample_is_random(iterations):
+    network, batch = tiny_network(iterations=iterations), _batch()
+    first, again, other = (_loss(network, batch, seed=s) for s in (1, 1, 2))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["rpn_objectness"], other["rpn_objectness"])
+
+
+def test_without_proposals_or_detections_it_still_trains_and_predicts(every_network, monkeypatch):
+    network, batch = every_network.train(), _batch(num_instances=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(network.options.roi, "score_thresh", 1.0)
+        (raw,) = _predict(network, batch)
     assert raw.boxes.shape == (0, 4)
     assert raw.mask_logits.shape == (0, 28, 28)
-    network.options.proposals.post_nms_train = network.options.proposals.post_nms_eval = 0
+    for limit in ("post_nms_train", "post_nms_eval"):
+        monkeypatch.setattr(network.options.proposals, limit, 0)
     losses = _loss(network, batch)
     _total(network, losses).backward()
     assert all(float(v.detach()) == 0.0 for k, v in losses.items() if k.startswith(("box", "mask")))
@@ -112,7 +126,7 @@ def test_padding_is_zero_after_normalisation():
 
 
 def test_overfits_one_batch():
-    network, batch = tiny_network(iterations=2), _batch(size=(64, 64))
+    network, batch = tiny_network(iterations=2, frozen_stages=5), _batch(size=(64, 64))
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     history = []
     for _ in range(15):
@@ -164,23 +178,25 @@ def test_losses_of_an_iteration_reach_the_other_task_and_nothing_later(
     detach, loss, masks, semantics
 ):
     """Oracle 4, through the whole network; detached, they stay with their own head."""
-    network = tiny_network(iterations=3, detach=detach)
+    network = tiny_network(iterations=3, detach=detach, frozen_stages=5)
     _loss(network, _batch(num_instances=4))[loss].backward()
     ibpp = network.ibpp
     assert [_is_reached(h) for h in ibpp.mask_heads] == masks
     assert [_is_reached(h) for h in (ibpp.semantic_predictor, *ibpp.refined_heads)] == semantics
 
 
+@torch.no_grad()
 def test_the_canvas_fades_in():
     network = tiny_network(iterations=1, canvas_warmup_steps=10)
     losses = [_loss(network, _batch(), step=step)["semantic_1"] for step in (0, 5, 10, 99)]
-    assert len({float(loss.detach()) for loss in losses}) == 3
+    assert len({float(loss) for loss in losses}) == 3
     assert losses[2] == losses[3]
 
 
 @pytest.mark.parametrize(("canvas_thresh", "is_exact"), [(0.27, True), (0.05, False)])
 def test_panoptic_only_is_exact_if_nothing_weaker_reaches_the_canvas(canvas_thresh, is_exact):
     network = tiny_network(iterations=2, canvas_score_thresh=canvas_thresh).eval()
+    network.options.roi.max_detections = 100
     predictions = (_predict(network, _batch(0, 1), min_score=least) for least in (0.0, 0.27))
     for whole, few in zip(*predictions, strict=True):
         kept = whole.scores >= 0.27
@@ -192,15 +208,14 @@ def test_panoptic_only_is_exact_if_nothing_weaker_reaches_the_canvas(canvas_thre
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-5) == is_exact
 
 
-@every_network
-def test_trace_ends_where_predict_ends(options):
-    network, batch = tiny_network(**options).eval(), _batch(0, 1)
+def test_trace_ends_where_predict_ends(every_network):
+    network, batch = every_network.eval(), _batch(0, 1)
     with torch.no_grad():
         traces = network.trace(batch)
     for raw, trace in zip(_predict(network, batch), traces, strict=True):
         assert len(trace) == network.num_iterations + 1
         assert torch.equal(trace[-1].raw.semantic_logits, raw.semantic_logits)
-        if options.get("mask_ensemble") != "mean":
+        if network.options.ibpp.mask_ensemble != "mean":
             assert torch.equal(trace[-1].raw.mask_logits, raw.mask_logits)
         assert trace[0].canvas.shape == (NUM_THINGS, 16, 24)
         assert float(trace[0].canvas.sum()) == 0
