@@ -1,7 +1,6 @@
 """Every configuration in conf/ composes, keeps to its own keys, and builds."""
 
 from dataclasses import asdict, fields, replace
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,11 +32,6 @@ def _load(group, name):
     return OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
 
 
-@cache
-def _data_alone(name):
-    return compose("train", [f"data={name}"]).data
-
-
 @pytest.mark.parametrize("experiment", _choices("experiment"))
 def test_experiment(experiment):
     """It opens with its command, sets no key of the data group, and its network can be built."""
@@ -46,7 +40,7 @@ def test_experiment(experiment):
     assert lines[1].startswith(f"# python -m refine.train experiment={experiment}")
     data = _choices("data")[_choices("experiment").index(experiment) % len(_choices("data"))]
     settings = compose("train", [f"experiment={experiment}", f"data={data}"])
-    assert settings.data == _data_alone(data)
+    assert "data" not in _load("experiment", experiment)
     if settings.data.toy is not None:  # generated scenes need no published weights
         assert choose_weights(settings) == "none"
     with torch.device("meta"):

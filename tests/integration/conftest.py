@@ -11,7 +11,7 @@ HEIGHT, WIDTH = 64, 96
 TINY = [
     "experiment=toy", "model.backbone.frozen_stages=5", "model.backbone.fpn_channels=32",
     "model.semantic.channels=32", "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32",
-    "model.roi.mask_channels=32", "model.roi.mask_convs=1",
+    "model.roi.mask_channels=32", "model.roi.mask_convs=1", "model.roi.max_detections=20",
     "data.num_workers=0", "data.batch_size=2",
     f"data.toy.num_train={NUM_TRAIN}", f"data.toy.num_val={NUM_VAL}",
     f"data.toy.height_px={HEIGHT}", f"data.toy.width_px={WIDTH}",

@@ -92,10 +92,7 @@ def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, head
         f"ranking_ckpts={{srm: {srm}}}",
     ]  # fmt: skip
     cache = tmp_path / "cache"
-    evaluate(tmp_path / "save", *named, f"save_predictions={cache}", "predictions_form=full")
-    header = PredictionReader(cache).header
-    assert set(header.occlusion_heads) == {"strong", "mask"}
-    assert header.ranking_heads == ("srm",)
+    save = [f"save_predictions={cache}", "predictions_form=full"]
     for name, fusion in (
         ("soe", ["fusion=soe"]),
         ("mask", ["fusion=soe", "fusion.relations.kind=occlusion", "fusion.relations.head=mask"]),
@@ -103,11 +100,15 @@ def test_cached_answers_of_heads_give_the_network_s_own_pq(start, detector, head
     ):
         chosen = [*fusion, "fusion.merge.score_thresh=0.3"]
         folders = tmp_path / f"{name}_direct", tmp_path / f"{name}_cached"
-        direct = evaluate(folders[0], *named, *chosen)
+        direct = evaluate(folders[0], *named, *chosen, *save)
+        save = []  # once
         cached = evaluate(folders[1], f"predictions={cache}", *chosen)
         assert direct["pq"] == cached["pq"]
         read = [(folder / "per_image.csv").read_text() for folder in folders]
         assert read[0] == read[1]
+    header = PredictionReader(cache).header
+    assert set(header.occlusion_heads) == {"strong", "mask"}
+    assert header.ranking_heads == ("srm",)
 
 
 def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):

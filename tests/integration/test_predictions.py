@@ -29,7 +29,6 @@ def cache(checkpoint, tmp_path_factory):
 @pytest.mark.parametrize(
     "fusion",
     [
-        [],
         ["fusion.relations.kind=area"],
         ["fusion.relations.kind=oracle", "fusion.unknown_erasing.mode=oracle"],
         ["fusion.unknown_erasing.mode=score", "fusion.unknown_erasing.score_thresh=0.7"],

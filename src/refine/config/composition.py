@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from refine.config.settings import COMMANDS, CheckpointSettings, Settings, Train
 from refine.errors import RefineError, first_line
 
 
+@cache
 def register_schemas() -> None:
     """Make ``schema`` a choice of each typed group; its YAML files start from it."""
     store = ConfigStore.instance()

@@ -52,7 +52,8 @@ def _explain_choice(error: MissingConfigException) -> str:
 
 def _flatten(error: BaseException) -> str:
     """The message with that of its causes, innermost first: the innermost names the key."""
-    cause = error.__cause__ or error.__context__
+    # in a debugger OmegaConf makes an error its own cause
+    cause = error.__context__ if error.__cause__ in (None, error) else error.__cause__
     if isinstance(cause, ConfigError):  # below that is Python's own "invalid literal"
         return f"{_flatten(cause)}\n{error}"
     return str(error)

@@ -135,7 +135,10 @@ def test_validation_gives_every_image_once_and_marks_the_padding(root):
 
 
 def test_evaluation_reads_no_training_split(tmp_path):
-    datamodule = _datamodule(write_tree(tmp_path, "val2017"), stage="validate")
+    datamodule = _datamodule(write_tree(tmp_path, "val2017"))
+    with pytest.raises(ValueError, match="setup"):
+        datamodule.val_dataset  # noqa: B018
+    datamodule.setup("validate")
     assert len(datamodule.categories) == 4
     with pytest.raises(ValueError, match="setup"):
         datamodule.train_dataset  # noqa: B018

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from make.errors import refused
 from make.scenes import raw_of
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse import fuse
-from refine.options import FusionOptions, MergeOptions
+from refine.options import FusionOptions, MergeOptions, UnknownErasingOptions
 
 THING, GRASS, SKY = 0, 1, 2
 
@@ -61,19 +62,20 @@ def test_masks_are_probabilities():
     assert run(raw, mask_thresh=0.8).segments[0].area == pytest.approx(128, abs=20)
 
 
-def test_half_precision_is_accepted():
+@pytest.mark.parametrize(("dtype", "shift"), [(torch.bfloat16, 0), (torch.half, 1000)])
+def test_half_precision_is_accepted(dtype, shift):
+    """Also logits whose sum leaves it."""
     raw = raw_prediction()
-    half = replace(
-        raw, mask_logits=raw.mask_logits.bfloat16(), semantic_logits=raw.semantic_logits.bfloat16()
-    )
+    raw.semantic_logits += shift
+    masks, semantic = raw.mask_logits.to(dtype), raw.semantic_logits.to(dtype)
+    half = replace(raw, mask_logits=masks, semantic_logits=semantic)
     assert np.array_equal(run(half).segment_map, run(raw).segment_map)
 
 
-def test_logits_whose_sum_leaves_half_precision_are_accepted():
-    raw = raw_prediction()
-    raw.semantic_logits += 1000
-    half = replace(raw, semantic_logits=raw.semantic_logits.half())
-    assert np.array_equal(run(half).segment_map, run(raw).segment_map)
+def test_an_oracle_needs_the_truth():
+    options = FusionOptions(unknown_erasing=UnknownErasingOptions(mode="oracle"))
+    with refused("unknown_erasing.mode=oracle needs ground truth"):
+        fuse(Evidence(raw_prediction(), num_things=1), options, stuff_area_limit_px=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -101,7 +101,8 @@ def test_run_lengths_of_both_kinds_agree():
 
 
 @pytest.mark.parametrize(
-    "counts", ["", "abc", "zzzz", "\x00\x01", "é", "d0d0", [], [21], [-1, 21], [1.0, 19], ["20"]]
+    "counts",
+    ["", "abc", "zzzz", "\x00\x01", "é", "d0d0", "PPPPPPP0", [], [21], [-1, 21], [1.0, 19], ["20"]],
 )
 def test_run_lengths_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match=r"run|ascii"):
