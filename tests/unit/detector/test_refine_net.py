@@ -212,7 +212,7 @@ def test_trace_ends_where_predict_ends(every_network):
         assert float(trace[0].canvas.sum()) == 0
         if network.num_iterations:
             assert len(trace[0].raw.boxes) == 0
-            assert (float(trace[-1].canvas.max()) > 0) == (options.get("direction") != "none")
+            assert (float(trace[-1].canvas.max()) > 0) == (network.options.ibpp.direction != "none")
 
 
 def test_given_boxes_are_traced_in_place_of_detections():
