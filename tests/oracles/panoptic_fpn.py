@@ -1,6 +1,7 @@
 """The plain baseline, written out in one go from a network's parts."""
 
 import torch
+from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
 
@@ -15,11 +16,11 @@ def predict(network, batch):
     )
     stage, roi = network.box_cascade.stages[0], network.options.roi
     logits, deltas = stage.head(_pool(levels, proposals[0], roi, 7))
-    found = []
+    coder, found = BoxCoder(stage.box_coder.weights), []
     for r, scores in enumerate(logits.softmax(dim=1)[:, 1:]):
         for c, score in enumerate(scores):
             if score >= roi.score_thresh:
-                box = stage.box_coder.decode_single(deltas[r, c][None], proposals[0][r][None])
+                box = coder.decode_single(deltas[r, c][None], proposals[0][r][None])
                 found.append((clip_boxes_to_image(box, batch.image_sizes[0])[0], score, c))
     boxes = torch.stack([f[0] for f in found])
     scores, labels = torch.stack([f[1] for f in found]), torch.tensor([f[2] for f in found])

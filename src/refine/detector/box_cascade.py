@@ -17,7 +17,6 @@ from refine.detector.box_stage import BoxHead, BoxStage
 from refine.detector.losses import name_of
 from refine.detector.mask_rois import choose_mask_rois
 from refine.detector.rois import RoIs, sample_rois
-from refine.ops.boxes import is_proper
 from refine.options import IBPPOptions, RoIOptions
 from refine.types import TrainingTarget
 
@@ -75,22 +74,23 @@ class BoxCascade(nn.Module):
         chosen, boxes, is_final = [], proposals, ibpp.trained_rois == "final"
         sampling: dict[str, Any] = {"options": self.options, "generator": generator}
         for k, sampling["iou_thresh"] in enumerate(self.iou_thresh):
-            samples = [sample_rois(b, t, **sampling) for b, t in zip(boxes, targets, strict=True)]
+            samples = sample_rois(boxes, targets, **sampling)
             of_stage, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
             for kind, value in of_stage.items():
                 losses[name_of(kind, k + 1, is_numbered=len(self.stages) > 1)] = value
-            boxes = [m[is_proper(m)] for m in moved]
+            boxes = moved
             if is_final and k + 1 < len(self.stages):
                 continue
-            draw = partial(
-                choose_mask_rois,
+            rois = choose_mask_rois(
+                samples,
+                scores,
+                moved,
+                targets,
                 ibpp=ibpp,
                 options=self.options,
                 iou_thresh=self.options.iou_thresh if is_final else sampling["iou_thresh"],
                 generator=generator,
             )
-            images = zip(samples, scores, moved, targets, strict=True)
-            rois = [draw(*image) for image in images]
             if ibpp.mask_rois_add_truth:
                 truth = self._score_truth(k, targets, pool)
                 rois = [RoIs.join(pair) for pair in zip(rois, truth, strict=True)]

@@ -9,9 +9,8 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from refine.detector.blocks import init_he, named_draws
 from refine.detector.losses import classification_loss, regression_loss
-from refine.detector.proposals import BoxCoder
 from refine.detector.rois import RoIs
-from refine.ops.boxes import is_proper
+from refine.ops.boxes import BoxCoder, is_proper
 from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
@@ -63,7 +62,8 @@ class BoxStage(nn.Module):
         super().__init__()
         self.head = head
         self.options = options
-        self.box_coder = BoxCoder(tuple(number * w for w in CODE_WEIGHTS))
+        across, down, width, height = CODE_WEIGHTS
+        self.box_coder = BoxCoder((number * across, number * down, number * width, number * height))
 
     def loss(
         self,
@@ -77,14 +77,15 @@ class BoxStage(nn.Module):
         The logits and deltas are the head's, of all images together.
         """
         labels = torch.cat([s.labels for s in samples])
-        positive = labels >= 0
-        codes = _of_category(deltas[positive], labels[positive])
-        positives = [s.select(s.labels >= 0) for s in samples]
-        code_targets = torch.cat(
-            [
-                self.box_coder.encode_single(t.boxes[p.matched], p.boxes)
-                for p, t in zip(positives, targets, strict=True)
-            ]
+        positives = [s.positives for s in samples]
+        of_images = torch.split(deltas, [len(s.boxes) for s in samples])
+        predicted = torch.cat(
+            [d[: p.num_positives] for d, p in zip(of_images, positives, strict=True)]
+        )
+        codes = _of_category(predicted, torch.cat([p.labels for p in positives]))
+        truth = [t.boxes[p.matched] for t, p in zip(targets, positives, strict=True)]
+        code_targets = self.box_coder.encode(
+            torch.cat(truth), torch.cat([p.boxes for p in positives])
         )
         return {
             "box_class": classification_loss(logits, labels + 1),
@@ -104,7 +105,7 @@ class BoxStage(nn.Module):
             size: ``(height, width)`` that the boxes are clipped to.
         """
         codes = _of_category(deltas.float(), categories)
-        moved: Tensor = clip_boxes_to_image(self.box_coder.decode_single(codes, boxes), size)
+        moved: Tensor = clip_boxes_to_image(self.box_coder.decode(codes, boxes), size)
         return moved
 
     def detect(

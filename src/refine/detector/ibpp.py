@@ -64,6 +64,7 @@ class IBPP(nn.Module):
     ) -> None:
         super().__init__()
         self.options = options
+        self.num_things = num_things
         self.sampling_ratio = roi.sampling_ratio
         crosses = options.num_iterations > 0 and options.semantics_cross
         num_heads = 1 if options.share_heads else options.num_iterations
@@ -227,20 +228,27 @@ class IBPP(nn.Module):
         if options.canvas_weight == "score":
             probabilities = probabilities * scores[:, None, None]
         is_written = (scores >= options.canvas_score_thresh) & options.canvas_crosses
-        planes = torch.unique(labels[is_written])
+        # one row says which categories are there: the host waits for the device once
+        present = torch.zeros(self.num_things, device=labels.device).index_add(
+            0, labels, is_written.float()
+        )
+        planes = present.nonzero()[:, 0]
+        if not len(planes):
+            return probabilities.new_zeros((len(rois), 0, *size)), planes
+        # boxes without area draw nothing
+        boxes = torch.cat([r.boxes for r in rois]) * is_written[:, None]
+        place = torch.searchsorted(planes, labels).clamp(max=len(planes) - 1)
         counts = [len(r.boxes) for r in rois]
-        parts = (torch.split(x, counts) for x in (probabilities * gain, labels, is_written))
+        images = (torch.split(x, counts) for x in (probabilities * gain, boxes, place))
         canvas = [
             flatten_rois(
-                masks[kept],
-                of_image.boxes[kept],
-                torch.searchsorted(planes, label[kept]),
+                *image,
                 num_planes=len(planes),
                 size=size,
                 stride=STRIDE,
                 reduce=options.canvas_reduce,
             )
-            for of_image, masks, label, kept in zip(rois, *parts, strict=True)
+            for image in zip(*images, strict=True)
         ]
         return torch.stack(canvas), planes
 

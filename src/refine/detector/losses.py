@@ -35,7 +35,7 @@ def regression_loss(deltas: Tensor, targets: Tensor, *, num_samples: int) -> Ten
     return F.l1_loss(deltas.float(), targets, reduction="sum") / max(num_samples, 1)
 
 
-def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, targets: Tensor, counts: Tensor | None = None) -> Tensor:
     """Mean binary cross-entropy over the masks of the positive RoIs; 0 without positives.
 
     Targets may be soft: the covered share of each cell. Thresholding a predicted share at one half
@@ -44,9 +44,15 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
     Args:
         logits: ``[P, m, m]``.
         targets: Shares in [0, 1], of the same shape.
+        counts: ``[P]`` bool: RoIs whose masks count; None: all.
     """
-    total = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum")
-    return total / max(targets.numel(), 1)
+    logits = logits.float()
+    if counts is None:
+        total = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return total / max(targets.numel(), 1)
+    weights = counts[:, None, None].float().expand_as(targets)
+    total = F.binary_cross_entropy_with_logits(logits, targets, weights, reduction="sum")
+    return total / weights.sum().clamp(min=1)
 
 
 def semantic_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -100,7 +106,8 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     labels = targets.long()
     if many:
         full, labels = full.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()  # a view
-    return F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+    # GPUs sum a million pixels in one block of threads if the loss is asked to
+    return F.cross_entropy(full, labels, ignore_index=IGNORE_INDEX, reduction="none").sum()
 
 
 def name_of(kind: str, number: int, *, is_numbered: bool) -> str:

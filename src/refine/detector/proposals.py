@@ -1,7 +1,7 @@
-"""Region proposals, and RoI matching: the only file that touches torchvision's detection package.
+"""Region proposals: the only file that touches torchvision's detection package.
 
-Single parts of it are used (anchors, RPN head, matcher, box coder), never ``FasterRCNN`` or
-``RoIHeads``: their return type follows ``self.training`` and a cascade does not fit them.
+The RPN head is its; ``FasterRCNN`` and ``RoIHeads`` are not used: their return type follows
+``self.training``, a cascade does not fit them, and they wait for the device at every image.
 """
 
 from collections.abc import Sequence
@@ -9,16 +9,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder as BoxCoder
-from torchvision.models.detection._utils import Matcher
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import batched_nms, box_iou, clip_boxes_to_image
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from refine.detector.backbone import Backbone
 from refine.detector.losses import objectness_loss, regression_loss
-from refine.ops.boxes import exact_anchors, is_proper, sample_labels
+from refine.ops.boxes import BoxCoder, is_proper, lay_anchors, match_boxes, sample_labels
 from refine.options import AnchorOptions, ProposalOptions
 
 
@@ -37,24 +33,6 @@ class ProposalOutput:
     anchors: list[Tensor]
 
 
-def match_boxes(
-    truth: Tensor, candidates: Tensor, *, high: float, low: float, rescue: bool
-) -> Tensor:
-    """Index ``[N]`` int64 of the true box of each candidate; -1 negative, -2 neither.
-
-    Args:
-        truth: ``[G, 4]``.
-        candidates: ``[N, 4]``.
-        high: Least IoU of a positive candidate.
-        low: IoU below which a candidate is negative.
-        rescue: Whether every true box also gets its best candidates, however low their IoU.
-    """
-    if not len(truth):
-        return torch.full((len(candidates),), -1, dtype=torch.int64, device=candidates.device)
-    matched: Tensor = Matcher(high, low, rescue)(box_iou(truth, candidates))
-    return matched
-
-
 class ProposalNetwork(nn.Module):
     """RPN (Ren et al. 2015) with one anchor size per level of a pyramid (FPN)."""
 
@@ -62,10 +40,6 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.options = options
         self.anchors = anchors
-        self.anchor_generator = AnchorGenerator(
-            tuple((size,) for size in anchors.sizes_px),
-            (tuple(anchors.aspect_ratios),) * len(anchors.sizes_px),
-        )
         self.head = RPNHead(channels, len(anchors.aspect_ratios))
         self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
@@ -81,18 +55,19 @@ class ProposalNetwork(nn.Module):
 
     def _lay_anchors(self, features: Sequence[Tensor], images: Tensor) -> list[Tensor]:
         """``[A_l, 4]`` of each level, the same for every image of a padded batch."""
-        if self.options.anchor_grid == "exact":
-            return exact_anchors(
-                [(f.shape[-2], f.shape[-1]) for f in features],
-                strides=Backbone.strides,
-                sizes_px=self.anchors.sizes_px,
-                aspect_ratios=self.anchors.aspect_ratios,
-                device=images.device,
-            )
-        one = ImageList(images[:1], [(images.shape[-2], images.shape[-1])])
-        grid = self.anchor_generator(one, [f.float() for f in features])[0]
-        counts = [f[0, 0].numel() * len(self.anchors.aspect_ratios) for f in features]
-        return list(grid.split(counts))
+        grids = [(f.shape[-2], f.shape[-1]) for f in features]
+        strides = [(stride, stride) for stride in Backbone.strides]
+        rounded = self.options.anchor_grid == "rounded"
+        if rounded:  # stretched to the cells of the level
+            strides = [(images.shape[-2] // h, images.shape[-1] // w) for h, w in grids]
+        return lay_anchors(
+            grids,
+            strides=strides,
+            sizes_px=self.anchors.sizes_px,
+            aspect_ratios=self.anchors.aspect_ratios,
+            rounded=rounded,
+            device=images.device,
+        )
 
     @torch.no_grad()
     def propose(
@@ -117,8 +92,8 @@ class ProposalNetwork(nn.Module):
         ):
             top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
             chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4)).flatten(0, 1)
-            decoded = self.box_coder.decode_single(chosen, anchors[index].flatten(0, 1))
-            levels.append((decoded.unflatten(0, index.shape), top, torch.full_like(index, k)))
+            decoded = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
+            levels.append((decoded.view(*index.shape, 4), top, torch.full_like(index, k)))
         images = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
         proposals = []
         for boxes, scores, level, size in zip(*images, image_sizes, strict=True):
@@ -143,15 +118,12 @@ class ProposalNetwork(nn.Module):
         objectness = torch.cat(output.objectness, dim=1)
         deltas = torch.cat(output.deltas, dim=1)
         logits, labels, codes, code_targets = [], [], [], []
-        for k, boxes in enumerate(truth):
-            sampled, matched = self._sample(anchors, boxes, generator)
-            positive = matched >= 0
+        for k, (sampled, matched, count) in enumerate(self._sample(anchors, truth, generator)):
+            positive = sampled[:count]
             logits.append(objectness[k, sampled])
-            labels.append(positive)
-            codes.append(deltas[k, sampled[positive]])
-            code_targets.append(
-                self.box_coder.encode_single(boxes[matched[positive]], anchors[sampled[positive]])
-            )
+            labels.append(matched >= 0)
+            codes.append(deltas[k, positive])
+            code_targets.append(self.box_coder.encode(truth[k][matched[:count]], anchors[positive]))
         flat_labels = torch.cat(labels)
         return {
             "rpn_objectness": objectness_loss(torch.cat(logits), flat_labels),
@@ -162,18 +134,16 @@ class ProposalNetwork(nn.Module):
 
     @torch.no_grad()
     def _sample(
-        self, anchors: Tensor, boxes: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Indices of sampled anchors, and the box each is matched to (-1: none)."""
+        self, anchors: Tensor, truth: Sequence[Tensor], generator: torch.Generator
+    ) -> list[tuple[Tensor, Tensor, int]]:
+        """For each image sampled anchors, the box of each (-1: none), the number of positives."""
         options = self.options
-        matched = match_boxes(
-            boxes, anchors, high=options.iou_positive, low=options.iou_negative, rescue=True
-        )
-        labels = (matched >= 0).int() - (matched == -2).int()  # 1 positive, 0 negative, -1 ignored
+        iou = {"high": options.iou_positive, "low": options.iou_negative}
+        matched = [match_boxes(boxes, anchors, **iou, rescue=True) for boxes in truth]
         sampled = sample_labels(
-            labels,
+            [(m >= 0).int() - (m == -2).int() for m in matched],  # 1 positive, 0 negative
             num_samples=options.samples_per_image,
             positive_fraction=options.positive_fraction,
             generator=generator,
         )
-        return sampled, matched[sampled]
+        return [(s, m[s], count) for m, (s, count) in zip(matched, sampled, strict=True)]

@@ -6,9 +6,10 @@ head: targets are soft (:func:`refine.detector.losses.mask_loss`), and only the 
 computed.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,13 @@ from refine.detector.box_cascade import BoxCascade
 from refine.detector.box_stage import BOX_SIDE
 from refine.detector.ibpp import IBPP, IterationOutput
 from refine.detector.losses import mask_loss, name_of, semantic_loss
-from refine.detector.mask_head import MASK_INPUT_SIDE
+from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
-from refine.detector.rois import RoIs, compute_mask_targets
+from refine.detector.rois import RoIs
 from refine.detector.semantic_head import SemanticTrunk
+from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.outlines import decode_mask
-from refine.ops.roi_align import pool_rois
+from refine.ops.roi_align import make_poolable, pool_rois
 from refine.options import AnchorOptions, ModelOptions
 from refine.types import Batch, IterationTrace, Observation, RawPrediction
 
@@ -37,8 +39,9 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 class _Dense:
     """Everything computed once per image, before any RoI."""
 
-    levels: list[Tensor]  # P2 to P6
+    levels: list[Tensor]  # P2 to P5, to be pooled
     feature: Tensor  # F_sem
+    poolable_feature: Tensor  # the same, to be pooled
     semantic_logits: Tensor  # P_sem^(0)
     anchors: ProposalOutput
 
@@ -126,7 +129,10 @@ class RefineNet(nn.Module):
             generator=generator,
         )
         losses |= box_losses
-        outline = cache(lambda image, instance: decode_mask(targets[image].masks[instance]))
+        outlines = [decode_mask(coded) for t in targets for coded in t.masks]
+        areas = sum_areas(outlines, batch.images.device)
+        begins = itertools.accumulate((len(t.masks) for t in targets[:-1]), initial=0)
+        first_masks = list(begins)
         semantic_targets = self.ibpp.semantic_predictor.merge_targets(
             torch.stack([t.semantic for t in targets])
         )
@@ -142,8 +148,15 @@ class RefineNet(nn.Module):
         for t, output in enumerate(iterations):
             if output.rois:
                 is_true = torch.cat([r.is_true for r in output.rois])
+                chosen = [
+                    torch.where(r.is_true, r.matched + k, len(outlines))
+                    for r, k in zip(output.rois, first_masks, strict=True)
+                ]
+                mask_targets = roi_mask_targets(
+                    areas, torch.cat(chosen), torch.cat([r.boxes for r in output.rois]), MASK_SIDE
+                )
                 losses[name_of("mask", t, is_numbered=count > 0)] = mask_loss(
-                    output.mask_logits[is_true], compute_mask_targets(output.rois, outline)
+                    output.mask_logits, mask_targets, is_true
                 )
             losses[name_of("semantic", t, is_numbered=count > 0)] = semantic_loss(
                 output.semantic_logits, semantic_targets
@@ -239,7 +252,11 @@ class RefineNet(nn.Module):
         levels = self.backbone(images.contiguous(memory_format=self._memory_format))
         feature = self.semantic_trunk(levels[:4])
         semantic_logits = self.ibpp.predict_semantics(feature)
-        return _Dense(levels, feature, semantic_logits, self.proposals(levels, images))
+        anchors = self.proposals(levels, images)
+        crosses = self.num_iterations > 0 and self.options.ibpp.features_cross
+        poolable = make_poolable(feature) if crosses or self._boxes_read_semantics else feature
+        levels = [make_poolable(level) for level in levels[:4]]
+        return _Dense(levels, feature, poolable, semantic_logits, anchors)
 
     def _propose(self, batch: Batch, dense: _Dense, *, training: bool) -> list[Tensor]:
         options = self.options.proposals
@@ -299,18 +316,20 @@ class RefineNet(nn.Module):
         """RoI features of the mask heads, ``f_ins + f_sem``."""
         boxes = [r.boxes for r in rois]
         pooled = self._pool(dense, boxes, MASK_INPUT_SIDE)
-        return self.ibpp.join_features(pooled, dense.feature, boxes)
+        return self.ibpp.join_features(pooled, dense.poolable_feature, boxes)
 
     def _pool_boxes(self, dense: _Dense, boxes: Sequence[Tensor]) -> Tensor:
         """RoI features of the box heads."""
         pooled = self._pool(dense, boxes, BOX_SIDE)
         if not self._boxes_read_semantics:
             return pooled
-        return self.ibpp.project_to_boxes(pooled, dense.feature, dense.semantic_logits, boxes)
+        return self.ibpp.project_to_boxes(
+            pooled, dense.poolable_feature, dense.semantic_logits, boxes
+        )
 
     def _pool(self, dense: _Dense, boxes: Sequence[Tensor], side: int) -> Tensor:
         return pool_rois(
-            dense.levels[:4],
+            dense.levels,
             boxes,
             strides=self.backbone.strides[:4],
             side=side,

@@ -6,9 +6,6 @@ between, zero outside the mask (``grid_sample(align_corners=False)``). Both dire
 in x and y, so each costs two small matrix products and no image-sized canvas.
 """
 
-from collections.abc import Sequence
-from math import ceil, floor
-
 import numpy as np
 
 from refine.types import MaskCrop
@@ -45,35 +42,6 @@ def paste_masks(
     return crops
 
 
-def roi_mask_targets(masks: Sequence[MaskCrop], boxes: np.ndarray, side: int) -> np.ndarray:
-    """The exact share of every cell of a grid on each box that its mask covers.
-
-    Args:
-        masks: N masks.
-        boxes: ``[N, 4]`` xyxy in the masks' pixels; box n goes with mask n.
-        side: Cells along each side of the grid.
-
-    Returns:
-        ``[N, side, side]`` float32 in [0, 1]; zero for a box without area.
-
-    Raises:
-        ValueError: Boxes are not finite, or there are not as many as masks.
-    """
-    corners = _finite_corners(boxes)
-    targets = np.zeros((len(corners), side, side), np.float32)
-    for target, crop, (x0, y0, x1, y1) in zip(targets, masks, corners.tolist(), strict=True):
-        height, width = crop.mask.shape
-        top, bottom = max(crop.y, floor(y0)), min(crop.y + height, ceil(y1))
-        left, right = max(crop.x, floor(x0)), min(crop.x + width, ceil(x1))
-        if x1 <= x0 or y1 <= y0 or bottom <= top or right <= left:
-            continue
-        pixels = crop.mask[top - crop.y : bottom - crop.y, left - crop.x : right - crop.x]
-        rows = _coverage_weights(y0, y1, side=side, first=top, last=bottom)
-        columns = _coverage_weights(x0, x1, side=side, first=left, last=right)
-        np.minimum(rows @ pixels.astype(np.float32) @ columns.T, 1.0, out=target)
-    return targets
-
-
 def _finite_corners(boxes: np.ndarray) -> np.ndarray:
     """``[N, 4]`` float64, so that large coordinates keep their fractions."""
     if not np.isfinite(boxes).all():
@@ -101,12 +69,3 @@ def _interpolation_weights(
     distances = np.abs(cells.astype(np.float32)[:, None] - np.arange(side, dtype=np.float32))
     weights: np.ndarray = np.maximum(np.float32(1) - distances, 0)
     return weights
-
-
-def _coverage_weights(start: float, stop: float, *, side: int, first: int, last: int) -> np.ndarray:
-    """``[side, last - first]``: share of each cell that lies on each pixel."""
-    edges = start + np.arange(side + 1) * ((stop - start) / side)
-    # how much of each pixel lies before each edge
-    before = np.minimum(np.maximum(edges[:, None] - np.arange(first, last), 0.0), 1.0)
-    weights: np.ndarray = np.diff(before, axis=0) * (side / (stop - start))
-    return weights.astype(np.float32)

@@ -24,6 +24,14 @@ def assign_levels(
     return levels.clamp(min_level, max_level).to(torch.int64)
 
 
+def make_poolable(feature: Tensor) -> Tensor:
+    """A feature ``[B, C, h, w]`` as the kernel of RoIAlign wants it: float32, channels first.
+
+    There is no bf16 kernel. Callers that pool a feature several times convert it once.
+    """
+    return feature.float().contiguous()
+
+
 def pool_rois(
     features: Sequence[Tensor],
     boxes: Sequence[Tensor],
@@ -35,38 +43,46 @@ def pool_rois(
 ) -> Tensor:
     """RoI features from the level that fits each box.
 
+    With one level the host does not wait for the device, else once: it has to know how many boxes
+    each level has.
+
     Args:
-        features: ``[B, C, h, w]`` of each level, finest first; pooled in float32 under autocast,
-            as there is no bf16 kernel on CPUs.
+        features: ``[B, C, h, w]`` of each level, finest first (:func:`make_poolable`).
         boxes: B tensors ``[N_b, 4]`` xyxy network pixels.
         strides: Network pixels per cell of each level; powers of two.
         side: Side of the result.
-        canonical_size_px: See :func:`assign_levels`.
+        canonical_size_px: See :func:`assign_levels`; not read with one level.
         sampling_ratio: Samples per bin and axis; 0 adapts to the box.
 
     Returns:
         ``[sum N_b, C, side, side]`` float32, image by image.
     """
-    flat = torch.cat(list(boxes))
     image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
+    flat = torch.cat(list(boxes))
     rois = torch.cat([image_index, flat], dim=1).float()
-    numbers = [int(math.log2(stride)) for stride in strides]
-    levels = assign_levels(
-        flat, canonical_size_px=canonical_size_px, min_level=numbers[0], max_level=numbers[-1]
-    )
-    pooled = features[0].new_zeros((len(rois), features[0].shape[1], side, side)).float()
+    order, counts = None, [len(rois)]
+    if len(features) > 1:
+        numbers = [int(math.log2(stride)) for stride in strides]
+        levels = assign_levels(
+            flat, canonical_size_px=canonical_size_px, min_level=numbers[0], max_level=numbers[-1]
+        )
+        order = levels.argsort(stable=True)
+        rois = rois[order]
+        counts = torch.stack([(levels == number).sum() for number in numbers]).tolist()
     with torch.autocast(flat.device.type, enabled=False):
-        for feature, stride, number in zip(features, strides, numbers, strict=True):
-            chosen = torch.nonzero(levels == number)[:, 0]
-            if not len(chosen):
-                continue
-            crops = roi_align(
-                feature.float().contiguous(),  # the kernel wants NCHW
-                rois[chosen],
-                side,
-                spatial_scale=1.0 / stride,
-                sampling_ratio=sampling_ratio,
-                aligned=True,
-            )
-            pooled = pooled.index_put((chosen,), crops)
-    return pooled
+        pooled = torch.cat(
+            [
+                roi_align(
+                    make_poolable(feature),
+                    of_level,
+                    side,
+                    spatial_scale=1.0 / stride,
+                    sampling_ratio=sampling_ratio,
+                    aligned=True,
+                )
+                for feature, stride, of_level in zip(
+                    features, strides, torch.split(rois, counts), strict=True
+                )
+            ]
+        )
+    return pooled if order is None else pooled[order.argsort()]

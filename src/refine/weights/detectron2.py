@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
-from refine.ops.boxes import exact_anchors
+from refine.ops.boxes import lay_anchors
 from refine.weights.stored import CAFFE2, PixelStats, describe_misfit, pixel_buffers
 
 _BODY = "backbone.bottom_up"
@@ -150,11 +150,12 @@ def _read_pixels(state: Mapping[str, Tensor], pixels: PixelStats) -> dict[str, T
 
 def _check_anchors(state: Mapping[str, Tensor], network: RefineNet, *, source: str) -> None:
     options = network.proposals.anchors
-    ours = exact_anchors(
+    ours = lay_anchors(
         [(1, 1)] * len(options.sizes_px),
-        strides=[1] * len(options.sizes_px),
+        strides=[(1, 1)] * len(options.sizes_px),
         sizes_px=options.sizes_px,
         aspect_ratios=options.aspect_ratios,
+        rounded=False,
         device=torch.device("cpu"),
     )
     for level, anchors in enumerate(ours):

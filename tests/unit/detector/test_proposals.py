@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from make.batches import make_target, tiny_network
-from refine.detector.proposals import match_boxes
 from refine.detector.rois import BACKGROUND, sample_rois
+from refine.ops.boxes import match_boxes
 from refine.options import RoIOptions
 
 BOX = torch.tensor([[10.0, 10.0, 30.0, 30.0]])
@@ -41,9 +41,9 @@ def test_proposals_lie_inside_the_images_and_anchors_on_their_cells():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_rois_start_with_positives_and_include_the_instances_own_boxes(count):
-    rois = sample_rois(
-        torch.rand(50, 4) + torch.tensor([0.0, 0, 2, 2]),
-        make_target(BOX[:count].tolist(), [2] * count),
+    (rois,) = sample_rois(
+        [torch.rand(50, 4) + torch.tensor([0.0, 0, 2, 2])],
+        [make_target(BOX[:count].tolist(), [2] * count)],
         iou_thresh=0.5,
         options=RoIOptions(samples_per_image=8, positive_fraction=0.25),
         generator=torch.Generator(),

@@ -10,7 +10,8 @@ STRIDES = (4, 8, 16, 32)
 
 def _sample(labels, **kwargs):
     settings = {"num_samples": 8, "positive_fraction": 0.25, "generator": torch.Generator()}
-    return sample_labels(torch.tensor(labels), **(settings | kwargs))
+    (sample,) = sample_labels([torch.tensor(labels)], **(settings | kwargs))
+    return sample
 
 
 @pytest.mark.parametrize(
@@ -23,16 +24,18 @@ def _sample(labels, **kwargs):
     ],
 )
 def test_sample_has_few_positives_and_no_ignored(labels, drawn):
-    index = _sample(labels).tolist()
+    index, num_positives = _sample(labels)
+    index = index.tolist()
+    assert num_positives == drawn.count(1)
     assert [labels[k] for k in index] == drawn
     assert len(set(index)) == len(index)
 
 
 def test_the_generator_decides():
     labels = [0] * 50
-    first = _sample(labels, generator=torch.Generator().manual_seed(3))
-    again = _sample(labels, generator=torch.Generator().manual_seed(3))
-    other = _sample(labels, generator=torch.Generator().manual_seed(4))
+    first, again, other = (
+        _sample(labels, generator=torch.Generator().manual_seed(seed))[0] for seed in (3, 3, 4)
+    )
     assert first.tolist() == again.tolist() != other.tolist()
 
 

@@ -1,11 +1,10 @@
-"""Pasting equals grid_sample on the full image; RoI targets are exact area averages."""
+"""Pasting equals grid_sample on the full image."""
 
 import numpy as np
 import pytest
 
-from oracles.masks import cell_averages, paste_values
-from refine.ops.masks import paste_masks, roi_mask_targets
-from refine.types import MaskCrop
+from oracles.masks import paste_values
+from refine.ops.masks import paste_masks
 
 SIZE = (23, 31)
 
@@ -87,28 +86,3 @@ def test_boxes_that_are_not_finite_are_refused():
         paste_masks(
             np.ones((1, 4, 4), np.float32), as_boxes([0, 0, np.nan, 4]), SIZE, threshold=0.5
         )
-    with pytest.raises(ValueError, match="finite"):
-        roi_mask_targets([MaskCrop(0, 0, np.ones((2, 2), bool))], as_boxes([0, 0, np.inf, 4]), 4)
-
-
-@pytest.mark.parametrize("side", [1, 4, 14])
-def test_targets_are_exact_area_averages(side):
-    rng = np.random.default_rng(side)
-    crops = [
-        MaskCrop(int(y), int(x), rng.random((h, w)) < 0.6)
-        for y, x, h, w in rng.integers([0, 0, 1, 1], [15, 20, 9, 12], (6, 4))
-    ]
-    boxes = random_boxes(rng, 6)
-    targets = roi_mask_targets(crops, boxes, side)
-    assert (targets.dtype, targets.shape) == (np.float32, (6, side, side))
-    expected = [cell_averages(on_image(c), b, side) for c, b in zip(crops, boxes, strict=True)]
-    np.testing.assert_allclose(targets, expected, atol=2e-5)
-    assert targets.max() > 0.2
-
-
-def test_targets_are_zero_where_nothing_meets():
-    solid = MaskCrop(4, 4, np.ones((6, 6), bool))
-    empty = MaskCrop(4, 4, np.zeros((0, 0), bool))
-    boxes = as_boxes([12, 12, 20, 20], [4, 4, 4, 9], [9, 9, 5, 5], [2, 2, 12, 12])
-    assert not roi_mask_targets([solid, solid, solid, empty], boxes, 7).any()
-    assert roi_mask_targets([], as_boxes(), 7).shape == (0, 7, 7)

@@ -76,7 +76,7 @@ def test_box_codes_and_their_clamp(stage):
         weights = tuple(stage * w for w in (10, 10, 5, 5))
         coder = BoxStage(BoxHead(1, 2, fc_channels=8), options=RoIOptions(), number=stage).box_coder
     theirs = d2.decode_all(codes, boxes, weights)
-    torch.testing.assert_close(coder.decode_single(codes, boxes), theirs, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(coder.decode(codes, boxes), theirs, rtol=1e-5, atol=1e-3)
     grown = (theirs[:, 2] - theirs[:, 0]) / (boxes[:, 2] - boxes[:, 0])
     assert stage > 1 or grown.max() == pytest.approx(1000 / 16, rel=1e-3)  # some are clamped
 
