@@ -110,6 +110,15 @@ class TrainingTarget(_Movable):
     masks: tuple[CodedMask, ...]
     pairs: Tensor | None = None
 
+    def pin_memory(self) -> Self:
+        """The tensors in page-locked memory."""
+        pinned = {
+            name: tensor.pin_memory()
+            for name in ("semantic", "boxes", "labels", "pairs")
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, **pinned)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class InstanceTruth:
@@ -198,8 +207,9 @@ class Batch:
         return replace(self, images=images, samples=tuple(samples))
 
     def pin_memory(self) -> Self:
-        """The images in page-locked memory (the DataLoader calls this)."""
-        return replace(self, images=self.images.pin_memory())
+        """The images and targets in page-locked memory (the DataLoader calls this)."""
+        samples = tuple(replace(s, target=s.target and s.target.pin_memory()) for s in self.samples)
+        return replace(self, images=self.images.pin_memory(), samples=samples)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -1,5 +1,6 @@
 """ResNet or ResNeXt with a feature pyramid."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Self
@@ -8,17 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-from torchvision.ops import FeaturePyramidNetwork, FrozenBatchNorm2d
+from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from refine.detector.blocks import NUM_GROUPS, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
+from refine.detector.norms import FoldedConv, FrozenNorm, GroupNorm
 from refine.options import BackboneOptions
 from refine.options.model import BASIC_BACKBONES
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "gn": partial(nn.GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
-    "frozen_bn": FrozenBatchNorm2d,
+    "gn": partial(GroupNorm, NUM_GROUPS),  # as published weights, also in narrow stages
+    "frozen_bn": FrozenNorm,
     "bn": nn.BatchNorm2d,
     "sync_bn": nn.SyncBatchNorm,
 }
@@ -108,7 +110,18 @@ def build_backbone(options: BackboneOptions) -> Backbone:
             part.conv2 = DeformableConv(
                 part.conv2, modulated=options.dcn_modulated, groups=options.dcn_groups
             )
+    _fold_norms(body)
     return Backbone(body, options=options)
+
+
+def _fold_norms(module: nn.Module) -> None:
+    """Replace every convolution that a frozen normalisation follows."""
+    children = list(module.named_children())
+    for (name, conv), (_, norm) in itertools.pairwise(children):
+        if type(conv) is nn.Conv2d and isinstance(norm, FrozenNorm):
+            setattr(module, name, FoldedConv(conv, norm))
+    for _, child in children:
+        _fold_norms(child)
 
 
 def published_keys(backbone: Backbone) -> dict[str, str]:

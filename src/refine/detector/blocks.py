@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from refine.detector.norms import GroupNorm
+
 NUM_GROUPS = 32
 """Groups of a group normalisation (Wu and He 2018; detectron2's GN configs)."""
 _NARROW_GROUP = 8
@@ -35,7 +37,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     times the loss after 140 steps on toy scenes.
     """
     is_narrow = channels < 4 * NUM_GROUPS
-    return nn.GroupNorm(channels // _NARROW_GROUP if is_narrow else NUM_GROUPS, channels)
+    return GroupNorm(channels // _NARROW_GROUP if is_narrow else NUM_GROUPS, channels)
 
 
 @contextmanager

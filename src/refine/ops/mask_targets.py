@@ -26,7 +26,7 @@ class RunningAreas:
 
     Attributes:
         values: int32 ``[sum (h + 1) (w + 1)]``, mask by mask, row by row.
-        places: ``[N + 1, 5]`` int64: where the mask begins in ``values``, then row and column of its
+        places: ``[N + 1, 5]`` int64: where the mask begins in ``values``; row and column of its
             crop in the image, height and width.
     """
 

@@ -1,0 +1,66 @@
+"""Normalisations that keep half types as they are, and one that a convolution does."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation whose result has the type of its input, also under autocast.
+
+    Autocast would compute it in float32 and hand that on, twice the memory of every layer. Sums are
+    in float32 all the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same."""
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+
+
+class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]
+    """Batch normalisation that never changes; its result has the type of its input.
+
+    Attributes:
+        is_folded: Whether the convolution before it does its work (:class:`FoldedConv`).
+    """
+
+    is_folded = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` to the same."""
+        if self.is_folded:
+            return x
+        mean, variance = self.running_mean, self.running_var
+        result: Tensor = F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        return result
+
+
+class FoldedConv(nn.Conv2d):
+    """A convolution, and the frozen normalisation after it as a factor of its weights and a bias.
+
+    The same function, without two passes over the largest tensors of the network. The parameters
+    stay those of the convolution, and the statistics those of the normalisation, so that state
+    dicts are the same; gradients reach the parameters through the factor.
+    """
+
+    def __init__(self, conv: nn.Conv2d, norm: FrozenNorm) -> None:
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
+        shape: dict[str, Any] = {name: getattr(conv, name) for name in names}
+        super().__init__(bias=False, device="meta", **shape)
+        self.weight = conv.weight
+        norm.is_folded = True
+        self._norms = [norm]  # in a list: not a submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, normalised."""
+        (norm,) = self._norms
+        factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * factor
+        return self._conv_forward(x, self.weight * factor[:, None, None, None], shift)
