@@ -9,16 +9,13 @@ the mode with AP, 15 about as many as the merge can use (``fusion.panoptic_only=
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 
 from benchmark.case import Case, extra_mib
-from benchmark.scenes import NUM_CATEGORIES, NUM_THINGS
-from refine.config import compose
+from benchmark.networks import build_network, make_batch, read_settings
 from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
-from refine.ops.outlines import encode_mask
-from refine.types import Batch, MaskCrop, Sample, TrainingTarget
+from refine.types import Batch
 
 BASE, CONTROL = "model.ibpp.num_iterations=0", "model.ibpp.direction=none"
 TOY, R50 = ("experiment=toy_ibpp3",), ("experiment=r50_ibpp3",)
@@ -63,17 +60,9 @@ def prepare(
     overrides: tuple[str, ...], size: tuple[int, int], detections: int | None
 ) -> Callable[[], None]:
     """A training step of a network, or its inference with a number of detections."""
-    limits = ("model.roi.score_thresh=0.0", f"model.roi.max_detections={detections or 100}")
-    cfg = compose("train", [*overrides, *limits])
-    torch.manual_seed(0)
-    network = RefineNet(
-        cfg.model,
-        anchors=cfg.data.anchors,
-        num_things=NUM_THINGS,
-        num_categories=NUM_CATEGORIES,
-    )
+    network = build_network(read_settings(overrides, detections=detections or 100))
     run = _train if detections is None else _infer
-    return partial(run, network, _make_batch(size))
+    return partial(run, network, make_batch(size))
 
 
 def _train(network: RefineNet, batch: Batch) -> None:
@@ -85,22 +74,3 @@ def _train(network: RefineNet, batch: Batch) -> None:
 @torch.inference_mode()
 def _infer(network: RefineNet, batch: Batch) -> None:
     network.eval().predict(batch)
-
-
-def _make_batch(size: tuple[int, int], *, num_instances: int = 8) -> Batch:
-    """One random image with square instances."""
-    rng = np.random.default_rng(0)
-    height, width = size
-    side = height // 5
-    corners = rng.integers(0, [width - side, height - side], (num_instances, 2))
-    boxes = np.concatenate([corners, corners + side], axis=1).astype(np.float32)
-    mask = np.ones((side, side), bool)
-    target = TrainingTarget(
-        semantic=torch.from_numpy(rng.integers(0, NUM_CATEGORIES, size).astype(np.uint8)),
-        boxes=torch.from_numpy(boxes),
-        labels=torch.from_numpy(rng.integers(0, NUM_THINGS, num_instances)),
-        masks=tuple(encode_mask(MaskCrop(int(y), int(x), mask)) for x, y in corners),
-    )
-    image = torch.from_numpy(rng.integers(0, 256, (3, *size)).astype(np.uint8))
-    sample = Sample(image=image, image_id=1, file_name="random", original_size=size, target=target)
-    return Batch(images=image[None], image_sizes=(size,), samples=(sample,))

@@ -18,7 +18,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same."""
         if x.dtype == self.weight.dtype:
-            return super().forward(x)
+            return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, self.num_groups, weight, bias, self.eps)
@@ -63,4 +63,6 @@ class FoldedConv(nn.Conv2d):
         (norm,) = self._norms
         factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
         shift = norm.bias - norm.running_mean * factor
-        return self._conv_forward(x, self.weight * factor[:, None, None, None], shift)
+        weight = self.weight * factor[:, None, None, None]
+        result: Tensor = self._conv_forward(x, weight, shift)
+        return result

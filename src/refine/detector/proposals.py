@@ -94,14 +94,16 @@ class ProposalNetwork(nn.Module):
             chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4)).flatten(0, 1)
             decoded = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
             levels.append((decoded.view(*index.shape, 4), top, torch.full_like(index, k)))
-        images = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+        decoded, scores, numbers = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+        images = zip(decoded, image_sizes, strict=True)
+        clipped = [clip_boxes_to_image(boxes, size) for boxes, size in images]
+        proper = torch.stack([is_proper(boxes) for boxes in clipped])
         proposals = []
-        for boxes, scores, level, size in zip(*images, image_sizes, strict=True):
-            clipped = clip_boxes_to_image(boxes, size)
-            proper = is_proper(clipped)
-            clipped = clipped[proper]
-            kept = batched_nms(clipped, scores[proper], level[proper], self.options.nms_thresh)
-            proposals.append(clipped[kept[:post_nms]])
+        for k, count in enumerate(proper.sum(dim=1).tolist()):
+            index = torch.nonzero_static(proper[k], size=count)[:, 0]
+            boxes = clipped[k][index]
+            kept = batched_nms(boxes, scores[k, index], numbers[k, index], self.options.nms_thresh)
+            proposals.append(boxes[kept[:post_nms]])
         return proposals
 
     def loss(

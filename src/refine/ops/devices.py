@@ -9,6 +9,6 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
 
     A copy from other memory would wait for all work that the GPU has been given before.
     """
-    if torch.device(device).type != "cuda" or tensor.is_cuda:
+    if not tensor.is_cpu or torch.device(device).type in ("cpu", "mps"):
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
