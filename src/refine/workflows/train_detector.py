@@ -8,6 +8,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from refine.callbacks.evaluation_files import Pictures
+from refine.callbacks.outlook import Outlook
 from refine.config.instantiate import build_all, build_trainer
 from refine.config.settings import TrainSettings
 from refine.data.datamodule import PanopticDataModule
@@ -48,6 +49,8 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     left_out = () if settings.trainer.enable_progress_bar else ("progress",)
     callbacks = build_all(settings.callbacks, without=left_out)
     callbacks.append(Pictures(settings.run_dir, count=settings.draw))
+    batch_size = settings.data.batch_size
+    callbacks.append(Outlook(images=len(datamodule.train_dataset), batch_size=batch_size))
     loggers = build_all(settings.logger)
     trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=loggers)
     if trainer.is_global_zero:
