@@ -17,7 +17,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ POSITIVES = ("model.roi.iou_thresh=0.01", "model.roi.cascade_iou_thresh=[0.01,0.
 Row = dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class Bench:
     """What is measured, on what, until when; rows of results by part."""
 
@@ -56,6 +56,7 @@ class Bench:
     out: Path
     end: float
     networks: Sequence[str]
+    inference_batch: int
     rows: list[Row] = field(default_factory=list)
 
     def run(self, part: str, case: str, measure: Callable[[], Row], *, needs: float) -> None:
@@ -83,6 +84,12 @@ class Bench:
         """Whether a GPU is measured."""
         return self.device == "cuda"
 
+    @cache  # noqa: B019 - there is one bench
+    def make_batch(self, images: int, seed: int) -> Batch:
+        """A batch of the size, page-locked if there is a GPU."""
+        batch = make_batch(self.size, images=images, seed=seed)
+        return batch.pin_memory() if self.is_cuda else batch
+
     def wait(self) -> None:
         """Wait for the device."""
         if self.is_cuda:
@@ -108,8 +115,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = 1e-5
         self.weights = compute_loss_weights(settings.model)
-        batches = [make_batch(bench.size, images=batch_size, seed=k) for k in range(2)]
-        self.batches = [b.pin_memory() for b in batches] if bench.is_cuda else batches
+        self.batches = [bench.make_batch(batch_size, k) for k in range(2)]
         self.count = 0
 
     def step(self) -> Tensor:
@@ -307,10 +313,8 @@ def plan(bench: Bench, batch_sizes: Sequence[int]) -> None:
     experiments = {name: [f"experiment={name}"] for name in bench.networks}
     small = {name: e for name, e in experiments.items() if name != LARGE}
     main = batch_sizes[0]
-    for name, overrides in small.items():
-        for bf16 in (False, True):
-            compare = partial(compare_networks, bench, overrides, bf16=bf16)
-            bench.run("against CPU", f"{name}, {'bf16' if bf16 else 'float32'}", compare, needs=12)
+    names = list(small)
+    compare_all(bench, {name: small[name] for name in names[-1:]})  # with IBPP if it is there
     train_all(bench, small, [main])
     for name, overrides in small.items():
         bench.run("profile", name, partial(profile_training, bench, overrides, main), needs=12)
@@ -319,14 +323,23 @@ def plan(bench: Bench, batch_sizes: Sequence[int]) -> None:
         variants = {f"{IBPP}, {k}": [*small[IBPP], v] for k, v in VARIANTS.items()}
         train_all(bench, variants, [main])
     for name, overrides in small.items():
-        for size, detections in ((1, 100), (1, 15), (8, 100)):
+        for size, detections in ((1, 100), (1, 15), (bench.inference_batch, 100)):
             infer = partial(measure_inference, bench, overrides, size, detections)
             bench.run("inference", name, infer, needs=8)
     train_all(bench, {k: v for k, v in experiments.items() if k == LARGE}, [main], needs=25)
+    compare_all(bench, {name: small[name] for name in names[:-1]})
     train_all(bench, small, batch_sizes[1:], needs=15)
     if bench.is_cuda:
         compiled = {f"{name}, compiled": overrides for name, overrides in small.items()}
         train_all(bench, compiled, [main], needs=60, compiled=True)
+
+
+def compare_all(bench: Bench, experiments: Mapping[str, Sequence[str]]) -> None:
+    """Compare every experiment with the CPU, in float32 and in bf16."""
+    for name, overrides in experiments.items():
+        for bf16 in (False, True):
+            compare = partial(compare_networks, bench, overrides, bf16=bf16)
+            bench.run("against CPU", f"{name}, {'bf16' if bf16 else 'float32'}", compare, needs=10)
 
 
 def train_all(
@@ -369,6 +382,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("H", "W"))
     parser.add_argument("--networks", nargs="+", default=[BASELINE, IBPP, LARGE])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 8, 32])
+    parser.add_argument("--inference-batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=7, help="timed steps of each case")
     arguments = parser.parse_args()
     bench = Bench(
@@ -378,6 +392,7 @@ def main() -> int:
         arguments.out,
         time.monotonic() + arguments.seconds,
         arguments.networks,
+        arguments.inference_batch,
     )
     plan(bench, arguments.batch_sizes)
     print_tables(bench)

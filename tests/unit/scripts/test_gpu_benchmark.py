@@ -19,6 +19,7 @@ def _run(out, *arguments):
 @pytest.mark.slow
 def test_every_part_runs_on_the_cpu(tmp_path):
     small = ["--size", "64", "96", "--batch-sizes", "1", "2", "--steps", "1"]
+    small += ["--inference-batch", "1", "--seconds", "1000"]
     done, rows = _run(tmp_path / "gpu.json", "--networks", "toy_ibpp3", *small)
     assert done.returncode == 0, done.stderr
     parts = {row["part"] for row in rows}
