@@ -51,7 +51,8 @@ class RoIs:
     def join(parts: Iterable["RoIs"]) -> "RoIs":
         """All RoIs of some groups, one group after the other."""
         tensors = [(p.boxes, p.labels, p.scores, p.matched) for p in parts]
-        return RoIs(*(torch.cat(column) for column in zip(*tensors, strict=True)))
+        boxes, labels, scores, matched = map(torch.cat, zip(*tensors, strict=True))
+        return RoIs(boxes, labels, scores, matched)
 
     @property
     def is_true(self) -> Tensor:
