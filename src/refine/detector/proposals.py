@@ -15,6 +15,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from refine.detector.backbone import Backbone
 from refine.detector.losses import objectness_loss, regression_loss
 from refine.ops.boxes import BoxCoder, is_proper, lay_anchors, match_boxes, sample_labels
+from refine.ops.devices import find
 from refine.options import AnchorOptions, ProposalOptions
 
 
@@ -100,7 +101,7 @@ class ProposalNetwork(nn.Module):
         proper = torch.stack([is_proper(boxes) for boxes in clipped])
         proposals = []
         for k, count in enumerate(proper.sum(dim=1).tolist()):
-            index = torch.nonzero_static(proper[k], size=count)[:, 0]
+            index = find(proper[k], count)
             boxes = clipped[k][index]
             kept = batched_nms(boxes, scores[k, index], numbers[k, index], self.options.nms_thresh)
             proposals.append(boxes[kept[:post_nms]])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from refine.ops.devices import send
+from refine.ops.devices import find, send
 
 
 def lay_anchors(
@@ -139,7 +139,7 @@ def sample_labels(
         limit, parts = int(num_samples * positive_fraction), []
         for kind, count in zip(both, of_image, strict=True):
             places = _draw(count, limit, generator)
-            candidates = torch.nonzero_static(kind, size=count)[:, 0]
+            candidates = find(kind, count)
             parts.append(candidates[send(places, kind.device)])
             limit = num_samples - len(places)
         drawn.append((torch.cat(parts), len(parts[0])))

@@ -1,4 +1,4 @@
-"""From the host to a device without waiting for it."""
+"""Between the host and a device without waiting."""
 
 import torch
 from torch import Tensor
@@ -12,3 +12,10 @@ def send(tensor: Tensor, device: torch.device | str) -> Tensor:
     if not tensor.is_cpu or torch.device(device).type in ("cpu", "mps"):
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def find(mask: Tensor, count: int) -> Tensor:
+    """``[count]`` int64 positions where a ``[N]`` bool mask is true; the host knows how many."""
+    if mask.device.type == "mps":  # where there is no nonzero_static
+        return torch.nonzero(mask)[:, 0]
+    return torch.nonzero_static(mask, size=count)[:, 0]
