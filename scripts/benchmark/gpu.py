@@ -254,7 +254,7 @@ BASELINE_FUSION = "fusion.relations.kind=score"
 def compare_networks(bench: Bench, overrides: Sequence[str], *, bf16: bool) -> Row:
     """Losses, semantic logits and detections on the device against the CPU in float32."""
     settings = read_settings([*overrides, *POSITIVES], detections=50)
-    height, width = (min(side, limit) for side, limit in zip(bench.size, (320, 448), strict=True))
+    height, width = (min(side, limit) for side, limit in zip(bench.size, (192, 256), strict=True))
     batch = make_batch((height, width), images=2)
     network = build_network(settings)
     answers = []
@@ -313,8 +313,6 @@ def plan(bench: Bench, batch_sizes: Sequence[int]) -> None:
     experiments = {name: [f"experiment={name}"] for name in bench.networks}
     small = {name: e for name, e in experiments.items() if name != LARGE}
     main = batch_sizes[0]
-    names = list(small)
-    compare_all(bench, {name: small[name] for name in names[-1:]})  # with IBPP if it is there
     train_all(bench, small, [main])
     for name, overrides in small.items():
         bench.run("profile", name, partial(profile_training, bench, overrides, main), needs=12)
@@ -327,8 +325,8 @@ def plan(bench: Bench, batch_sizes: Sequence[int]) -> None:
             infer = partial(measure_inference, bench, overrides, size, detections)
             bench.run("inference", name, infer, needs=8)
     train_all(bench, {k: v for k, v in experiments.items() if k == LARGE}, [main], needs=25)
-    compare_all(bench, {name: small[name] for name in names[:-1]})
     train_all(bench, small, batch_sizes[1:], needs=15)
+    compare_all(bench, small)
     if bench.is_cuda:
         compiled = {f"{name}, compiled": overrides for name, overrides in small.items()}
         train_all(bench, compiled, [main], needs=60, compiled=True)
