@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from refine.detector.backbone import Backbone
 from refine.detector.losses import objectness_loss, regression_loss
 from refine.ops.boxes import BoxCoder, is_proper, lay_anchors, match_boxes, sample_labels
-from refine.ops.devices import find
+from refine.ops.nms import select_by_nms
 from refine.options import AnchorOptions, ProposalOptions
 
 
@@ -87,25 +87,26 @@ class ProposalNetwork(nn.Module):
             pre_nms: Maximum anchors per level before NMS.
             post_nms: Maximum proposals ``[N, 4]`` per image.
         """
-        levels = []
-        for k, (logits, deltas, anchors) in enumerate(
-            zip(output.objectness, output.deltas, output.anchors, strict=True)
+        parts = []
+        for logits, deltas, anchors in zip(
+            output.objectness, output.deltas, output.anchors, strict=True
         ):
             top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
             chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4)).flatten(0, 1)
-            decoded = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
-            levels.append((decoded.view(*index.shape, 4), top, torch.full_like(index, k)))
-        decoded, scores, numbers = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+            boxes = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
+            parts.append((boxes.view(*index.shape, 4), top))
+        decoded, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         images = zip(decoded, image_sizes, strict=True)
-        clipped = [clip_boxes_to_image(boxes, size) for boxes, size in images]
-        proper = torch.stack([is_proper(boxes) for boxes in clipped])
-        proposals = []
-        for k, count in enumerate(proper.sum(dim=1).tolist()):
-            index = find(proper[k], count)
-            boxes = clipped[k][index]
-            kept = batched_nms(boxes, scores[k, index], numbers[k, index], self.options.nms_thresh)
-            proposals.append(boxes[kept[:post_nms]])
-        return proposals
+        clipped = torch.stack([clip_boxes_to_image(boxes, size) for boxes, size in images])
+        selected = select_by_nms(
+            clipped,
+            scores,
+            is_proper(clipped),
+            counts=[top.shape[1] for _, top in parts],
+            iou_thresh=self.options.nms_thresh,
+            limit=post_nms,
+        )
+        return [boxes[index] for boxes, index in zip(clipped, selected, strict=True)]
 
     def loss(
         self, output: ProposalOutput, truth: Sequence[Tensor], *, generator: torch.Generator

@@ -156,6 +156,6 @@ def _draw(count: int, limit: int, generator: torch.Generator) -> Tensor:
 
 
 def is_proper(boxes: Tensor) -> Tensor:
-    """``[N]`` bool: the box has an area and finite corners."""
-    finite = torch.isfinite(boxes).all(dim=1)
-    return finite & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    """``[...]`` bool: a box of ``[..., 4]`` has an area and finite corners."""
+    has_area = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+    return torch.isfinite(boxes).all(dim=-1) & has_area

@@ -10,7 +10,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from refine.options import OptimizerOptions, ScheduleOptions
 from refine.pipeline import Pipeline
 from refine.training.optim import build_optimizer, schedule_factor
-from refine.types import Batch
 
 
 class TrainingModule(pl.LightningModule):
@@ -55,15 +54,6 @@ class TrainingModule(pl.LightningModule):
         position = self.global_step * accumulated + batch_idx % accumulated
         seed = (self.seed * 1_000_003 + position) * 1024 + self.global_rank
         return torch.Generator().manual_seed(seed)
-
-    def transfer_batch_to_device(
-        self,
-        batch: Batch,
-        device: torch.device,
-        dataloader_idx: int,  # noqa: ARG002 - Lightning's signature
-    ) -> Batch:
-        """The batch on the device; the host does not wait for the copies."""
-        return batch.to(device, non_blocking=True)
 
     def configure_optimizers(self) -> Any:
         """Optimizer of the learning part, and its step-wise schedule."""
