@@ -7,9 +7,12 @@ dataset id.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
-from refine.errors import RefineError
+from refine.errors import RefineError, Report, is_printable, refuse
+
+_MAX_ID = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +50,16 @@ class CategoryTable:
 
     @classmethod
     def of(
-        cls, entries: "CategoryTable | Sequence[Mapping[str, Any]]", *, source: str = "categories"
+        cls,
+        entries: "CategoryTable | Sequence[Mapping[str, Any]]",
+        *,
+        source: str = "categories",
+        report: Report = refuse,
     ) -> "CategoryTable":
         """A table as it is, or that of COCO's list of ``id``, ``name``, ``isthing``, ``color``.
 
-        A category may lack its color. ``source`` is the file name shown in error messages.
+        A category may lack its color. ``source`` is the file name shown in error messages. If
+        ``report`` returns, malformed categories are left out.
 
         Raises:
             RefineError: A missing or malformed field, an empty list, or an id used twice.
@@ -63,10 +71,9 @@ class CategoryTable:
             try:
                 categories.append(_parse_category(entry))
             except (KeyError, TypeError, ValueError) as error:
-                raise RefineError(
-                    f"{source}: categories[{k}] is malformed ({error!r}); "
-                    "each needs id >= 1, name, isthing (0 or 1) and, optionally, color [r, g, b]"
-                ) from None
+                found = f"{source}: categories[{k}] is malformed ({error!r:.80})"
+                fix = "give it id >= 1, name, isthing (0 or 1) and, optionally, color [r, g, b]"
+                report("categories[] is malformed", f"{found}; {fix}")
         try:
             return cls(categories)
         except RefineError as error:
@@ -101,19 +108,20 @@ class CategoryTable:
 
 
 def _parse_category(entry: Mapping[str, Any]) -> Category:
-    dataset_id, is_thing = int(entry["id"]), int(entry["isthing"])
-    if dataset_id < 1 or is_thing not in (0, 1):
+    dataset_id, is_thing, name = index(entry["id"]), index(entry["isthing"]), entry["name"]
+    if not 1 <= dataset_id <= _MAX_ID or is_thing not in (0, 1):
         raise ValueError(f"id={dataset_id}, isthing={is_thing}")
+    if not isinstance(name, str) or not name or not is_printable(name):
+        raise ValueError(f"name={name!r}")
     # a category without a colour gets a fixed one: multiplicative hashing spreads neighbouring ids
     hashed = (dataset_id * 2654435761 & 0xFFFFFF).to_bytes(3, "big")
-    red, green, blue = (int(v) for v in entry.get("color", [64 + v % 192 for v in hashed]))
+    red, green, blue = (index(v) for v in entry.get("color", [64 + v % 192 for v in hashed]))
     if not all(0 <= v <= 255 for v in (red, green, blue)):
         raise ValueError(f"color={[red, green, blue]}")
-    color, name = (red, green, blue), str(entry["name"])
     return Category(
         dataset_id=dataset_id,
         name=name,
         is_thing=bool(is_thing),
-        color=color,
+        color=(red, green, blue),
         supercategory=str(entry.get("supercategory", name)),
     )

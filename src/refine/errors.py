@@ -1,15 +1,69 @@
 """The one exception whose text is written for the person at the keyboard."""
 
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MAX_LENGTH = 290
+"""Characters of a message; ``error: `` comes before it."""
+
+# controls, lone surrogates, and what ends a line or turns its direction
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text can be shown in a line, encoded as UTF-8 and used as the name of a file."""
+    return _UNPRINTABLE.search(text) is None
 
 
 class RefineError(Exception):
     """Bad input: a file, a setting or a checkpoint that cannot be used.
 
-    The message is one line that names the thing and the fix. Commands print it without a traceback
-    and exit with a code other than 0.
+    The message is one line that names the thing and the fix; what could not be printed is escaped,
+    and of a longer one the middle is left out. Commands print it without a traceback and exit with
+    a code other than 0.
     """
+
+    def __init__(self, message: str) -> None:
+        line = re.sub(r"\s*[\r\n]+\s*", " ", message.strip())
+        line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], line)
+        if len(line) > MAX_LENGTH:  # the file is named first, and the fix last
+            half = MAX_LENGTH // 2 - 3
+            line = f"{line[:half]} ... {line[-half:]}"
+        super().__init__(line)
+
+
+Report = Callable[[str, str], None]
+"""Takes a problem: its kind, in words, and the message. Checks go on when it returns."""
+
+
+def refuse(kind: str, message: str) -> None:
+    """Raise the first problem as a :class:`RefineError` (a :data:`Report`)."""
+    del kind
+    raise RefineError(message)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects problems (a :data:`Report`): how many of each kind, and the first messages.
+
+    Attributes:
+        counts: Number of problems of each kind.
+        examples: The first :attr:`most_examples` messages of each kind.
+        most_examples: Number of messages to keep.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    most_examples: int = 3
+
+    def __call__(self, kind: str, message: str) -> None:
+        """Count a problem."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < self.most_examples:
+            kept.append(str(RefineError(message)))
 
 
 def first_line(error: Exception) -> str:

@@ -16,9 +16,10 @@ import numpy as np
 from PIL import Image
 
 from refine.coco_format.instances import InstanceAnnotation
+from refine.coco_format.segment_runs import find_runs
 from refine.coco_format.storage import FolderStorage
 from refine.data.pairs.occlusion_pairs import find_pairs
-from refine.data.rows import ImageRow, find_runs
+from refine.data.rows import ImageRow
 from refine.ops.outlines import decode_mask, encode_mask
 from refine.types import CodedMask, MaskCrop, Segment
 
@@ -216,7 +217,7 @@ def annotate(things):
 def order_pairs(annotations, segment_map, segments, rho=0.2):
     """The ordered pairs of an image with these annotations, map and segments."""
     row = ImageRow(
-        source="panoptic.json", image_id=1, image_name="1.jpg", png_name="1.png",
+        image_id=1, image_name="1.jpg", png_name="1.png",
         size=segment_map.shape, segments=tuple(segments), instances=tuple(annotations),
     )  # fmt: skip
     return find_pairs(row, lambda: find_runs(segment_map, segments, source="map.png"), rho)

@@ -92,7 +92,7 @@ class Predictor:
     def predict(
         self, images: AnyImage | Sequence[AnyImage], *, batch_size: int = 1
     ) -> PanopticResult | list[PanopticResult]:
-        """Segment an image, or each of a list, at original size; EXIF orientation is not applied.
+        """Segment an image, or each of a list, at original size, turned as EXIF says.
 
         Args:
             images: A file, a PIL image, a ``[H, W, 3]`` uint8 array or a ``[3, H, W]`` uint8

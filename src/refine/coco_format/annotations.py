@@ -12,7 +12,8 @@ from refine.categories import CategoryTable
 from refine.coco_format import json_entries
 from refine.coco_format.category_choice import CategoryChoice, unite_segments
 from refine.coco_format.json_entries import Entries, entries_of
-from refine.errors import RefineError
+from refine.coco_format.png import MAX_PIXELS
+from refine.errors import RefineError, Report, refuse
 from refine.types import Segment
 
 
@@ -87,12 +88,14 @@ class PanopticResults:
     """A panoptic result file; ``source`` is its name in error messages.
 
     By image id it has the name of the PNG and the segments in the file's order. A segment's ``id``
-    is the 24-bit value of the PNG's pixels; areas, which are counted there, are 0.
+    is the 24-bit value of the PNG's pixels; areas, which are counted there, are 0. ``image_names``
+    are those of the file's ``images``, if it has any.
     """
 
     source: str
     file_names: dict[int, str]
     segments: dict[int, tuple[Segment, ...]]
+    image_names: dict[int, str]
     renamed: dict[int, dict[int, int]] = field(default_factory=dict)
 
     def choose(self, choice: CategoryChoice) -> "PanopticResults":
@@ -110,36 +113,49 @@ def load_panoptic_json(path: Path) -> PanopticAnnotations:
     return parse_panoptic_json(json_entries.read_bytes(path), source=str(path))
 
 
-def parse_panoptic_json(data: bytes, *, source: str) -> PanopticAnnotations:
+def parse_panoptic_json(
+    data: bytes, *, source: str, report: Report = refuse
+) -> PanopticAnnotations:
     """Check ``data``, a whole panoptic JSON; ``source`` is the file name shown in error messages.
 
+    If ``report`` returns, what is malformed is left out.
+
     Raises:
-        RefineError: The content is malformed or contradicts itself.
+        RefineError: The content is malformed or contradicts itself; with another ``report`` than
+            :func:`~refine.errors.refuse`: too much to find anything in it.
     """
     document = json_entries.parse_json_object(data, source=source)
     raw_categories = entries_of(document, "categories", source=source).items
-    categories = CategoryTable.of(raw_categories, source=source)
-    images = entries_of(document, "images", source=source)
+    categories = CategoryTable.of(raw_categories, source=source, report=report)
+    images = entries_of(document, "images", source=source, report=report)
     if not images:
         raise RefineError(f"{source}: 'images' is empty; a dataset needs at least one image")
-    image_ids = _distinct(images.integers("id"), f"{source}: 'images'")
-    annotations = entries_of(document, "annotations", source=source)
-    annotations = _in_image_order(annotations, image_ids, source=source)
-    sizes = [images.integers(key, low=1, high=2**20) for key in ("height", "width")]
-    segments, offsets = _segment_entries(annotations, image_ids, source=source)
+    image_ids = images.integers("id")
+    images.reject_repeats(image_ids, "id", "the list")
+    sizes = np.stack([images.integers(k, low=1, high=2**20) for k in ("height", "width")], axis=1)
+    for k in np.flatnonzero(sizes.prod(axis=1) > MAX_PIXELS).tolist():
+        images.reject(k, "is too large", f" has more than {MAX_PIXELS} pixels; use smaller images")
+    image_names = images.file_names("file_name")
+    rows, annotations = _in_image_order(document, images, image_ids, source=source)
+    file_names = annotations.file_names("file_name")
+    segments, offsets = _segment_entries(annotations, image_ids[rows], source=source)
+    columns = {
+        "segment_ids": _segment_ids(segments, offsets),
+        "segment_categories": contiguous_categories(segments, categories),
+        "segment_areas": segments.integers("area", low=1),
+        "segment_crowds": segments.integers("iscrowd", high=1).astype(bool),
+    }
+    used = segments.usable()
     return PanopticAnnotations(
         source=source,
         sha256=hashlib.sha256(data).hexdigest(),
         categories=categories,
-        image_ids=image_ids,
-        image_names=images.file_names("file_name"),
-        file_names=annotations.file_names("file_name"),
-        sizes=np.stack(sizes, axis=1),
-        offsets=offsets,
-        segment_ids=_segment_ids(segments, offsets),
-        segment_categories=contiguous_categories(segments, categories),
-        segment_areas=segments.integers("area", low=1),
-        segment_crowds=segments.integers("iscrowd", high=1).astype(bool),
+        image_ids=image_ids[rows],
+        image_names=image_names[rows],
+        file_names=file_names,
+        sizes=sizes[rows],
+        offsets=np.searchsorted(used, offsets),
+        **{name: column[used] for name, column in columns.items()},
     )
 
 
@@ -147,7 +163,8 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
     """Read and check a result file; the categories are those of the ground truth.
 
     It needs what the official format promises: ``annotations`` with ``image_id``, ``file_name``
-    and, for each of ``segments_info`` (if any), ``id`` and ``category_id``.
+    and, for each of ``segments_info`` (if any), ``id`` and ``category_id``. ``images`` may be
+    there.
 
     Raises:
         RefineError: The file is missing, malformed, empty, or names an unknown category.
@@ -157,7 +174,8 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
     entries = entries_of(document, "annotations", source=source)
     if not entries:
         raise RefineError(f"{source}: 'annotations' is empty; there is nothing to score")
-    image_ids = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
+    image_ids = entries.integers("image_id")
+    entries.reject_repeats(image_ids, "image_id", "the list")
     raw, offsets = _segment_entries(entries, image_ids, source=source)
     columns = _segment_ids(raw, offsets), contiguous_categories(raw, categories)
     segments = [
@@ -166,37 +184,42 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
     ]
     known: list[int] = image_ids.tolist()
     names = entries.file_names("file_name").tolist()
+    image_names = {}
+    if document.get("images"):
+        images = entries_of(document, "images", source=source)
+        ids = images.integers("id").tolist()
+        image_names = dict(zip(ids, images.file_names("file_name").tolist(), strict=True))
     return PanopticResults(
         source=source,
         file_names=dict(zip(known, names, strict=True)),
         segments={i: tuple(segments[offsets[k] : offsets[k + 1]]) for k, i in enumerate(known)},
+        image_names=image_names,
     )
 
 
-def _distinct(image_ids: np.ndarray, where: str) -> np.ndarray:
-    values, counts = np.unique(image_ids, return_counts=True)
-    if (counts > 1).any():
-        raise RefineError(f"{where}: image id {values[counts > 1][0]} occurs twice; keep one")
-    return image_ids
-
-
-def _in_image_order(entries: Entries, image_ids: np.ndarray, *, source: str) -> Entries:
-    """One annotation for each image, in the images' order."""
-    owners = _distinct(entries.integers("image_id"), f"{source}: 'annotations'")
-    orphans, bare = np.setdiff1d(owners, image_ids), np.setdiff1d(image_ids, owners)
-    if len(orphans):
-        raise RefineError(
-            f"{source}: the annotation of image id {orphans[0]} has no entry in 'images'; "
-            "add the image or remove the annotation"
-        )
-    if len(bare):
-        raise RefineError(
-            f"{source}: image id {bare[0]} has no entry in 'annotations'; "
-            "annotate the image or remove it"
-        )
-    of_image = dict(zip(owners.tolist(), entries.items, strict=True))
-    ordered = [of_image[i] for i in image_ids.tolist()]
-    return Entries(ordered, lambda k: f"{source}: annotation of image {image_ids[k]}")
+def _in_image_order(
+    document: dict[str, Any], images: Entries, image_ids: np.ndarray, *, source: str
+) -> tuple[np.ndarray, Entries]:
+    """Positions of the images that can be used, and one annotation for each of them."""
+    entries = entries_of(document, "annotations", source=source, report=images.report)
+    owners = entries.integers("image_id")
+    entries.reject_repeats(owners, "image_id", "the list")
+    for k in np.flatnonzero(~np.isin(owners, image_ids)).tolist():
+        if k not in entries.rejected:
+            fix = f": image id {owners[k]} has no entry in 'images'; add it or remove this"
+            entries.reject(k, "is of an unknown image", fix)
+    for k in np.flatnonzero(~np.isin(image_ids, owners)).tolist():
+        if k not in images.rejected:
+            fix = f": image id {image_ids[k]} has no entry in 'annotations'; add it or remove this"
+            images.reject(k, "has no annotation", fix)
+    of_image = {owners[k]: entries.items[k] for k in entries.usable()}
+    rows = [k for k in images.usable() if image_ids[k] in of_image]
+    if not rows:
+        raise RefineError(f"{source}: no image can be used; correct the images first")
+    ordered = [of_image[image_ids[k]] for k in rows]
+    kept = np.array(rows)
+    describe = lambda k: f"{source}: annotation of image {image_ids[kept[k]]}"  # noqa: E731
+    return kept, Entries(ordered, "annotations[]", describe, images.report)
 
 
 def _segment_entries(
@@ -210,23 +233,26 @@ def _segment_entries(
         image = int(np.searchsorted(offsets, k, side="right")) - 1
         return f"{source}: image {image_ids[image]}: segments_info[{k - offsets[image]}]"
 
-    return Entries(list(chain.from_iterable(lists)), describe), offsets
+    items = list(chain.from_iterable(lists))
+    return Entries(items, "segments_info[]", describe, annotations.report), offsets
 
 
 def _segment_ids(segments: Entries, offsets: np.ndarray) -> np.ndarray:
     """Ids, which have to differ within an image (not between images)."""
     ids = segments.integers("id", low=1, high=2**24 - 1)  # the three bytes of an RGB pixel
     owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    _, first = np.unique(owners * 2**24 + ids, return_index=True)
-    again = np.setdiff1d(np.arange(len(ids)), first)
-    if len(again):
-        raise segments.error(int(again[0]), "id", "the image has it twice, keep one")
+    segments.reject_repeats(owners * 2**24 + ids, "id", "the image")
     return ids
 
 
 def contiguous_categories(entries: Entries, categories: CategoryTable) -> np.ndarray:
-    """The entries' ``category_id`` as ``[n]`` int64 contiguous ids; RefineError if unknown."""
-    contiguous = [categories.to_contiguous(i) for i in entries.integers("category_id").tolist()]
+    """The entries' ``category_id`` as ``[n]`` int64 contiguous ids; a problem if unknown."""
+    dataset_ids = entries.integers("category_id").tolist()
+    contiguous = [categories.to_contiguous(i) for i in dataset_ids]
     if None in contiguous:
-        raise entries.error(contiguous.index(None), "category_id", "add it to 'categories'")
+        for k, category in enumerate(contiguous):
+            if category is None:
+                if k not in entries.rejected:
+                    entries.reject_value(k, "category_id", "add it to 'categories'")
+                contiguous[k] = 0
     return np.array(contiguous, dtype=np.int64)

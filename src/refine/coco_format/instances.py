@@ -3,17 +3,18 @@
 import hashlib
 import logging
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isnan
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from refine.categories import CategoryTable
 from refine.coco_format import json_entries
-from refine.coco_format.annotations import contiguous_categories
+from refine.coco_format.annotations import PanopticAnnotations, contiguous_categories
 from refine.coco_format.category_choice import CategoryChoice
-from refine.coco_format.json_entries import Entries, Ragged, entries_of
-from refine.ops.outlines import compress_runs
+from refine.coco_format.json_entries import Entries, Ragged, entries_of, shortened
+from refine.errors import Report, refuse
+from refine.ops.outlines import compress_runs, find_mask_box
 from refine.types import CodedMask
 
 Outline = tuple[np.ndarray, ...] | CodedMask
@@ -22,6 +23,8 @@ Outline = tuple[np.ndarray, ...] | CodedMask
 _logger = logging.getLogger(__name__)
 
 _MIN_NUMBERS = 6  # in a polygon: three corners
+_FARTHEST_PX = 2**24  # of a coordinate: float32 still has whole pixels there
+_LONGEST = 1000  # outline, in widths plus heights of the image: rasterising takes memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +59,7 @@ class InstanceAnnotations:
         mask_rows: ``[A]`` int64 row in ``masks``, -1 for annotations with polygons.
         masks: R rows uint8, compressed run lengths.
         mask_sizes: ``[R, 2]`` int64 (height, width).
+        strangers: ``[S]`` int64 image ids, in neither file's ``images``, of annotations left out.
     """
 
     source: str
@@ -70,6 +74,7 @@ class InstanceAnnotations:
     mask_rows: np.ndarray
     masks: Ragged
     mask_sizes: np.ndarray
+    strangers: np.ndarray
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -89,6 +94,22 @@ class InstanceAnnotations:
         """The annotations with a choice of the categories."""
         return replace(self, categories=choice.targets[self.categories])
 
+    def outline_boxes(self) -> np.ndarray:
+        """``[A, 4]`` float32 xyxy bounds of the outlines in original pixels; NaN without one."""
+        bounds = np.full((len(self), 4), np.nan, dtype=np.float32)
+        starts = self.polygons.offsets[self.polygon_offsets] // 2
+        has_polygons = np.diff(starts) > 0
+        if has_polygons.any():
+            corners = self.polygons.values.reshape(-1, 2)
+            firsts = starts[:-1][has_polygons]
+            low, high = (f.reduceat(corners, firsts) for f in (np.minimum, np.maximum))
+            bounds[has_polygons] = np.concatenate([low, high], axis=1)
+        for a in np.flatnonzero(self.mask_rows >= 0).tolist():
+            outline = self._outline(a)
+            assert isinstance(outline, CodedMask)
+            bounds[a] = find_mask_box(outline) or np.nan
+        return bounds
+
     def _outline(self, a: int) -> Outline:
         row = self.mask_rows[a]
         if row >= 0:
@@ -103,85 +124,200 @@ class InstanceAnnotations:
 
 
 def parse_instances_json(
-    data: bytes, categories: CategoryTable, *, source: str
+    data: bytes, panoptic: PanopticAnnotations, *, source: str, report: Report = refuse
 ) -> InstanceAnnotations:
     """Check ``data``, a whole instances JSON; ``source`` is the file name shown in messages.
 
+    Annotations of images that the panoptic JSON does not have are left out, and so are malformed
+    ones if ``report`` returns.
+
     Raises:
-        RefineError: The content is malformed, or names a category that is no thing.
+        RefineError: The content is malformed, names a category that is no thing, or numbers images
+            or categories otherwise than the panoptic JSON.
     """
     document = json_entries.parse_json_object(data, source=source)
-    entries = entries_of(document, "annotations", source=source)
+    listed = _compare_lists(document, panoptic, source=source, report=report)
+    entries = entries_of(document, "annotations", source=source, report=report)
     image_ids = entries.integers("image_id")
-    order = np.argsort(image_ids, kind="stable")
-    entries = entries.pick(order.tolist())
-    contiguous = contiguous_categories(entries, categories)
-    stuff = np.flatnonzero(contiguous >= categories.num_things)
-    if len(stuff):
-        fix = "instances have to be of a thing category"
-        raise entries.error(int(stuff[0]), "category_id", fix)
+    used = np.array(entries.usable(), dtype=np.int64)
+    is_known = np.isin(image_ids[used], panoptic.image_ids)
+    strangers = image_ids[used[~is_known & ~np.isin(image_ids[used], listed)]]
+    used = used[is_known]
+    used = used[np.argsort(image_ids[used], kind="stable")]
+    entries, image_ids = entries.pick(used.tolist()), image_ids[used]
+    columns = _read_columns(entries, image_ids, panoptic)
+    if entries.rejected:
+        kept = entries.usable()
+        entries, image_ids = entries.pick(kept), image_ids[kept]
+        columns = _read_columns(entries, image_ids, panoptic)
+    digest = hashlib.sha256(data).hexdigest()
+    short = columns.pop("num_short")
+    if short:
+        _logger.warning("%s: left out %d polygons of fewer than 3 corners", source, short)
     return InstanceAnnotations(
-        source=source,
-        sha256=hashlib.sha256(data).hexdigest(),
-        ids=entries.integers("id"),
-        image_ids=image_ids[order],
-        categories=contiguous,
-        crowds=entries.integers("iscrowd", high=1).astype(bool),
-        boxes=_read_boxes(entries),
-        **_outline_columns(entries, source=source),
+        source=source, sha256=digest, image_ids=image_ids, strangers=strangers, **columns
     )
+
+
+def _compare_lists(
+    document: dict[str, Any], panoptic: PanopticAnnotations, *, source: str, report: Report
+) -> np.ndarray:
+    """Check that one id stands for one image or category in both files; ids of ``images``."""
+    listed = np.zeros(0, dtype=np.int64)
+    if document.get("images"):
+        entries = entries_of(document, "images", source=source, report=report)
+        listed, names = entries.integers("id"), entries.column("file_name", str, default="")
+        image_ids, full = panoptic.image_ids.tolist(), panoptic.image_names.tolist()
+        known = [PurePosixPath(name).stem for name in full]  # folders and endings may differ
+        if len(set(known)) == len(known):
+            names = [PurePosixPath(name).stem for name in names]
+        else:
+            known = full
+        name_of = dict(zip(image_ids, known, strict=True))
+        _compare_names(entries, listed.tolist(), names, name_of, panoptic.source, is_only=True)
+        sizes = dict(zip(image_ids, panoptic.sizes.tolist(), strict=True))
+        _compare_sizes(entries, listed.tolist(), sizes, panoptic.source)
+    if document.get("categories"):
+        entries = entries_of(document, "categories", source=source, report=report)
+        ids, names = entries.integers("id").tolist(), entries.column("name", str, default="")
+        name_of = {c.dataset_id: c.name for c in panoptic.categories.categories}
+        _compare_names(entries, ids, names, name_of, panoptic.source, is_only=False)
+    return listed
+
+
+def _compare_names(
+    entries: Entries,
+    ids: list[int],
+    names: list[str],
+    known: dict[int, str],
+    other: str,
+    *,
+    is_only: bool,
+) -> None:
+    """A name has one id in both files and, if it is the only one, an id has one name."""
+    id_of = {name: i for i, name in known.items()}
+    for k, (number, name) in enumerate(zip(ids, names, strict=True)):
+        if k in entries.rejected or not name:
+            continue
+        there = id_of.get(name, number) if name in id_of or not is_only else None
+        is_other = known.get(number, name) != name if there is None else there != number
+        if is_other:
+            found = f"id {number} is {known[number]!r}" if number in known else f"it has id {there}"
+            fix = f": {name!r} has id {number}, but in {other} {found}; number both files alike"
+            entries.reject(k, "has another id in the panoptic JSON", fix)
+
+
+def _compare_sizes(
+    entries: Entries, ids: list[int], sizes: dict[int, list[int]], other: str
+) -> None:
+    heights, widths = (entries.column(key, int, default=0) for key in ("height", "width"))
+    for k, size in enumerate(zip(heights, widths, strict=True)):
+        wanted = sizes.get(ids[k], [*size])
+        if k not in entries.rejected and all(size) and [*size] != wanted:
+            found = f"{size[1]} x {size[0]} pixels, {wanted[1]} x {wanted[0]} in {other}"
+            entries.reject(k, "has another size in the panoptic JSON", f": {found}; fix one")
+
+
+def _read_columns(
+    entries: Entries, image_ids: np.ndarray, panoptic: PanopticAnnotations
+) -> dict[str, Any]:
+    contiguous = contiguous_categories(entries, panoptic.categories)
+    for k in np.flatnonzero(contiguous >= panoptic.categories.num_things).tolist():
+        if k not in entries.rejected:
+            entries.reject_value(k, "category_id", "instances have to be of a thing category")
+    order = np.argsort(panoptic.image_ids)
+    places = order[np.searchsorted(panoptic.image_ids, image_ids, sorter=order)]
+    return {
+        "ids": entries.integers("id"),
+        "categories": contiguous,
+        "crowds": entries.integers("iscrowd", high=1).astype(bool),
+        "boxes": _read_boxes(entries),
+        **_outline_columns(entries, panoptic.sizes[places]),
+    }
 
 
 def _read_boxes(entries: Entries) -> np.ndarray:
     values = entries.column("bbox", list)
     for k, value in enumerate(values):
-        if len(value) != 4 or not _are_finite(value) or min(value[2:]) < 0:
-            raise entries.error(k, "bbox", "give it [x, y, width, height]")
+        if len(value) != 4 or not _are_coordinates(value) or min(value[2:]) < 0:
+            if k not in entries.rejected:
+                entries.reject_value(k, "bbox", "give it [x, y, width, height]")
+            values[k] = [0, 0, 0, 0]
     boxes = np.array(values, dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 
 
-def _are_finite(numbers: list[Any]) -> bool:
-    return set(map(type, numbers)) <= {int, float} and all(map(isfinite, numbers))
+def _are_coordinates(numbers: list[Any]) -> bool:
+    if not numbers or not set(map(type, numbers)) <= {int, float}:
+        return not numbers
+    if not -_FARTHEST_PX <= min(numbers) <= max(numbers) <= _FARTHEST_PX:
+        return False
+    return not isnan(sum(numbers))  # which hides from min and max
 
 
-def _outline_columns(entries: Entries, *, source: str) -> dict[str, Any]:
-    """The columns of :class:`InstanceAnnotations` that hold outlines."""
+def _outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
+    """Columns that hold outlines of images of these sizes; the number of polygons left out."""
     polygons: list[list[float]] = []
-    offsets, dropped = [0], 0
+    offsets, num_short = [0], 0
     masks: list[CodedMask] = []
     mask_rows = np.full(len(entries), -1, dtype=np.int64)
-    for k, outline in enumerate(entries.column("segmentation", list, dict)):
+    outlines = entries.column("segmentation", list, dict)
+    for k, (outline, (height, width)) in enumerate(zip(outlines, sizes.tolist(), strict=True)):
         if isinstance(outline, dict):
-            mask_rows[k] = len(masks)
-            try:
-                height, width = outline["size"]
-                masks.append(compress_runs(outline["counts"], height=height, width=width))
-            except (KeyError, TypeError, ValueError, OverflowError) as error:
-                fix = f"expected COCO's {{size: [h, w], counts}} ({error})"
-                raise entries.error(k, "segmentation", fix) from None
-        else:
-            usable = _usable_polygons(entries, k, outline)
-            dropped += len(outline) - len(usable)
+            mask = _read_mask(entries, k, outline, height, width)
+            if mask is not None:
+                mask_rows[k] = len(masks)
+                masks.append(mask)
+        elif _check_polygons(entries, k, outline, limit=_LONGEST * (height + width)):
+            usable = [polygon for polygon in outline if len(polygon) >= _MIN_NUMBERS]
+            num_short += len(outline) - len(usable)
             polygons += usable
         offsets.append(len(polygons))
-    if dropped:
-        _logger.warning("%s: left out %d polygons of fewer than 3 corners", source, dropped)
-    sizes = [(m.height, m.width) for m in masks]
     return {
         "polygon_offsets": np.array(offsets, dtype=np.int64),
         "polygons": Ragged.pack(polygons, np.float32),
         "mask_rows": mask_rows,
         "masks": Ragged.pack([m.counts for m in masks], np.uint8),
-        "mask_sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
+        "mask_sizes": np.array([(m.height, m.width) for m in masks], np.int64).reshape(-1, 2),
+        "num_short": num_short,
     }
 
 
-def _usable_polygons(entries: Entries, k: int, outline: list[Any]) -> list[list[float]]:
+def _read_mask(
+    entries: Entries, k: int, outline: dict[str, Any], height: int, width: int
+) -> CodedMask | None:
+    size = outline.get("size")
+    if size != [height, width]:
+        found = f"a mask of size {shortened(size)}, but the image has [{height}, {width}]"
+        entries.reject(k, "'segmentation' of another size", f": 'segmentation' is {found}; fix it")
+        return None
+    try:
+        return compress_runs(outline["counts"], height=height, width=width)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        fix = "expected COCO's {size: [h, w], counts}"
+        entries.reject_value(k, "segmentation", f"{fix} ({error})")
+        return None
+
+
+def _check_polygons(entries: Entries, k: int, outline: list[Any], *, limit: int) -> bool:
+    """Whether an annotation's polygons can be used; if not, why not has been reported."""
+    fix, length = "", 0.0  # no outline can be longer
     for polygon in outline:
         if type(polygon) is not list or len(polygon) % 2:
-            raise entries.error(k, "segmentation", "give polygons [x, y, x, y, ...]")
-        if not _are_finite(polygon):
-            raise entries.error(k, "segmentation", "coordinates have to be finite numbers")
-    return [polygon for polygon in outline if len(polygon) >= _MIN_NUMBERS]
+            fix = "give polygons [x, y, x, y, ...]"
+        elif not _are_coordinates(polygon):
+            fix = f"coordinates have to be finite numbers, {_FARTHEST_PX} at most"
+        elif polygon:
+            length += (max(polygon) - min(polygon)) * len(polygon)
+    if not fix and length > limit and sum(map(_measure, outline)) > limit:
+        fix = f"more than {limit} pixels long; correct the coordinates"
+    if fix:
+        entries.reject_value(k, "segmentation", fix)
+    return not fix
+
+
+def _measure(polygon: list[float]) -> float:
+    """Steps in pixels around a polygon."""
+    corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())

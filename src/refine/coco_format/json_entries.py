@@ -5,72 +5,126 @@ cost gigabytes, again in every loader process, because reference counts undo cop
 """
 
 import json
+import reprlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from refine.errors import RefineError
+from refine.errors import RefineError, Report, is_printable, refuse
 
-_MAX_ID = 2**62  # of an image, an annotation or a category
+MAX_ID = 2**62
+"""Highest id of an image or an annotation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """A list of JSON objects; ``describe`` names object ``k`` in error messages, file first."""
+    """A list of JSON objects whose fields are read one key at a time.
 
-    items: Sequence[dict[str, Any]]
+    Every bad value goes to ``report``. If that returns, the object is among ``rejected``, and the
+    column has a stand-in for the value.
+
+    Attributes:
+        items: The objects.
+        name: Name of such an object in kinds of problems, like ``segments_info[]``.
+        describe: Names object ``k`` in messages, file first.
+        report: Takes the problems.
+        rejected: Positions of the objects with a bad value.
+    """
+
+    items: Sequence[Any]
+    name: str
     describe: Callable[[int], str]
+    report: Report = refuse
+    rejected: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if not set(map(type, self.items)) <= {dict}:
-            k = next(k for k, item in enumerate(self.items) if type(item) is not dict)
-            found = _shortened(self.items[k])
-            raise RefineError(f"{self.describe(k)} is {found}; expected an object")
+        others = self._others(self.items, {dict})
+        for k in others:
+            found = f" is {shortened(self.items[k])}; expected an object"
+            self.reject(k, "is no object", found)
+        if others:
+            items = [_NO_OBJECT if k in self.rejected else v for k, v in enumerate(self.items)]
+            object.__setattr__(self, "items", items)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def pick(self, order: Sequence[int]) -> "Entries":
-        """The objects at these positions; error messages keep their names."""
-        return Entries([self.items[k] for k in order], lambda k: self.describe(order[k]))
+    def reject(self, k: int, kind: str, message: str) -> None:
+        """Report a problem of object ``k``; the message is what comes after its name."""
+        self.rejected.add(k)
+        self.report(f"{self.name} {kind}", self.describe(k) + message)
 
-    def column(self, key: str, *types: type) -> list[Any]:
-        """The values of ``key``; RefineError if one is missing or not exactly of the ``types``."""
-        try:
-            values = [item[key] for item in self.items]
-        except KeyError:
-            k = next(k for k, item in enumerate(self.items) if key not in item)
-            raise RefineError(f"{self.describe(k)}: {key!r} is missing; add it") from None
-        if not set(map(type, values)) <= set(types):
-            k = next(k for k, value in enumerate(values) if type(value) not in types)
-            wanted = " or ".join(t.__name__ for t in types)
-            raise self.error(k, key, f"give it a {wanted}")
+    def pick(self, order: Sequence[int]) -> "Entries":
+        """The objects at these positions; messages keep their names."""
+        items = [self.items[k] for k in order]
+        return Entries(items, self.name, lambda k: self.describe(order[k]), self.report)
+
+    def usable(self) -> list[int]:
+        """Positions of the objects without a bad value so far."""
+        return [k for k in range(len(self.items)) if k not in self.rejected]
+
+    def column(self, key: str, *types: type, default: Any = None) -> list[Any]:
+        """The values of ``key``; a problem if one is missing or not exactly of the ``types``.
+
+        With a ``default``, a missing one has this value.
+        """
+        absent = _ABSENT if default is None else default
+        values = [item.get(key, absent) for item in self.items]
+        wanted = " or ".join(t.__name__ for t in types)
+        for k in self._others(values, set(types)):
+            if values[k] is _ABSENT:
+                if self.items[k] is not _NO_OBJECT:
+                    self.reject(k, f"{key!r} is missing", f": {key!r} is missing; add it")
+            else:
+                self.reject_value(k, key, f"give it a {wanted}")
+            values[k] = types[0]()
         return values
 
-    def integers(self, key: str, *, low: int = 0, high: int = _MAX_ID) -> np.ndarray:
-        """The values of ``key`` as ``[n]`` int64; RefineError if one is not in ``low .. high``."""
+    @staticmethod
+    def _others(values: Sequence[Any], types: set[type]) -> list[int]:
+        """Positions of the values of other types."""
+        if set(map(type, values)) <= types:
+            return []
+        return [k for k, value in enumerate(values) if type(value) not in types]
+
+    def integers(self, key: str, *, low: int = 0, high: int = MAX_ID) -> np.ndarray:
+        """The values of ``key`` as ``[n]`` int64; a problem if one is not in ``low .. high``."""
         values = self.column(key, int, bool)
         if values and not (low <= min(values) and max(values) <= high):
-            k = next(k for k, value in enumerate(values) if not low <= value <= high)
-            raise self.error(k, key, f"it has to lie in {low} .. {high}")
+            for k, value in enumerate(values):
+                if not low <= value <= high:
+                    if k not in self.rejected:  # it may stand in for another
+                        self.reject_value(k, key, f"it has to lie in {low} .. {high}")
+                    values[k] = low
         return np.array(values, dtype=np.int64)
 
     def file_names(self, key: str) -> np.ndarray:
-        """The values of ``key`` as ``[n]`` str; RefineError if one would leave its folder."""
+        """The values of ``key`` as ``[n]`` str; a problem if one would leave its folder."""
         values = self.column(key, str)
         for k, value in enumerate(values):
-            if not is_inside(value):
-                raise self.error(k, key, "use a relative path with '/' and without '..'")
+            if k not in self.rejected and not is_inside(value):
+                self.reject_value(k, key, "use a relative path with '/' and without '..'")
+                values[k] = ""
         return np.array(values, dtype=np.str_)
 
-    def error(self, k: int, key: str, fix: str) -> RefineError:
-        """The error that shows the value of ``key`` in object ``k`` and says how to fix it."""
-        value = _shortened(self.items[k][key])
-        return RefineError(f"{self.describe(k)}: {key!r} is {value}; {fix}")
+    def reject_repeats(self, values: np.ndarray, key: str, where: str) -> None:
+        """A problem for every object whose ``[n]`` value of ``key`` an earlier object has."""
+        _, first = np.unique(values, return_index=True)
+        for k in np.setdiff1d(np.arange(len(values)), first).tolist():
+            if k not in self.rejected:
+                self.reject_value(k, key, f"{where} has it twice, keep one")
+
+    def reject_value(self, k: int, key: str, fix: str) -> None:
+        """Report the value of ``key`` in object ``k``, and how to fix it."""
+        self.reject(k, f"{key!r}: {fix}", f": {key!r} is {shortened(self.items[k][key])}; {fix}")
+
+
+_ABSENT: Any = object()
+_NO_OBJECT: dict[str, Any] = {}  # in place of what is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +148,16 @@ class Ragged:
 def is_inside(name: str) -> bool:
     r"""Whether a name from a file stays below the folder (or zip) that it is looked up in.
 
-    Refused on every system alike: the empty name, absolute paths, drives, ``..`` and ``\``.
+    Refused on every system alike: the empty name, absolute paths, drives, ``..``, ``\``, and
+    characters that cannot be printed.
     """
-    if not name or "\\" in name or "\0" in name or name.startswith("/") or name[1:2] == ":":
+    if (
+        not name
+        or "\\" in name
+        or not is_printable(name)
+        or name.startswith("/")
+        or name[1:2] == ":"
+    ):
         return False
     return ".." not in name.split("/")
 
@@ -117,18 +178,25 @@ def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
         reason = str(error).splitlines()[0]
         raise RefineError(f"{source}: no valid JSON ({reason}); get the file again") from None
     if not isinstance(document, dict):
-        raise RefineError(f"{source}: expected a JSON object, not {_shortened(document)}")
+        raise RefineError(f"{source}: expected a JSON object, not {shortened(document)}")
     return document
 
 
-def entries_of(document: dict[str, Any], key: str, *, source: str) -> Entries:
+def entries_of(
+    document: dict[str, Any], key: str, *, source: str, report: Report = refuse
+) -> Entries:
     """The list of objects under ``key``; a RefineError if there is none."""
     items = document.get(key)
     if not isinstance(items, list):
         raise RefineError(f"{source}: {key!r} is missing or no list; give it COCO's list")
-    return Entries(items, lambda k: f"{source}: {key}[{k}]")
+    return Entries(items, f"{key}[]", lambda k: f"{source}: {key}[{k}]", report)
 
 
-def _shortened(value: object) -> str:
-    text = repr(value)
+def shortened(value: object) -> str:
+    """A value in at most 60 characters."""
+    text = _REPR.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxstring, _REPR.maxlong = 3, 8, 60, 60

@@ -24,8 +24,9 @@ from refine.coco_format.annotations import PanopticAnnotations, parse_panoptic_j
 from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.instances import InstanceAnnotations, parse_instances_json
 from refine.coco_format.json_entries import read_bytes
+from refine.coco_format.outline_checks import find_misfits
 from refine.coco_format.storage import Storage, open_inner_zip, open_storage
-from refine.errors import RefineError
+from refine.errors import RefineError, Report, refuse
 from refine.options import CategoryOptions
 
 _log = logging.getLogger(__name__)
@@ -61,11 +62,14 @@ class DatasetFiles:
         return replace(self, annotations=self.annotations.choose(choice), instances=instances)
 
 
-def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> DatasetFiles:
+def open_dataset(
+    root: Path, split: str, *, cache_dir: Path | None = None, report: Report = refuse
+) -> DatasetFiles:
     """Find and open all parts of a split.
 
     ``split`` is its name in the file names (``val2017``). A compressed inner zip is unpacked in
-    ``cache_dir``, or in ``root/.refine_cache``.
+    ``cache_dir``, or in ``root/.refine_cache``. If ``report`` returns, malformed parts of the
+    annotations are left out.
 
     Raises:
         RefineError: The root or a part is missing, or a file is damaged.
@@ -79,7 +83,7 @@ def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> Da
     panoptic = _read_annotation_file(root, name, PANOPTIC_ZIP)
     if panoptic is None:
         raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
-    annotations = parse_panoptic_json(panoptic[0], source=panoptic[1])
+    annotations = parse_panoptic_json(panoptic[0], source=panoptic[1], report=report)
     found = [path for path in (root / split, root / f"{split}.zip") if path.exists()]
     if not found:
         raise _missing_part(root, f"{split}/", f"{split}.zip")
@@ -88,7 +92,10 @@ def open_dataset(root: Path, split: str, *, cache_dir: Path | None = None) -> Da
     instances = None
     outlines = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
     if outlines is not None:
-        instances = parse_instances_json(outlines[0], annotations.categories, source=outlines[1])
+        data, source = outlines
+        instances = parse_instances_json(data, annotations, source=source, report=report)
+        for misfits in find_misfits(annotations, instances):
+            misfits.judge(source, report)
     return DatasetFiles(annotations=annotations, images=images, pngs=pngs, instances=instances)
 
 

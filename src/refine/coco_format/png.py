@@ -5,44 +5,80 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from refine.errors import RefineError
+from refine.errors import RefineError, first_line
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_PIXELS = 89_478_485
+"""Pixels of the largest image that is read, a gigabyte while it is decoded: Pillow's own limit."""
+
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises about damaged files."""
+
 _COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
 
-def decode_segment_png(data: bytes, *, source: str) -> np.ndarray:
+def decode_segment_png(
+    data: bytes, *, source: str, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """The segment map in the content of a PNG: ``[H, W]`` int32 ids in ``0 .. 2**24 - 1``.
 
-    Alpha is ignored. ``source`` is the file name shown in error messages.
+    Alpha is ignored. ``source`` is the file name shown in error messages, and ``size`` the
+    ``(height, width)`` that the map has to have, which is looked at before the pixels are decoded.
 
     Raises:
-        RefineError: Truncated, unreadable, or no PNG of 8-bit RGB or RGBA.
+        RefineError: Truncated, unreadable, of another size or a huge one, or no PNG of 8-bit RGB
+            or RGBA.
     """
     if not data.startswith(_SIGNATURE):
         raise RefineError(f"{source}: not a PNG file; segment maps are PNGs")
     if len(data) < 26:
         raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
     # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
-    bits, color_type = data[24], data[25]
+    width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
     found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
     if bits != 8 or found not in ("RGB", "RGBA"):
         raise RefineError(
             f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
             "with id = R + 256 G + 65536 B"
         )
+    check_size((height, width), size, source=source)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            width, height = image.size
             # Pillow holds four bytes per pixel; asking for all four makes the id a single int
             pixels = image.tobytes("raw", "RGBA" if image.mode == "RGBA" else "RGBX")
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        reason = str(error).splitlines()[0]
+            width, height = image.size
+    except PILLOW_ERRORS as error:
+        reason = explain_pillow(error)
         raise RefineError(f"{source}: damaged PNG ({reason}); get the file again") from None
     ids: np.ndarray = np.frombuffer(pixels, "<i4").reshape(height, width) & 0xFFFFFF
     return ids
+
+
+def check_size(found: tuple[int, int], wanted: tuple[int, int] | None, *, source: str) -> None:
+    """Refuse another ``(height, width)`` than the wanted one of the JSON, and huge ones.
+
+    A :class:`RefineError` begins with ``source``.
+    """
+    width, height = found[1], found[0]
+    if wanted is not None and found != wanted:
+        raise RefineError(
+            f"{source}: {width} x {height} pixels, but the JSON says {wanted[1]} x {wanted[0]}; "
+            "fix one of them"
+        )
+    if width * height > MAX_PIXELS:
+        raise RefineError(
+            f"{source}: {width} x {height} are more than {MAX_PIXELS} pixels; make it smaller or "
+            "cut it into several"
+        )
+
+
+def explain_pillow(error: Exception) -> str:
+    """The reason for one of :data:`PILLOW_ERRORS` without Pillow's internals."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image of a known kind"
+    return first_line(error)
 
 
 def encode_segment_png(ids: np.ndarray) -> bytes:

@@ -11,9 +11,9 @@ from torch.utils.data import Dataset
 from refine.categories import CategoryTable
 from refine.coco_format.instances import Outline
 from refine.coco_format.layout import DatasetFiles
-from refine.data.images import decode_image
+from refine.coco_format.segment_runs import SegmentRuns
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
-from refine.data.rows import ImageRow, SegmentRuns, original_mask, read_row
+from refine.data.rows import ImageRow, original_mask, read_row
 from refine.data.transforms import (
     Geometry,
     draw_geometry,
@@ -117,9 +117,7 @@ class CocoPanopticDataset(Dataset[Sample]):
         epoch, index = key if isinstance(key, SampleKey) else SampleKey(0, key)
         place = index % len(self)
         row = read_row(self.files, int(self._rows[place]))
-        label = f"{self.files.images.label}/{row.image_name}"
-        image = decode_image(self.files.images.read(row.image_name), source=label)
-        row.check_size(image, label)
+        image = row.read_image(self.files.images)
         runs = row.read_runs(self.files.pngs)
         geometry = eval_geometry(row.size, self.options)
         target = truth = None

@@ -48,6 +48,13 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
     return CodedMask(height, width, packed)
 
 
+def find_mask_box(coded: CodedMask) -> tuple[float, float, float, float] | None:
+    """The xyxy bounds of a mask's pixels within its crop, without decoding it; None if empty."""
+    packed = {"size": [coded.height, coded.width], "counts": coded.counts}
+    x, y, width, height = coco_mask.toBbox(packed).tolist()
+    return (x, y, x + width, y + height) if width and height else None
+
+
 def tight_crop(mask: np.ndarray, *, y: int = 0, x: int = 0) -> MaskCrop | None:
     """The smallest crop (a view) that holds every pixel of a ``[H, W]`` bool mask; None if empty.
 

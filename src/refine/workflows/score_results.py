@@ -6,7 +6,7 @@ imports neither torch nor Lightning, so bad input is answered at once.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from refine.coco_format.annotations import (
 )
 from refine.coco_format.category_choice import choose_categories, rename_segments
 from refine.coco_format.png import decode_segment_png
+from refine.coco_format.segment_runs import find_runs
 from refine.coco_format.storage import Storage, open_storage
 from refine.config.settings import ScoreSettings
 from refine.errors import RefineError
@@ -89,13 +90,16 @@ def score_results(
     def match_image(k: int) -> np.ndarray:
         """Records of image ``k`` of the ground truth."""
         image_id = image_ids[k]
+        size, segments = tuple(truth.sizes[k].tolist()), truth.segments(k)
         names = str(truth.file_names[k]), results.file_names[image_id]
-        true_map, true_name = _read_map(true_files, names[0], truth.renamed(k))
-        pred_map, pred_name = _read_map(pred_files, names[1], results.renamed.get(image_id, {}))
+        true_map, true_name = _read_map(true_files, names[0], size, truth.renamed(k))
+        find_runs(true_map, segments, source=true_name)
+        renamed = results.renamed.get(image_id, {})
+        pred_map, pred_name = _read_map(pred_files, names[1], size, renamed)
         try:
             stats = match_segments(
                 PanopticPrediction(segment_map=pred_map, segments=results.segments[image_id]),
-                GroundTruth(segment_map=true_map, segments=truth.segments(k)),
+                GroundTruth(segment_map=true_map, segments=segments),
                 num_categories=len(categories),
             )
         except ValueError as error:
@@ -159,6 +163,7 @@ def _load(
 
 
 def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
+    """Refuse results that lack an image, or number the images otherwise."""
     missing = [i for i in truth.image_ids.tolist() if i not in results.segments]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -166,6 +171,13 @@ def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> Non
             f"{results.source}: no prediction for image {missing[0]}{more}; "
             f"every image of {truth.source} needs one, without segments if nothing was found"
         )
+    for image_id, name in zip(truth.image_ids.tolist(), truth.image_names.tolist(), strict=True):
+        other = results.image_names.get(image_id, name)
+        if PurePosixPath(other).stem != PurePosixPath(name).stem:
+            raise RefineError(
+                f"{results.source}: image id {image_id} is {other!r}, but {name!r} in "
+                f"{truth.source}; use its ids (python -m refine.predict has ids_from=)"
+            )
 
 
 def _open_pngs(json_path: Path, given: str | Path | None, argument: str) -> Storage:
@@ -175,8 +187,10 @@ def _open_pngs(json_path: Path, given: str | Path | None, argument: str) -> Stor
     return open_storage(folder, prefix=f"{folder.stem}/")
 
 
-def _read_map(files: Storage, name: str, renamed: dict[int, int]) -> tuple[np.ndarray, str]:
-    """The map, and its name in messages."""
+def _read_map(
+    files: Storage, name: str, size: tuple[int, int], renamed: dict[int, int]
+) -> tuple[np.ndarray, str]:
+    """The map, of a size that the ground truth states, and its name in messages."""
     source = f"{files.label}/{name}"
-    segment_map = decode_segment_png(files.read(name), source=source)
+    segment_map = decode_segment_png(files.read(name), source=source, size=size)
     return rename_segments(segment_map, renamed), source

@@ -74,14 +74,14 @@ BAD_RESULTS = {
     "segment id missing": (lambda c: _segment(c).pop("id"), "segments_info[1]: 'id' is missing"),
     "no object": (lambda c: _first(c).update(segments_info=[3]), "segments_info[0] is 3"),
     "no list": (lambda c: _first(c).update(segments_info={}), "'segments_info' is {}"),
-    "annotated twice": (lambda c: _first(c).update(image_id=2), "'annotations'.*image id 2.*twice"),
+    "annotated twice": (lambda c: _first(c).update(image_id=2), "annotations[1]: 'image_id' is 2.*twice"),
     "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),
 }
 BAD = BAD_RESULTS | {
     "negative area": (lambda c: _segment(c).update(area=-5), "'area' is -5"),
     "fractional area": (lambda c: _segment(c).update(area=5.5), "'area' is 5.5"),
     "iscrowd 2": (lambda c: _segment(c).update(iscrowd=2), "'iscrowd' is 2"),
-    "image id twice": (lambda c: c["images"][1].update(id=1), "'images'.*image id 1.*twice"),
+    "image id twice": (lambda c: c["images"][1].update(id=1), "images[1]: 'id' is 1.*twice"),
     "no image": (lambda c: c["images"].pop(), "image id 3 has no entry in 'images'"),
     "no annotation": (lambda c: c["annotations"].pop(), "image id 3 has no entry in 'annotations'"),
     "no images": (lambda c: c.update(images=[], annotations=[]), "'images' is empty"),
@@ -95,6 +95,11 @@ BAD = BAD_RESULTS | {
     "height 0": (lambda c: c["images"][2].update(height=0), "images[2]: 'height' is 0"),
     "name missing": (lambda c: c["images"][0].pop("file_name"), "'file_name' is missing"),
     "name is a number": (lambda c: c["images"][0].update(file_name=3), "'file_name' is 3"),
+    "too many pixels": (lambda c: c["images"][2].update(height=2**20, width=2**20), "more than"),
+    "a name of a lone surrogate": (lambda c: c["images"][0].update(file_name="\ud800"), "relative"),
+    "color of infinity": (lambda c: c["categories"][0].update(color=[1e999] * 3), "categories[0]"),
+    "category id 1.5": (lambda c: c["categories"][0].update(id=1.5), "categories[0]"),
+    "category of two lines": (lambda c: c["categories"][0].update(name="a\nb"), "categories[0]"),
     "category without name": (lambda c: c["categories"][0].pop("name"), "categories[0]"),
 }
 

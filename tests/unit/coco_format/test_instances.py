@@ -5,20 +5,20 @@ import logging
 import numpy as np
 import pytest
 
-from make.dataset import CAR, CAT, CATEGORIES, instances_json
+from make.dataset import CAR, CAT, instances_json, panoptic_json
 from make.errors import refused
-from refine.categories import CategoryTable
+from refine.coco_format.annotations import parse_panoptic_json
 from refine.coco_format.instances import parse_instances_json
 from refine.coco_format.json_entries import Ragged
 from refine.ops.outlines import decode_mask
 from refine.types import CodedMask
 
-TABLE = CategoryTable.of(CATEGORIES)
+PANOPTIC = parse_panoptic_json(json.dumps(panoptic_json()).encode(), source="panoptic.json")
 
 
 def _load(content):
     data = json.dumps(content).encode()
-    return parse_instances_json(data, TABLE, source="instances_val2017.json")
+    return parse_instances_json(data, PANOPTIC, source="instances_val2017.json")
 
 
 def _changed(change):
@@ -67,7 +67,7 @@ def test_several_polygons_with_decimals_and_short_ones(caplog):
 
 
 BAD = {
-    "not in order": (lambda a: a[3].update(image_id=0, category_id=99), "annotations[3].*is 99"),
+    "not in order": (lambda a: a[3].update(image_id=1, category_id=99), "annotations[3].*is 99"),
     "unknown category": (lambda a: a[1].update(category_id=99), "'category_id' is 99"),
     "stuff": (lambda a: a[1].update(category_id=92), "'category_id' is 92.*thing"),
     "odd polygon": (lambda a: a[1].update(segmentation=[[1, 2, 3]]), "'segmentation'.*polygons"),
@@ -81,7 +81,13 @@ BAD = {
     "runs huge": (lambda a: a[2]["segmentation"].update(counts=[10**30]), "'segmentation'"),
     "runs of text": (lambda a: a[2]["segmentation"].update(counts=["a"]), "integers"),
     "runs broken": (lambda a: a[2]["segmentation"].update(counts="zzz"), "run lengths"),
-    "runs without size": (lambda a: a[2]["segmentation"].pop("size"), "size"),
+    "runs without size": (lambda a: a[2]["segmentation"].pop("size"), "size None.*[8, 12]"),
+    "runs of another size": (lambda a: a[2]["segmentation"].update(size=[12, 8]), "[12, 8].*[8, 12]"),
+    "runs without counts": (lambda a: a[2]["segmentation"].pop("counts"), "counts"),
+    "far away": (lambda a: a[1].update(segmentation=[[1e9] * 6]), "finite numbers"),
+    "huge": (lambda a: a[1].update(segmentation=[[10**400] * 6]), "finite numbers"),
+    "long": (lambda a: a[1].update(segmentation=[[0, 0, 9e6, 0] * 2]), "20000 pixels long"),
+    "huge box": (lambda a: a[0].update(bbox=[1, 2, 10**400, 4]), "'bbox'"),
     "size of text": (lambda a: a[2]["segmentation"].update(size=["8", "12"]), "'segmentation'"),
     "short box": (lambda a: a[0].update(bbox=[1, 2, 3]), "'bbox' is [1, 2, 3]"),
     "negative box": (lambda a: a[0].update(bbox=[1, 2, -3, 4]), "'bbox'"),

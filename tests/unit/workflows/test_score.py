@@ -105,11 +105,11 @@ MISTAKES = {  # the first four are refused by panopticapi, too
     ),
     "maps of different sizes": (
         lambda f: f.write_png("pred", 2, f.map[:, :5]),
-        ["image 2 (", "the predicted map is 4 x 5, the true one 4 x 6"],
+        ["pred/2.png: 5 x 4 pixels, but the JSON says 6 x 4"],
     ),
     "impossible area": (
         lambda f: f.gt["annotations"][0]["segments_info"][0].update(area=3),
-        [f"true segment {CAT} states an area smaller than its pixels"],
+        ["gt/1.png", f"segment id {CAT}", "'area' 3, but it has 12 pixels"],
     ),
     **{
         f"segment {bad}": (

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refine.coco_format.instances import InstanceAnnotations
-from refine.data.rows import ImageRow, SegmentRuns, original_mask
+from refine.coco_format.segment_runs import SegmentRuns
+from refine.data.rows import ImageRow, original_mask
 from refine.fusion.overlaps import pair_overlaps, shared_window
 from refine.fusion.true_order import lead, match_outlines
 

@@ -7,6 +7,7 @@ from make.dataset import (
     CAT,
     Thing,
     annotate,
+    describe,
     instances_json,
     order_pairs,
     paint,
@@ -49,6 +50,7 @@ def test_the_overlap_votes(repaint, expected):
     segment_map, segments = paint(squares)
     for rows, value in repaint:
         segment_map[rows, 6:10] = value
+    segments = describe([(s.id, s.category, s.is_crowd) for s in segments], segment_map)
     assert find(squares, segment_map, segments) == expected
 
 

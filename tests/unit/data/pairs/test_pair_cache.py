@@ -68,7 +68,9 @@ def change_json(folder, kind):
 
 def change_png(folder):
     ids = segment_maps()[1]
-    ids[4:6, 3:5] = ids[2, 1]  # now the car is on top
+    car, cat = ids[2, 1], ids[6, 3]
+    ids[4:6, 3:5] = car  # now the car is on top,
+    ids[[2, 3, 2, 3], [1, 2, 3, 4]] = cat  # and the areas are the same
     write_png(folder / f"panoptic_{SPLIT}" / "0001.png", ids)
 
 
