@@ -184,17 +184,34 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
     ]
     known: list[int] = image_ids.tolist()
     names = entries.file_names("file_name").tolist()
-    image_names = {}
+    image_names: dict[int, str] = {}
     if document.get("images"):
-        images = entries_of(document, "images", source=source)
-        ids = images.integers("id").tolist()
-        image_names = dict(zip(ids, images.file_names("file_name").tolist(), strict=True))
+        image_names = dict(zip(*_image_names(document, source=source), strict=True))
     return PanopticResults(
         source=source,
         file_names=dict(zip(known, names, strict=True)),
         segments={i: tuple(segments[offsets[k] : offsets[k + 1]]) for k, i in enumerate(known)},
         image_names=image_names,
     )
+
+
+def load_image_ids(path: Path) -> dict[str, int]:
+    """Id of each image, by file name, in any of COCO's JSON files with ``images``.
+
+    Raises:
+        RefineError: The file is missing or malformed, or a name stands twice.
+    """
+    document = json_entries.parse_json_object(json_entries.read_bytes(path), source=str(path))
+    ids, names = _image_names(document, source=str(path))
+    return dict(zip(names, ids, strict=True))
+
+
+def _image_names(document: dict[str, Any], *, source: str) -> tuple[list[int], list[str]]:
+    images = entries_of(document, "images", source=source)
+    ids, names = images.integers("id"), images.file_names("file_name")
+    images.reject_repeats(ids, "id", "the list")
+    images.reject_repeats(names, "file_name", "the list")
+    return ids.tolist(), names.tolist()
 
 
 def _in_image_order(

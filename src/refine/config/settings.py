@@ -175,6 +175,7 @@ class PredictSettings(CheckpointSettings):
 
     ckpt_path: str
     source: str
+    ids_from: str | None
     out: str
     device: str
     labels: bool

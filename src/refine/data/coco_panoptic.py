@@ -12,6 +12,7 @@ from refine.categories import CategoryTable
 from refine.coco_format.instances import Outline
 from refine.coco_format.layout import DatasetFiles
 from refine.coco_format.segment_runs import SegmentRuns
+from refine.data.outline_fit import check_outline_fit
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
 from refine.data.rows import ImageRow, original_mask, read_row
 from refine.data.transforms import (
@@ -108,6 +109,10 @@ class CocoPanopticDataset(Dataset[Sample]):
         heights, widths = self.files.annotations.sizes[self._rows].T
         wide: np.ndarray = widths >= heights
         return wide
+
+    def check_outlines(self) -> None:
+        """Refuse an instances JSON of other images (:func:`check_outline_fit`)."""
+        check_outline_fit(self.files, self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)

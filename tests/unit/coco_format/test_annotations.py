@@ -74,7 +74,10 @@ BAD_RESULTS = {
     "segment id missing": (lambda c: _segment(c).pop("id"), "segments_info[1]: 'id' is missing"),
     "no object": (lambda c: _first(c).update(segments_info=[3]), "segments_info[0] is 3"),
     "no list": (lambda c: _first(c).update(segments_info={}), "'segments_info' is {}"),
-    "annotated twice": (lambda c: _first(c).update(image_id=2), "annotations[1]: 'image_id' is 2.*twice"),
+    "annotated twice": (
+        lambda c: _first(c).update(image_id=2),
+        "annotations[1]: 'image_id' is 2.*twice",
+    ),
     "annotations missing": (lambda c: c.pop("annotations"), "'annotations' is missing"),
 }
 BAD = BAD_RESULTS | {

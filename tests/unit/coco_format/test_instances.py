@@ -82,7 +82,10 @@ BAD = {
     "runs of text": (lambda a: a[2]["segmentation"].update(counts=["a"]), "integers"),
     "runs broken": (lambda a: a[2]["segmentation"].update(counts="zzz"), "run lengths"),
     "runs without size": (lambda a: a[2]["segmentation"].pop("size"), "size None.*[8, 12]"),
-    "runs of another size": (lambda a: a[2]["segmentation"].update(size=[12, 8]), "[12, 8].*[8, 12]"),
+    "runs of another size": (
+        lambda a: a[2]["segmentation"].update(size=[12, 8]),
+        "[12, 8].*[8, 12]",
+    ),
     "runs without counts": (lambda a: a[2]["segmentation"].pop("counts"), "counts"),
     "far away": (lambda a: a[1].update(segmentation=[[1e9] * 6]), "finite numbers"),
     "huge": (lambda a: a[1].update(segmentation=[[10**400] * 6]), "finite numbers"),

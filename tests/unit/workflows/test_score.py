@@ -85,6 +85,14 @@ def _segments(files, k=1):
     return files.pred["annotations"][k]["segments_info"]
 
 
+def test_names_of_images_are_compared_where_both_files_have_them(files):
+    files.pred["images"] = [{"id": 1, "file_name": "folder/1.png"}]
+    assert files.score().metrics["pq"] == 1.0
+    files.pred["images"] = [{"id": k, "file_name": f"{3 - k}.jpg"} for k in (1, 2)]
+    with refused("pred.json: image id 1 is '2.jpg', but '1.jpg' in", "gt.json", "ids_from="):
+        files.score()
+
+
 MISTAKES = {  # the first four are refused by panopticapi, too
     "missing prediction": (lambda f: f.pred["annotations"].pop(), ["no prediction for image 2;"]),
     "id in the PNG only": (
@@ -110,6 +118,18 @@ MISTAKES = {  # the first four are refused by panopticapi, too
     "impossible area": (
         lambda f: f.gt["annotations"][0]["segments_info"][0].update(area=3),
         ["gt/1.png", f"segment id {CAT}", "'area' 3, but it has 12 pixels"],
+    ),
+    "true areas too large": (
+        lambda f: f.gt["annotations"][1]["segments_info"][1].update(area=13),
+        ["gt/2.png", f"segment id {SKY}", "'area' 13, but it has 12 pixels"],
+    ),
+    "true PNG as BGR": (
+        lambda f: f.write_png("gt", 2, f.map // 65536 + f.map // 256 % 256 * 256 + f.map % 256 * 65536),
+        ["gt/2.png", "red and blue swapped"],
+    ),
+    "true id in the PNG only": (
+        lambda f: f.gt["annotations"][0]["segments_info"].pop(0),
+        ["gt/1.png", f"segment id {CAT} is not in the JSON"],
     ),
     **{
         f"segment {bad}": (
