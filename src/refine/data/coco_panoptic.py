@@ -1,5 +1,6 @@
 """Images of a COCO-panoptic dataset with their targets or their truth."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -38,6 +39,9 @@ from refine.types import (
 )
 
 
+_log = logging.getLogger(__name__)
+
+
 class SampleKey(NamedTuple):
     """The epoch (from 0) and the position of an image: with the seed, all that makes a sample."""
 
@@ -65,8 +69,9 @@ class CocoPanopticDataset(Dataset[Sample]):
         pairs: Occlusion pairs of this split for the training targets, which otherwise have none.
 
     Raises:
-        RefineError: ``image_ids`` names an image that the split does not have, or one twice; or
-            there are more categories than a byte can tell apart.
+        RefineError: ``image_ids`` names an image that the split does not have, or one twice; there
+            are more categories than a byte can tell apart, or no segment at all; or there is to be
+            training without a thing category.
         ValueError: There are ``pairs`` of a split without an instances JSON.
     """
 
@@ -92,6 +97,31 @@ class CocoPanopticDataset(Dataset[Sample]):
         self.seed = seed
         self.pairs = pairs
         self._rows = _select(files, image_ids)
+        self._check_content()
+
+    def _check_content(self) -> None:
+        """Refuse what gives nothing to learn or to measure; warn of half of that."""
+        annotations, num_things = self.files.annotations, self.categories.num_things
+        source, split = annotations.source, "training" if self.training else "evaluation"
+        if self.training and not num_things:
+            raise RefineError(
+                f"{source}: no category is a thing (isthing 1), and the detector needs one; add "
+                "it, or train a network for semantic segmentation"
+            )
+        owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
+        present = annotations.segment_categories[np.isin(owners, self._rows)]
+        if not len(present):
+            raise RefineError(
+                f"{source}: none of the {len(self)} images for {split} has a segment; annotate "
+                "some, or choose others"
+            )
+        is_thing = present < num_things
+        for kind, count, known in (
+            ("things", is_thing.sum(), num_things),
+            ("stuff", (~is_thing).sum(), len(self.categories) - num_things),
+        ):
+            if self.training and known and not count:
+                _log.warning("%s: no image for training has %s: nothing to learn", source, kind)
 
     @property
     def categories(self) -> CategoryTable:

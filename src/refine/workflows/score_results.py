@@ -83,6 +83,8 @@ def score_results(
     truth, results = _load(gt_json, pred_json, options or CategoryOptions())
     categories = truth.categories
     image_ids = truth.image_ids.tolist()
+    if not len(truth.segment_ids):
+        raise RefineError(f"{truth.source}: no image has a segment; there is nothing to score")
     _check_coverage(truth, results)
     true_files = _open_pngs(gt_json, gt_dir, "gt_dir")
     pred_files = _open_pngs(pred_json, pred_dir, "pred_dir")

@@ -124,7 +124,7 @@ MISTAKES = {  # the first four are refused by panopticapi, too
         ["gt/2.png", f"segment id {SKY}", "'area' 13, but it has 12 pixels"],
     ),
     "true PNG as BGR": (
-        lambda f: f.write_png("gt", 2, f.map // 65536 + f.map // 256 % 256 * 256 + f.map % 256 * 65536),
+        lambda f: f.write_png("gt", 2, f.map >> 16 | f.map & 0xFF00 | f.map % 256 << 16),
         ["gt/2.png", "red and blue swapped"],
     ),
     "true id in the PNG only": (
