@@ -38,7 +38,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
     def run_job(config: DictConfig, prepared: Any = None) -> Any:
         hydra_config = HydraConfig.get()
         try:
-            with clear_errors(name):
+            with clear_errors(name, ()):
                 job = describe_job(config, hydra_config, prepared=prepared)
                 return task(read_settings(config, name), job)
         except RefineError as error:
@@ -53,7 +53,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
 
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
     try:
-        with clear_errors(name):
+        with clear_errors(name, sys.argv[1:]):
             main(run_job)()
     except RefineError as error:
         if full_error:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
-from refine.config.messages import ConfigError, explain
+from refine.config.messages import ConfigError, explain, explain_groups
 from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
 from refine.errors import RefineError, first_line
 
@@ -41,7 +41,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
     """
     register_schemas()
-    with clear_errors(command):
+    with clear_errors(command, overrides):
         config = _compose(command, overrides)
         with standing_in(config):
             return read_settings(config, command)
@@ -106,13 +106,18 @@ def standing_in(config: DictConfig, *, is_sweep: bool = False) -> Iterator[Path]
 
 
 @contextmanager
-def clear_errors(command: str) -> Iterator[None]:
+def clear_errors(command: str, overrides: Sequence[str]) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise on a command's overrides into a clear RefineError."""
     try:
         yield
     except ConfigError as error:
         known: Any = OmegaConf.to_container(without_hydra(_compose(command, ())), resolve=False)
         raise RefineError(explain(error, known=known)) from error
+    except (TypeError, ValueError) as error:
+        reason = explain_groups(overrides)
+        if reason is None:
+            raise
+        raise RefineError(reason) from error
     except AssertionError as error:
         if "Unexpected type for root" not in str(error):
             raise

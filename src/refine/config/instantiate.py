@@ -8,6 +8,7 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from refine.config.messages import explain
 from refine.errors import RefineError, first_line
 from refine.options import TrainerOptions
 
@@ -30,8 +31,11 @@ def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None
         for key, value in (changes or {}).items():
             OmegaConf.update(merged, key, value)
         result = OmegaConf.to_object(merged)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise RefineError(" ".join(first_line(error).split())) from None
+    except OmegaConfBaseException as error:
+        known: Any = OmegaConf.to_container(OmegaConf.structured(options))
+        raise RefineError(explain(error, known=known)) from None
+    except ValueError as error:
+        raise RefineError(first_line(error)) from None
     assert isinstance(result, options)
     return result
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException
@@ -13,9 +13,11 @@ from refine.config.locate import conf_dir
 ConfigError = (HydraException, OmegaConfBaseException)
 
 _FULL_KEY = re.compile(r"full_key: (\S+)")
+_INTERNAL = re.compile(r"\s*(full_key|object_type|reference_type|Error merging|See https)")
 _BAD_VALUE = re.compile(
     "could not be converted|incompatible with type hint|is not a valid|Invalid value assigned"
 )
+_NO_NULL = re.compile("is not Optional|Incompatible value 'None'")
 _OVERRIDE = re.compile(r"(?:Could not override|Error merging override) '?([^'\s]+)'?")
 
 
@@ -32,19 +34,39 @@ def explain(error: Exception, *, known: Mapping[str, Any]) -> str:
     if key and ("Could not override" in text or "not in struct" in text or "not in '" in text):
         groups = (p.name for p in conf_dir().iterdir() if p.is_dir())
         return f"{key}: no such setting{_suggest(key, [*_keys(known), *groups])}"
+    if key and _NO_NULL.search(text):
+        return f"{key}: null is not allowed; give a value"
     # the innermost message may still be OmegaConf's template, with $VALUE in it
     for line in text.split("\n"):
         if _BAD_VALUE.search(line) and "$" not in line:
             return f"{key}: {line[:1].lower()}{line[1:].rstrip('.')}"
     if "mandatory" in text.lower() or "missing" in text.lower():
         return f"{key or text.splitlines()[0]}: a value is needed; give {key or 'KEY'}=VALUE"
-    return " ".join(text.split())
+    lines = [line for line in text.split("\n") if line.strip() and not _INTERNAL.match(line)]
+    return f"{key}: {lines[0]}" if key else " ".join(dict.fromkeys(lines))
+
+
+def explain_groups(overrides: Sequence[str]) -> str | None:
+    """What is wrong with a choice that is no name of a file, such as ``data=null``, or None."""
+    for override in overrides:
+        group, _, name = override.lstrip("+").partition("=")
+        if not group:
+            return f"{override}: the setting's name is missing; give KEY=VALUE"
+        if (conf_dir() / group).is_dir() and not re.fullmatch(r"[\w./-]+", name):
+            return f"{group}={name}: no such choice; have {', '.join(_choices(group))}"
+        if name == "null" and (conf_dir() / group).is_dir():
+            return f"{group}=null: a choice is needed; have {', '.join(_choices(group))}"
+    return None
+
+
+def _choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
 
 
 def _explain_choice(error: MissingConfigException) -> str:
     missing = error.missing_cfg_file or ""
     group, _, name = missing.rpartition("/")
-    options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml")) if group else []
+    options = _choices(group) if group else []
     if not options:
         return f"{missing}: no such configuration; 'local' and 'conf/' hold the groups"
     return f"{group}={name}: no such choice{_suggest(name, options)}; have {', '.join(options)}"
@@ -67,7 +89,7 @@ def _keys(config: Any, prefix: str = "") -> Iterable[str]:
 
 
 def _suggest(name: str, candidates: Iterable[str]) -> str:
-    pool = list(dict.fromkeys(candidates))
+    pool = [c for c in dict.fromkeys(candidates) if c != name]
     close = difflib.get_close_matches(name, pool, n=1, cutoff=0.6)
     if not close:  # right name, wrong place: sigma instead of fusion.relations.sigma
         leaf = name.rsplit(".", 1)[-1]

@@ -22,6 +22,7 @@ from refine.options import (
     ScheduleOptions,
     TrainerOptions,
 )
+from refine.options.checks import check, check_choice
 
 _TRAINER_PLACES = ["accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar"]
 _PLACES = ["run_dir", "out", "logger", "callbacks.wandb", "data.num_workers"]
@@ -40,6 +41,9 @@ class Sections:
     data: DataOptions
     model: ModelOptions
     fusion: FusionOptions
+
+    def __post_init__(self) -> None:
+        self.data.image.require_visible()
 
     @classmethod
     def read(cls, recorded: Mapping[str, Any]) -> "Sections":
@@ -89,6 +93,10 @@ class RunSettings(Settings):
     draw: int
     run_dir: str
 
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed", self.seed, "a number in 0 .. 4294967295")
+        check(self.draw >= 0, "draw", self.draw, "0 or more")
+
 
 @dataclass(kw_only=True)
 class TrainSettings(RunSettings, Sections):
@@ -106,6 +114,15 @@ class TrainSettings(RunSettings, Sections):
     weights: str
     pretrained: str
     ckpt_path: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Sections.__post_init__(self)
+        stages = ("panoptic", "occlusion", "ranking")
+        check_choice("stage", self.stage, (*stages, "all"))
+        check(bool(self.all_stages), "all_stages", self.all_stages, "stages to train")
+        for stage in self.all_stages:
+            check_choice("all_stages", stage, stages)
 
     def in_folder(self, run_dir: Path) -> Self:
         """The same settings for another folder, for callbacks and loggers, too."""

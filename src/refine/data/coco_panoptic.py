@@ -38,7 +38,6 @@ from refine.types import (
     TrainingTarget,
 )
 
-
 _log = logging.getLogger(__name__)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
+from math import inf
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,8 +16,14 @@ class Range(NamedTuple):
 
 
 FRACTION = Range(lambda value: 0.0 <= value <= 1.0, "a fraction in [0, 1]")
-POSITIVE = Range(lambda value: value > 0, "a number above 0")
-NOT_NEGATIVE = Range(lambda value: value >= 0, "0 or more")
+POSITIVE = Range(lambda value: 0 < value < inf, "a number above 0")
+NOT_NEGATIVE = Range(lambda value: 0 <= value < inf, "0 or more")
+LIMIT = Range(lambda value: value == -1 or value > 0, "a number above 0, or -1 for no limit")
+
+
+def between(low: float, high: float) -> Range:
+    """A number in ``low .. high``."""
+    return Range(lambda value: low <= value <= high, f"a number in {low} .. {high}")
 
 
 def one_of(choices: Sequence[str]) -> Range:

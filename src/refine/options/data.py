@@ -1,12 +1,28 @@
 """A dataset, its image sizes and how it is fed."""
 
 from dataclasses import dataclass, field
+from math import inf
 
-from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
+from refine.options.checks import (
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Options,
+    Range,
+    between,
+    knob,
+    one_of,
+)
 
-_FIVE = Range(lambda sizes: len(sizes) == 5, "five sizes, P2 to P6")
-_LENGTHS = Range(lambda sides: min(sides, default=0) > 0, "positive lengths")
-_SIZE = Range(lambda crop: len(crop) == 2 and min(crop) > 0, "[height, width] or null")
+_FIVE = Range(lambda s: len(s) == 5 and min(s) > 0, "five sizes, P2 to P6, above 0")
+_RATIOS = Range(lambda ratios: 0 < min(ratios, default=0) <= max(ratios) < inf, "ratios above 0")
+_SHORTEST, _LONGEST = 32, 16384  # sides of an image that the network sees, in pixels
+_SIDE = between(1, _LONGEST)
+_SIDES = Range(lambda sides: bool(sides) and all(map(_SIDE.holds, sides)), f"{_SIDE.expected} each")
+_SIZE = Range(
+    lambda crop: len(crop) == 2 and all(map(_SIDE.holds, crop)),
+    f"null or [height, width], {_SIDE.expected} each",
+)
 
 
 @dataclass(kw_only=True)
@@ -19,7 +35,7 @@ class AnchorOptions(Options, section="data.anchors"):
     """
 
     sizes_px: list[int] = knob([32, 64, 128, 256, 512], _FIVE)
-    aspect_ratios: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    aspect_ratios: list[float] = knob([0.5, 1.0, 2.0], _RATIOS)
 
 
 @dataclass(kw_only=True)
@@ -37,13 +53,22 @@ class ImageOptions(Options, section="data.image"):
             by one grey level in some pixels, and ``pillow`` takes eight times as long.
     """
 
-    train_short_sides_px: list[int] = knob([640, 672, 704, 736, 768, 800], _LENGTHS)
-    eval_short_side_px: int = knob(800, POSITIVE)
-    max_long_side_px: int = knob(1333, POSITIVE)
-    eval_max_long_side_px: int | None = None
+    train_short_sides_px: list[int] = knob([640, 672, 704, 736, 768, 800], _SIDES)
+    eval_short_side_px: int = knob(800, _SIDE)
+    max_long_side_px: int = knob(1333, _SIDE)
+    eval_max_long_side_px: int | None = knob(None, _SIDE)
     flip_prob: float = knob(0.5, FRACTION)
     crop_px: list[int] | None = knob(None, _SIZE)
     resize: str = knob("torch", one_of(("torch", "pillow")))
+
+    def require_visible(self) -> None:
+        """Refuse, as a ``ValueError``, sizes at which a network sees nothing."""
+        short, crop = self.train_short_sides_px, self.crop_px or [_SHORTEST]
+        sizes = {"train_short_sides_px": min(short), "crop_px": min(crop)}
+        for name in ("eval_short_side_px", "max_long_side_px"):
+            sizes[name] = getattr(self, name)
+        for name, size in sizes.items():
+            self.require(size >= _SHORTEST, name, f"{_SHORTEST} pixels or more")
 
 
 @dataclass(kw_only=True)
@@ -62,8 +87,8 @@ class ToyOptions(Options, section="data.toy"):
     seed: int = knob(0, NOT_NEGATIVE)
     num_train: int = knob(400, POSITIVE)
     num_val: int = knob(100, POSITIVE)
-    height_px: int = knob(128, POSITIVE)
-    width_px: int = knob(192, POSITIVE)
+    height_px: int = knob(128, between(16, 4096))
+    width_px: int = knob(192, between(16, 4096))
     crowded: bool = False
 
 
@@ -122,8 +147,8 @@ class DataOptions(Options, section="data"):
     train_image_ids: list[int] | None = None
     val_image_ids: list[int] | None = None
     categories: CategoryOptions = field(default_factory=CategoryOptions)
-    batch_size: int = knob(16, POSITIVE)
-    num_workers: int = knob(4, NOT_NEGATIVE)
+    batch_size: int = knob(16, between(1, 65536))
+    num_workers: int = knob(4, between(0, 1024))
     cache_dir: str | None = None
     image: ImageOptions = field(default_factory=ImageOptions)
     anchors: AnchorOptions = field(default_factory=AnchorOptions)

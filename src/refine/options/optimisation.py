@@ -1,8 +1,10 @@
 """Optimizer and learning rate."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, knob, one_of
+from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
+
+_FRACTIONS = Range(lambda values: all(0 <= value <= 1 for value in values), "fractions in [0, 1]")
 
 
 @dataclass(kw_only=True)
@@ -22,9 +24,9 @@ class OptimizerOptions(Options, section="optimizer"):
     name: str = knob("sgd", one_of(("sgd", "adamw")))
     lr: float = knob(0.02, POSITIVE)
     lr_reference_batch_size: int | None = knob(None, POSITIVE)
-    weight_decay: float = 1e-4
-    norm_weight_decay: float = 0.0
-    momentum: float = 0.9
+    weight_decay: float = knob(1e-4, NOT_NEGATIVE)
+    norm_weight_decay: float = knob(0.0, NOT_NEGATIVE)
+    momentum: float = knob(0.9, FRACTION)
 
     def scaled_to(self, batch_size: int) -> "OptimizerOptions":
         """The same with the learning rate for this batch, which becomes the reference.
@@ -50,10 +52,10 @@ class ScheduleOptions(Options, section="schedule"):
         gamma: Factor on the learning rate at each milestone.
     """
 
-    max_steps: int = 180_000
+    max_steps: int = knob(180_000, POSITIVE)
     warmup_steps: int = knob(1000, NOT_NEGATIVE)
     warmup_factor: float = knob(0.001, FRACTION)
     decay: str = knob("multistep", one_of(("multistep", "cosine")))
     # 120k and 160k of 180k: detectron2's 2x schedule
-    milestones: list[float] = field(default_factory=lambda: [2 / 3, 8 / 9])
+    milestones: list[float] = knob([2 / 3, 8 / 9], _FRACTIONS)
     gamma: float = knob(0.1, FRACTION)

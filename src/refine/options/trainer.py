@@ -3,9 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from refine.options.checks import POSITIVE, Options, knob
+from refine.options.checks import LIMIT, NOT_NEGATIVE, POSITIVE, Options, Range, knob
 
 _RARE = ("fast_dev_run", "overfit_batches", "gradient_clip_algorithm")
+
+_BITS = ("32", "64", "16", "bf16", "32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
+_PRECISION = Range(lambda value: str(value) in (*_BITS, "16-true"), f"one of {', '.join(_BITS)}")
 
 
 @dataclass(kw_only=True)
@@ -22,19 +25,19 @@ class TrainerOptions(Options, section="trainer"):
     _target_: str = "pytorch_lightning.Trainer"
     accelerator: str = "auto"
     devices: Any = 1
-    num_nodes: int = 1
+    num_nodes: int = knob(1, POSITIVE)
     strategy: str = "auto"
-    precision: int | str = "32-true"
-    max_steps: int = -1
-    max_epochs: int | None = -1
+    precision: int | str = knob("32-true", _PRECISION)
+    max_steps: int = knob(-1, LIMIT)
+    max_epochs: int | None = knob(-1, LIMIT)
     max_time: Any = None
-    val_check_interval: int | float | None = 5000
+    val_check_interval: int | float | None = knob(5000, POSITIVE)
     check_val_every_n_epoch: int | None = None
-    limit_train_batches: int | float | None = None
-    limit_val_batches: int | float | None = None
+    limit_train_batches: int | float | None = knob(None, NOT_NEGATIVE)
+    limit_val_batches: int | float | None = knob(None, NOT_NEGATIVE)
     num_sanity_val_steps: int = 0
     accumulate_grad_batches: int = knob(1, POSITIVE)
-    gradient_clip_val: int | float | None = None
+    gradient_clip_val: int | float | None = knob(None, NOT_NEGATIVE)
     log_every_n_steps: int = knob(20, POSITIVE)
     deterministic: bool | str = False
     benchmark: bool | None = False
