@@ -17,7 +17,10 @@ def write_atomically(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         yield part
+        part.chmod(mode)  # safetensors gives its files to their owner alone
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)

@@ -95,7 +95,7 @@ def a_header(ids=IDS, form="full", num_categories=CATEGORIES, **changes):
         name="panoptic_val.json",
         num_images=len(ids),
         categories=[
-            {"id": k, "name": str(k), "isthing": int(k < 6)} for k in range(num_categories)
+            {"id": k + 1, "name": str(k), "isthing": int(k < 6)} for k in range(num_categories)
         ],
         image_ids=hash_image_ids(list(ids)),
         annotations="a",

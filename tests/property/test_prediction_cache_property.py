@@ -92,9 +92,8 @@ def test_a_form_read_is_written_the_same_again(seed, count, size, form):
         **shape, num_detections=count, seed=seed, heads=("a",), rankings=("r",), dominant=4, cell=6
     )
     once = to_tensors(raw, form)
-    again = to_tensors(
-        from_tensors(once, num_categories=7, image_size=size, original_size=size), form
-    )
+    sizes = {"image_size": size, "original_size": size}
+    again = to_tensors(from_tensors(once, 7, num_things=3, **sizes), form)
     assert once.keys() == again.keys()
     for name in once.keys() - {"semantic/counts", "semantic/categories", "semantic/floor"}:
         if name != "semantic/gaps" or form == "half":

@@ -1,6 +1,10 @@
 """A file is written whole or not at all."""
 
+import os
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from refine.atomic import write_atomically, write_text
 
@@ -35,3 +39,14 @@ def _write_half(path, error):
     with write_atomically(path) as part:
         part.write_text("ha")
         raise error
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with write_atomically(tmp_path / "a.safetensors") as part:
+            save_file({"a": np.zeros(3)}, part)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask

@@ -139,7 +139,7 @@ def parse_panoptic_json(
     rows, annotations = _in_image_order(document, images, image_ids, source=source)
     file_names = annotations.file_names("file_name")
     segments, offsets = _segment_entries(annotations, image_ids[rows], source=source)
-    columns = {
+    columns: dict[str, Any] = {
         "segment_ids": _segment_ids(segments, offsets),
         "segment_categories": contiguous_categories(segments, categories),
         "segment_areas": segments.integers("area", low=1),

@@ -109,6 +109,7 @@ class CocoPanopticDataset(Dataset[Sample]):
             )
         owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
         present = annotations.segment_categories[np.isin(owners, self._rows)]
+        present = present[present >= 0]  # others are void by choice
         if not len(present):
             raise RefineError(
                 f"{source}: none of the {len(self)} images for {split} has a segment; annotate "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from refine.atomic import write_text
+from refine.coco_format.png import MAX_PIXELS
 from refine.errors import RefineError
 from refine.fusion.evidence import require_finite
 from refine.options import FusionOptions
@@ -57,9 +58,9 @@ class CacheFolder:
             )
         try:
             return CacheHeader.from_json(content)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RefineError) as error:
             raise RefineError(
-                f"{self.header_path}: damaged ({error!r}); write the cache again"
+                f"{self.header_path}: damaged ({error!r:.99}); write the cache again"
             ) from None
 
 
@@ -82,7 +83,9 @@ class PredictionReader(CacheFolder):
         self._digest = self.header.digest
         stored = {path.name for path in (folder / "images").glob("*.safetensors")}
         image_ids: Any = _read_json(self.index_path).get("image_ids")
-        is_list = isinstance(image_ids, list) and all(type(i) is int for i in image_ids)
+        is_list = isinstance(image_ids, list) and all(
+            type(i) is int and 0 <= i < 2**63 for i in image_ids
+        )
         if not (
             is_list
             and hash_image_ids(image_ids) == self.header.dataset.image_ids
@@ -108,10 +111,12 @@ class PredictionReader(CacheFolder):
         tensors, record = read_tensors(path)
         if record.get("cache") != self._digest or record.get("image_id") != image_id:
             raise torn(path, ValueError("it belongs to another cache or image"))
-        sizes = {name: tuple(record[name]) for name in ("image_size", "original_size")}
         try:
-            return from_tensors(tensors, len(self.header.dataset.categories), **sizes)
-        except (KeyError, TypeError, ValueError) as error:
+            sizes = {key: _read_size(record[key]) for key in ("image_size", "original_size")}
+            categories = self.header.dataset.categories
+            num_things = sum(c["isthing"] for c in categories)
+            return from_tensors(tensors, len(categories), num_things=num_things, **sizes)
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise torn(path, error) from None
 
     def require_dataset(self, dataset: DatasetIdentity) -> None:
@@ -223,9 +228,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one if there is no such file or something else in it."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _read_size(value: Any) -> tuple[int, int]:
+    height, width = value
+    if {type(height), type(width)} != {int} or min(value) < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"a size of {value}")
+    return height, width
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor
 
 from refine.prediction_cache.semantic_evidence import compress_logits, restore_logits
-from refine.types import PairOcclusions, RawPrediction
+from refine.types import STRIDE, PairOcclusions, RawPrediction
 
 _LARGEST = 65504.0  # of float16
+_CELLS = ("semantic/counts", "semantic/gaps", "semantic/logits")  # those of cells are [h, w, ...]
+_PADDING = 4096  # cells: an image may have been in a batch with larger ones
 
 
 def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
@@ -38,28 +40,71 @@ def to_tensors(raw: RawPrediction, form: str) -> dict[str, Tensor]:
 
 
 def from_tensors(
-    tensors: Mapping[str, Tensor], num_categories: int, **sizes: tuple[int, int]
+    tensors: Mapping[str, Tensor],
+    num_categories: int,
+    *,
+    num_things: int,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
 ) -> RawPrediction:
     """The prediction of named tensors, whatever their form, and its two sizes.
 
     Raises:
-        KeyError, TypeError: A tensor is missing.
-        ValueError: Tensors contradict each other.
+        KeyError, RuntimeError, TypeError: A tensor is missing or of another kind.
+        ValueError: Tensors contradict each other, the sizes or the numbers of categories.
     """
+    cells = next((t.shape[:2] for k, t in tensors.items() if k in _CELLS), (0, 0))
+    limits = [-(-side // STRIDE) + _PADDING for side in image_size]
+    if any(cell > limit for cell, limit in zip(cells, limits, strict=True)):
+        raise ValueError(f"{[*cells]} semantic cells are too many for {[*image_size]} pixels")
     answers = _under("occlusion/", tensors)
-    return RawPrediction(
+    raw = RawPrediction(
         boxes=tensors["boxes"],
         scores=tensors["scores"],
         labels=tensors["labels"],
         mask_logits=tensors["mask_logits"].float(),
         semantic_logits=_restore_semantic(_under("semantic/", tensors), num_categories),
-        **sizes,
+        image_size=image_size,
+        original_size=original_size,
         occlusions={
             head: PairOcclusions(**_under(f"{head}/", answers))
             for head in dict.fromkeys(key.split("/")[0] for key in answers)
         },
         rankings=_under("ranking/", tensors),
     )
+    _check(raw, num_things)
+    return raw
+
+
+def _check(raw: RawPrediction, num_things: int) -> None:
+    """Shapes, types and ranges, which fusion relies on."""
+    count, side = len(raw.scores), raw.mask_logits.shape[-1]
+    _expect(raw.boxes, "boxes", (count, 4), torch.float32)
+    _expect(raw.scores, "scores", (count,), torch.float32, high=1)
+    _expect(raw.labels, "labels", (count,), torch.int64, high=num_things - 1)
+    _expect(raw.mask_logits, "mask_logits", (count, side, side), torch.float32)
+    for cells, pixels in zip(raw.semantic_logits.shape[1:], raw.image_size, strict=True):
+        if cells * STRIDE < pixels:
+            raise ValueError(f"{cells} semantic cells do not cover {pixels} pixels")
+    for name, answers in raw.occlusions.items():
+        pairs = len(answers.pairs)
+        _expect(answers.pairs, f"pairs of {name}", (pairs, 2), torch.int64, high=count - 1)
+        _expect(answers.probabilities, f"answers of {name}", (pairs,), torch.float32, high=1)
+    for name, scores in raw.rankings.items():
+        _expect(scores, f"ranking {name}", (count,), torch.float32)
+    for name in ("boxes", "mask_logits", "semantic_logits"):
+        if not getattr(raw, name).isfinite().all():
+            raise ValueError(f"{name} that are not finite")
+
+
+def _expect(
+    values: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype, high: float | None = None
+) -> None:
+    if values.shape != shape or values.dtype != dtype:
+        raise ValueError(f"{name} are {values.dtype} {[*values.shape]}, not {dtype} {[*shape]}")
+    # a mean of probabilities may exceed 1 by a rounding error
+    if high is not None and not ((values >= 0) & (values <= high + 1e-5)).all():
+        raise ValueError(f"{name} are not in 0 .. {high}")
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

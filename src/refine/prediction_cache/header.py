@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from refine import __version__
+from refine.categories import CategoryTable
 from refine.coco_format.annotations import PanopticAnnotations
 from refine.config.flatten import flatten
 from refine.options import FusionOptions
@@ -80,6 +81,12 @@ def hash_image_ids(image_ids: list[int]) -> str:
     return hashlib.sha256(np.array(image_ids, dtype="<i8").tobytes()).hexdigest()
 
 
+_DATASET_KINDS = {"name": str, "num_images": int, "categories": list} | dict.fromkeys(
+    ("image_ids", "annotations"), str
+)
+_HEADER_KINDS = {"panoptic_only": bool, "checkpoint": dict, "package": str}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheHeader:
     """Everything that the predictions of a cache depend on.
@@ -116,7 +123,8 @@ class CacheHeader:
         check_choice("predictions_form", self.form, FORMS)
         check_fractions(self, "score_thresh", "pair_score_thresh", "pair_overlap_thresh")
         for name in (*self.occlusion_heads, *self.ranking_heads):
-            check("/" not in name and bool(name), "head", name, "a name without a slash")
+            fits = isinstance(name, str) and bool(name) and "/" not in name
+            check(fits, "head", name, "a name without a slash")
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, as JSON gives them back."""
@@ -125,12 +133,21 @@ class CacheHeader:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """The header that :meth:`to_json` gave; ``KeyError`` or ``TypeError`` if it is none."""
+        """The header that :meth:`to_json` gave.
+
+        ``KeyError``, ``TypeError``, ``ValueError`` or a ``RefineError`` if it is none.
+        """
         values = {k: v for k, v in content.items() if k not in ("format", "version")}
-        values["dataset"] = DatasetIdentity(**values["dataset"])
+        dataset = values["dataset"] = DatasetIdentity(**values["dataset"])
         for key in ("occlusion_heads", "ranking_heads"):
             values[key] = tuple(values[key])
-        return cls(**values)
+        header = cls(**values)
+        for owner, kinds in ((dataset, _DATASET_KINDS), (header, _HEADER_KINDS)):
+            for key, kind in kinds.items():
+                if type(getattr(owner, key)) is not kind:
+                    raise TypeError(f"{key} is no {kind.__name__}")
+        CategoryTable.of(dataset.categories)
+        return header
 
     @property
     def digest(self) -> str:

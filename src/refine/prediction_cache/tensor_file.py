@@ -64,5 +64,5 @@ def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         # as numpy: the arrays are copies; as torch they would be windows into the mapped file
         with safe_open(path, framework="np") as file:
             yield file, dict(json.loads(file.metadata()[_METADATA_KEY]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise torn(path, error) from None

@@ -1,7 +1,6 @@
 """What a checkpoint says of itself, read without building anything."""
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,24 +93,42 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise RefineError(_OF_DETECTRON2.format(path=path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
+    except Exception as error:  # what a damaged file raises is any of a dozen kinds
         raise RefineError(
             f"ckpt_path={path}: not a readable checkpoint (cut short, or not written by "
             "refine.train); use another one of the run's checkpoints"
-        ) from None
+        ) from error
     record = content.get("refine") if isinstance(content, dict) else None
     if record is None and "model" in (content if isinstance(content, dict) else ()):
         raise RefineError(_OF_DETECTRON2.format(path=path))
-    if record is None:
+    if not isinstance(record, dict):
         raise RefineError(f"ckpt_path={path}: not a checkpoint of refine.train")
-    weights = _strip(content["state_dict"], "pipeline.")
+    try:
+        return _read_record(path, content, record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefineError(
+            f"ckpt_path={path}: damaged, or not written by refine.train "
+            f"({type(error).__name__}: {error!s:.80}); use another one of the run's checkpoints"
+        ) from None
+
+
+def _read_record(path: Path, content: Mapping[str, Any], record: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint; one of four errors if a part of it is missing or of another kind."""
+    weights, heads, config = content["state_dict"], record.get("heads", {}), record["config"]
+    sections = [config[name] for name in ("data", "model", "fusion")]
+    if not all(isinstance(section, dict) for section in (*sections, *heads.values())):
+        raise TypeError("config and heads have to be dictionaries")
+    if not all(isinstance(name, str) for name in (*weights, *heads, *config)):
+        raise TypeError("names have to be text")
+    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise TypeError("state_dict has to hold tensors")
     table = CategoryTable.of(record["categories"], source=str(path))
     return Checkpoint(
         path,
-        record["config"],
+        config,
         table,
-        weights,
-        record.get("heads", {}),
+        _strip(weights, "pipeline."),
+        heads,
         has_training_state="optimizer_states" in content,
     )
 

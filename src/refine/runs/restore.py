@@ -80,13 +80,21 @@ def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]
                 f"train it on this one with stage=occlusion detector_ckpt_path={detector.path}"
             )
         head = _build_head(pipeline, checkpoint, source)
-        head.load_state_dict(checkpoint.head(source))
+        try:
+            head.load_state_dict(checkpoint.head(source))
+        except RuntimeError as error:
+            raise RefineError(f"{path}: head {source!r} is damaged ({error!s:.99})") from None
         pipeline.heads[name] = head.eval()
 
 
 def _build_head(pipeline: Pipeline, checkpoint: Checkpoint, name: str) -> nn.Module:
-    return build_head(
-        checkpoint.heads[name],
-        in_channels=pipeline.network.backbone.channels,
-        num_things=pipeline.num_things,
-    )
+    try:
+        return build_head(
+            checkpoint.heads[name],
+            in_channels=pipeline.network.backbone.channels,
+            num_things=pipeline.num_things,
+        )
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise RefineError(
+            f"{checkpoint.path}: head {name!r} is damaged ({error!r:.99}); use another checkpoint"
+        ) from None

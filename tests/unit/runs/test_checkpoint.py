@@ -15,10 +15,9 @@ def _table(*names):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    record = make_record(
-        {"model": {"semantic": {"channels": 32}, "ibpp": {"detach": False}}},
-        _table("ball", "crate"),
-    )
+    model = {"semantic": {"channels": 32}, "ibpp": {"detach": False}}
+    config = {"model": model, "data": {}, "fusion": {}}
+    record = make_record(config, _table("ball", "crate"))
     weights = {"pipeline.a": torch.ones(2), "other.b": torch.ones(1)}
     torch.save({"state_dict": weights, "refine": record}, tmp_path / "x.ckpt")
     return read_checkpoint(tmp_path / "x.ckpt")
@@ -44,6 +43,39 @@ def test_another_package_s_checkpoint_is_refused(tmp_path):
 def test_weights_alone_cannot_be_resumed(checkpoint):
     with refused("holds weights alone", str(checkpoint.path)):
         checkpoint.require_training_state()
+
+
+def _without(*keys):
+    def change(content):
+        for key in keys[:-1]:
+            content = content[key]
+        del content[keys[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (_without("state_dict"), "state_dict"),
+        (_without("refine", "config"), "config"),
+        (_without("refine", "config", "fusion"), "fusion"),
+        (_without("refine", "categories"), "categories"),
+        (lambda c: c.update(refine=3), "not a checkpoint of refine.train"),
+        (lambda c: c.update(state_dict=[1]), "AttributeError"),
+        (lambda c: c["state_dict"].update({"pipeline.a": 3}), "tensors"),
+        (lambda c: c["state_dict"].update({7: torch.ones(1)}), "names have to be text"),
+        (lambda c: c["refine"].update(heads=[1]), "AttributeError"),
+        (lambda c: c["refine"]["config"].update(model=None), "dictionaries"),
+        (lambda c: c["refine"]["categories"][0].update(color=[1e999] * 3), "categories[0]"),
+    ],
+)
+def test_a_part_that_is_missing_or_of_another_kind_is_refused(checkpoint, change, word):
+    content = torch.load(checkpoint.path, weights_only=True)
+    change(content)
+    torch.save(content, checkpoint.path)
+    with refused("x.ckpt", word):
+        read_checkpoint(checkpoint.path)
 
 
 @pytest.mark.parametrize(
