@@ -68,9 +68,8 @@ class CocoPanopticDataset(Dataset[Sample]):
         pairs: Occlusion pairs of this split for the training targets, which otherwise have none.
 
     Raises:
-        RefineError: ``image_ids`` names an image that the split does not have, or one twice; there
-            are more categories than a byte can tell apart, or no segment at all; or there is to be
-            training without a thing category.
+        RefineError: ``image_ids`` names an image that the split does not have, or one twice; or
+            there are more categories than a byte can tell apart.
         ValueError: There are ``pairs`` of a split without an instances JSON.
     """
 
@@ -96,10 +95,12 @@ class CocoPanopticDataset(Dataset[Sample]):
         self.seed = seed
         self.pairs = pairs
         self._rows = _select(files, image_ids)
-        self._check_content()
 
-    def _check_content(self) -> None:
-        """Refuse what gives nothing to learn or to measure; warn of half of that."""
+    def check(self) -> None:
+        """Refuse what gives nothing to learn or to measure, and outlines of other images.
+
+        It warns of half of that. A ``RefineError`` says what is missing.
+        """
         annotations, num_things = self.files.annotations, self.categories.num_things
         source, split = annotations.source, "training" if self.training else "evaluation"
         if self.training and not num_things:
@@ -122,6 +123,7 @@ class CocoPanopticDataset(Dataset[Sample]):
         ):
             if self.training and known and not count:
                 _log.warning("%s: no image for training has %s: nothing to learn", source, kind)
+        check_outline_fit(self.files, self._rows)
 
     @property
     def categories(self) -> CategoryTable:
@@ -139,10 +141,6 @@ class CocoPanopticDataset(Dataset[Sample]):
         heights, widths = self.files.annotations.sizes[self._rows].T
         wide: np.ndarray = widths >= heights
         return wide
-
-    def check_outlines(self) -> None:
-        """Refuse an instances JSON of other images (:func:`check_outline_fit`)."""
-        check_outline_fit(self.files, self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)

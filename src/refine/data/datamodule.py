@@ -88,10 +88,10 @@ class ResumableDataModule(pl.LightningDataModule):
         options = self.options
         if self._val is None:
             self._val = self._dataset(options.val_split, options.val_image_ids, is_train=False)
-            self._val.check_outlines()
+            self._val.check()
         if stage == "fit" and self._train is None:
             self._train = self._dataset(options.train_split, options.train_image_ids, is_train=True)
-            self._train.check_outlines()
+            self._train.check()
             if self._train.categories != self._val.categories:
                 names = [d.files.annotations.source for d in (self._train, self._val)]
                 raise RefineError(f"{' and '.join(names)} list different categories; fix one")

@@ -6,6 +6,7 @@ imports neither torch nor Lightning, so bad input is answered at once.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -82,38 +83,16 @@ def score_results(
     """
     truth, results = _load(gt_json, pred_json, options or CategoryOptions())
     categories = truth.categories
-    image_ids = truth.image_ids.tolist()
-    if not len(truth.segment_ids):
-        raise RefineError(f"{truth.source}: no image has a segment; there is nothing to score")
     _check_coverage(truth, results)
     true_files = _open_pngs(gt_json, gt_dir, "gt_dir")
     pred_files = _open_pngs(pred_json, pred_dir, "pred_dir")
 
-    def match_image(k: int) -> np.ndarray:
-        """Records of image ``k`` of the ground truth."""
-        image_id = image_ids[k]
-        size, segments = tuple(truth.sizes[k].tolist()), truth.segments(k)
-        names = str(truth.file_names[k]), results.file_names[image_id]
-        true_map, true_name = _read_map(true_files, names[0], size, truth.renamed(k))
-        find_runs(true_map, segments, source=true_name)
-        renamed = results.renamed.get(image_id, {})
-        pred_map, pred_name = _read_map(pred_files, names[1], size, renamed)
-        try:
-            stats = match_segments(
-                PanopticPrediction(segment_map=pred_map, segments=results.segments[image_id]),
-                GroundTruth(segment_map=true_map, segments=segments),
-                num_categories=len(categories),
-            )
-        except ValueError as error:
-            where = f"image {image_id} ({pred_name} against {true_name})"
-            raise RefineError(f"{where}: {error}; make JSON and PNGs agree") from None
-        return to_records(image_id, stats)
-
+    match = partial(_match_image, truth, results, true_files, pred_files)
     # Threads, not processes: Pillow and numpy let go of the interpreter lock, and two threads cost
     # neither a start nor copies. The sum is in the order of the images, whatever the threads do.
     pool = ThreadPoolExecutor(max(num_workers, 1))
     try:
-        records = np.concatenate(list(pool.map(match_image, range(len(image_ids)))))
+        records = np.concatenate(list(pool.map(match, range(len(truth)))))
     finally:
         pool.shutdown(cancel_futures=True)  # a failing image stops the rest
     stats = sum_records(records, len(categories))
@@ -151,6 +130,34 @@ def score(settings: ScoreSettings) -> dict[str, float | int]:
     return result.metrics
 
 
+def _match_image(
+    truth: PanopticAnnotations,
+    results: PanopticResults,
+    true_files: Storage,
+    pred_files: Storage,
+    k: int,
+) -> np.ndarray:
+    """Records of image ``k`` of the ground truth."""
+    image_id = int(truth.image_ids[k])
+    height, width = truth.sizes[k].tolist()
+    size, segments = (height, width), truth.segments(k)
+    names = str(truth.file_names[k]), results.file_names[image_id]
+    true_map, true_name = _read_map(true_files, names[0], size, truth.renamed(k))
+    find_runs(true_map, segments, source=true_name)
+    renamed = results.renamed.get(image_id, {})
+    pred_map, pred_name = _read_map(pred_files, names[1], size, renamed)
+    try:
+        stats = match_segments(
+            PanopticPrediction(segment_map=pred_map, segments=results.segments[image_id]),
+            GroundTruth(segment_map=true_map, segments=segments),
+            num_categories=len(truth.categories),
+        )
+    except ValueError as error:
+        where = f"image {image_id} ({pred_name} against {true_name})"
+        raise RefineError(f"{where}: {error}; make JSON and PNGs agree") from None
+    return to_records(image_id, stats)
+
+
 def _load(
     gt_json: Path, pred_json: Path, options: CategoryOptions
 ) -> tuple[PanopticAnnotations, PanopticResults]:
@@ -165,7 +172,9 @@ def _load(
 
 
 def _check_coverage(truth: PanopticAnnotations, results: PanopticResults) -> None:
-    """Refuse results that lack an image, or number the images otherwise."""
+    """Refuse results that lack an image or number the images otherwise, and an empty truth."""
+    if not len(truth.segment_ids):
+        raise RefineError(f"{truth.source}: no image has a segment; there is nothing to score")
     missing = [i for i in truth.image_ids.tolist() if i not in results.segments]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""

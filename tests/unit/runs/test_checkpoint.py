@@ -62,7 +62,7 @@ def _without(*keys):
         (_without("refine", "config", "fusion"), "fusion"),
         (_without("refine", "categories"), "categories"),
         (lambda c: c.update(refine=3), "not a checkpoint of refine.train"),
-        (lambda c: c.update(state_dict=[1]), "AttributeError"),
+        (lambda c: c.update(state_dict=[1]), "TypeError"),
         (lambda c: c["state_dict"].update({"pipeline.a": 3}), "tensors"),
         (lambda c: c["state_dict"].update({7: torch.ones(1)}), "names have to be text"),
         (lambda c: c["refine"].update(heads=[1]), "AttributeError"),
