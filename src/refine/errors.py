@@ -10,6 +10,7 @@ MAX_LENGTH = 290
 
 # controls, lone surrogates, and what ends a line or turns its direction
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONG_PATH = re.compile(r"(?:/[^/\s:;,'()]+)+((?:/[^/\s:;,'()]+){2})")
 
 
 def is_printable(text: str) -> bool:
@@ -21,17 +22,28 @@ class RefineError(Exception):
     """Bad input: a file, a setting or a checkpoint that cannot be used.
 
     The message is one line that names the thing and the fix; what could not be printed is escaped,
-    and of a longer one the middle is left out. Commands print it without a traceback and exit with
-    a code other than 0.
+    and of a longer one, folders of paths and then the middle are left out. Commands print it
+    without a traceback and exit with a code other than 0.
     """
 
     def __init__(self, message: str) -> None:
         line = re.sub(r"\s*[\r\n]+\s*", " ", message.strip())
         line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], line)
-        if len(line) > MAX_LENGTH:  # the file is named first, and the fix last
-            half = MAX_LENGTH // 2 - 3
-            line = f"{line[:half]} ... {line[-half:]}"
-        super().__init__(line)
+        super().__init__(_shorten(line))
+
+
+def _shorten(line: str) -> str:
+    """A line of at most ``MAX_LENGTH``; the file is named first, and the fix last."""
+    if len(line) > MAX_LENGTH:
+        first = _LONG_PATH.search(line)
+        start = first.end() if first else 0
+        line = line[:start] + _LONG_PATH.sub(r"...\1", line[start:])
+    if len(line) > MAX_LENGTH:
+        line = _LONG_PATH.sub(r"...\1", line)
+    if len(line) > MAX_LENGTH:
+        half = MAX_LENGTH // 2 - 3
+        line = f"{line[:half]} ... {line[-half:]}"
+    return line
 
 
 Report = Callable[[str, str], None]

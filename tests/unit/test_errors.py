@@ -2,7 +2,7 @@
 
 import pytest
 
-from refine.errors import RefineError, run_script
+from refine.errors import Findings, RefineError, run_script
 
 
 def _fail():
@@ -15,3 +15,36 @@ def test_a_task_ends_with_its_code_one_line_or_its_traceback(capsys):
     assert capsys.readouterr().err == "error: x.json: no such file; name another\n"
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (" a.png: bad;\n fix it\n", "a.png: bad; fix it"),
+        ("a\x1b[31m.png\ud800\u202e: bad", "a\\x1b[31m.png\\ud800\\u202e: bad"),
+        ("größe  (1).png: déjà vu", "größe  (1).png: déjà vu"),
+        (
+            f"weights=/{'a/' * 150}b.pth: /{'a/' * 150}b.pth: bad; fix it",
+            "weights=.../a/b.pth: .../a/b.pth: bad; fix it",
+        ),
+        ("x" * 290, "x" * 290),
+    ],
+)
+def test_a_message_is_one_printable_line(text, line):
+    assert str(RefineError(text)) == line
+
+
+def test_of_a_long_message_the_beginning_and_the_end_are_kept():
+    line = str(RefineError(f"a.json: {'x' * 999}; fix it"))
+    assert len(line) <= 290
+    assert line.startswith("a.json: xxx")
+    assert line.endswith("xxx; fix it")
+
+
+def test_findings_count_and_keep_the_first():
+    findings = Findings()
+    for k in range(5):
+        findings("a kind", f"{k}\n is bad")
+    findings("another", "x")
+    assert findings.counts == {"a kind": 5, "another": 1}
+    assert findings.examples["a kind"] == ["0 is bad", "1 is bad", "2 is bad"]

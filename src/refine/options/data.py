@@ -87,8 +87,8 @@ class ToyOptions(Options, section="data.toy"):
     seed: int = knob(0, NOT_NEGATIVE)
     num_train: int = knob(400, POSITIVE)
     num_val: int = knob(100, POSITIVE)
-    height_px: int = knob(128, between(16, 4096))
-    width_px: int = knob(192, between(16, 4096))
+    height_px: int = knob(128, between(1, 4096))
+    width_px: int = knob(192, between(1, 4096))
     crowded: bool = False
 
 

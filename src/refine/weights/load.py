@@ -37,7 +37,8 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
             "weights with weights=none model.backbone.norm=gn"
         ) from None
     except RefineError as error:
-        raise RefineError(f"weights={spec}: {error}") from None
+        reason = str(error).removeprefix(f"{spec}: ")
+        raise RefineError(f"weights={spec}: {reason}") from None
     if conflict := _find_conflict(weights, options):
         raise RefineError(f"weights={spec} {conflict}")
     _load_strictly(backbone, weights, spec)
