@@ -48,6 +48,19 @@ def test_experiment(experiment):
     assert sum(p.numel() for p in pipeline.parameters()) > 1_000_000
 
 
+def test_categories_are_chosen_on_the_command_line():
+    given = ["keep=[person, potted plant]", "merge={house: [house, roof]}"]
+    chosen = {"keep": ["person", "potted plant"], "merge": {"house": ["house", "roof"]}}
+    train = compose("train", ["data=coco_142", *(f"data.categories.{o}" for o in given)])
+    assert asdict(train.data.categories) == chosen | {"by": "supercategory"}
+    score = compose("score", ["gt_json=a", "pred_json=b", *(f"categories.{o}" for o in given)])
+    assert asdict(score.categories) == chosen | {"by": "category"}
+    evaluate = compose("evaluate", ["ckpt_path=x", f"data.categories.{given[1]}"])
+    sections = evaluate.choose_sections(compose("train", ["data=coco_142"]).to_plain())
+    assert sections.data.categories.merge == chosen["merge"]
+    assert len(sections.data.categories.keep) == 15
+
+
 def test_weights():
     on_toy = ["experiment=r50_panoptic_fpn", "data=toy"]
     assert choose_weights(compose("train", on_toy[:1])) == "torchvision:IMAGENET1K_V1"

@@ -70,9 +70,9 @@ def choose_categories(
     if options == CategoryOptions():
         return None
     label = "supercategory" if options.by == "supercategory" else "name"
+    merge: dict[str, list[str]] = options.merge or {}
     groups: dict[str, list[str]] = {}  # new name to old ones
     old_names = [getattr(c, label) for c in old.categories]
-    merge = options.merge or {}
     for name in options.keep or ([] if merge else dict.fromkeys(old_names)):
         groups[name] = [name]
     for name, members in merge.items():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 from refine.options.checks import (
     FRACTION,
@@ -22,6 +23,12 @@ _SIDES = Range(lambda sides: bool(sides) and all(map(_SIDE.holds, sides)), f"{_S
 _SIZE = Range(
     lambda crop: len(crop) == 2 and all(map(_SIDE.holds, crop)),
     f"null or [height, width], {_SIDE.expected} each",
+)
+_UNIONS = Range(
+    lambda new: (
+        isinstance(new, dict) and bool(new) and all(isinstance(v, list) and v for v in new.values())
+    ),
+    "{new: [old, ...], ...} or null",
 )
 
 
@@ -117,9 +124,8 @@ class CategoryOptions(Options, section="data.categories"):
     """
 
     keep: list[str] | None = knob(None, Range(lambda names: len(names) > 0, "names, or null"))
-    merge: dict[str, list[str]] | None = knob(
-        None, Range(lambda new: bool(new) and all(new.values()), "{new: [old, ...]}, or null")
-    )
+    # dict[str, list[str]] | None, which OmegaConf could not set: it cannot merge a dict into None
+    merge: Any = knob(None, _UNIONS)
     by: str = knob("category", one_of(("category", "supercategory")))
 
 

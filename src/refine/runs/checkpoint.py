@@ -48,7 +48,7 @@ class Checkpoint:
         if not self.has_training_state:
             raise RefineError(
                 f"ckpt_path={self.path}: holds weights alone (it was converted), so no training "
-                "can be resumed from it; evaluate it, or train anew without ckpt_path="
+                f"can be resumed from it; start a new one from its network with weights={self.path}"
             )
 
     @property

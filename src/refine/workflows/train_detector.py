@@ -18,6 +18,7 @@ from refine.runs.checkpoint import check_categories, check_model, make_record, r
 from refine.runs.console import say
 from refine.runs.restore import build_pipeline
 from refine.runs.run_folder import RunFolder
+from refine.runs.transfer import start_from
 from refine.training.detector_module import DetectorModule
 from refine.weights.load import load_backbone_weights
 from refine.weights.stored import pixel_buffers
@@ -87,12 +88,15 @@ def _build_module(settings: TrainSettings, datamodule: PanopticDataModule) -> De
     categories = datamodule.categories
     pipeline = build_pipeline(settings, categories=categories)
     weights = choose_weights(settings)
+    network, backbone = pipeline.network, settings.model.backbone
     if weights == "none" and settings.data.toy is None:
         say("random weights: training on photographs usually starts from published ones (weights=)")
-    stats = load_backbone_weights(
-        pipeline.network.backbone, weights, options=settings.model.backbone
-    )
-    pipeline.network.load_state_dict(pixel_buffers(stats), strict=False)
+    if weights.endswith(".ckpt"):
+        start = read_checkpoint(Path(weights))
+        say(start_from(network, start, categories, options=backbone))
+    else:
+        stats = load_backbone_weights(network.backbone, weights, options=backbone)
+        network.load_state_dict(pixel_buffers(stats), strict=False)
     batch_size = settings.data.batch_size * settings.trainer.accumulate_grad_batches
     return DetectorModule(
         pipeline,
