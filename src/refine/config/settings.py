@@ -224,10 +224,21 @@ class ConvertSettings(Settings):
     config: str | None
 
 
+@dataclass(kw_only=True)
+class CheckSettings(Settings):
+    """Settings of ``refine.check``; ``conf/check.yaml`` explains each."""
+
+    data: DataOptions
+    splits: list[str] | None
+    pixels: bool
+    json: str | None
+
+
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
     "score": ScoreSettings,
     "convert": ConvertSettings,
+    "check": CheckSettings,
 }

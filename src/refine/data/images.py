@@ -74,8 +74,13 @@ def find_orientation(image: Image.Image) -> int:
     return orientation if orientation in _TURNS else 1
 
 
-def has_two_readings(image: Image.Image) -> bool:
-    """Whether an image fits annotations of its size both as it is stored and as it is seen."""
+def has_two_readings(data: bytes) -> bool:
+    """Whether an image file fits annotations of its size both as it is stored and as it is seen."""
+    with Image.open(io.BytesIO(data)) as image:
+        return _is_ambiguous(image)
+
+
+def _is_ambiguous(image: Image.Image) -> bool:
     orientation = find_orientation(image)
     return orientation != 1 and (orientation < 5 or image.width == image.height)
 
@@ -89,7 +94,7 @@ def _fit(image: Image.Image, size: tuple[int, int] | None, *, source: str) -> bo
         return True
     note = f" ({seen[1]} x {seen[0]} by its EXIF orientation)" if seen != stored else ""
     check_size(stored, size, source=f"{source}{note}")
-    if has_two_readings(image):
+    if _is_ambiguous(image):
         _warn_once(Path(source), orientation)
     return False
 

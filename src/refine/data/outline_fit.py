@@ -6,6 +6,7 @@ import numpy as np
 
 from refine.coco_format.layout import DatasetFiles
 from refine.coco_format.outline_checks import Misfits
+from refine.coco_format.segment_runs import SegmentRuns
 from refine.data.rows import ImageRow, original_mask, read_row
 from refine.fusion.overlaps import shared_window
 from refine.types import MaskCrop
@@ -28,7 +29,7 @@ def check_outline_fit(files: DatasetFiles, rows: np.ndarray) -> None:
     candidates = rows[with_outlines]
     chosen = np.linspace(0, len(candidates) - 1, min(NUM_SAMPLES, len(candidates))).astype(int)
     images = (read_row(files, int(k)) for k in candidates[chosen])
-    found = [pair for row in images for pair in find_uncovered(row, files)]
+    found = [pair for row in images for pair in find_uncovered(row, row.read_runs(files.pngs))]
     misfits = Misfits(
         names=[name for name, is_covered in found if not is_covered],
         total=len(found),
@@ -38,16 +39,17 @@ def check_outline_fit(files: DatasetFiles, rows: np.ndarray) -> None:
     misfits.judge(files.instances.source)
 
 
-def find_uncovered(row: ImageRow, files: DatasetFiles) -> Iterator[tuple[str, bool]]:
-    """Thing segments of an image with instances, and whether an outline covers half of each."""
+def find_uncovered(row: ImageRow, runs: SegmentRuns) -> Iterator[tuple[str, bool]]:
+    """Thing segments with pixels of an image, and whether an outline covers half of each."""
     crops = [
         (a.category, crop)
         for a in row.instances or ()
         if not a.is_crowd and (crop := original_mask(a.outline, row.size)) is not None
     ]
-    places = [k for k, s in enumerate(row.segments, start=1) if s.is_thing and not s.is_crowd]
-    segments = row.read_runs(files.pngs).find_crops(places) if places else []
-    for place, segment in zip(places, segments, strict=True):
+    visible = set(np.unique(runs.places).tolist())
+    things = [k for k, s in enumerate(row.segments, start=1) if s.is_thing and not s.is_crowd]
+    places = [k for k in things if k in visible]
+    for place, segment in zip(places, runs.find_crops(places), strict=True):
         category = row.segments[place - 1].category
         shares = (_share(segment, crop) for other, crop in crops if other == category)
         name = f"segment id {row.segments[place - 1].id} of image id {row.image_id}"
