@@ -24,6 +24,8 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--height-px", type=int, default=defaults.height_px)
     parser.add_argument("--width-px", type=int, default=defaults.width_px)
     parser.add_argument("--crowded", action="store_true", help="things hide more of each other")
+    parser.add_argument("--version", type=int, default=2, help="1 or 2: which scenes")
+    parser.add_argument("--masks", default=defaults.masks, help="of instances: full or visible")
     parser.add_argument("--num-processes", type=int, default=1)
     return parser.parse_args(argv)
 
@@ -40,7 +42,7 @@ def describe(counts: Counter[str]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     args = _parse_args(argv)
-    names = ("seed", "num_train", "num_val", "height_px", "width_px", "crowded")
+    names = ("seed", "num_train", "num_val", "height_px", "width_px", "crowded", "version", "masks")
     try:
         options = ToyOptions(**{name: getattr(args, name) for name in names})
         counts = write_toy_dataset(args.root, options, num_processes=args.num_processes)

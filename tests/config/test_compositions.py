@@ -118,7 +118,7 @@ def test_what_the_command_line_names_overrides_the_checkpoint():
     sections = compose("evaluate", dotted).choose_sections(recorded)
     merge = sections.fusion.merge
     assert (merge.score_thresh, merge.overlap_thresh) == (0.6, 0.3)
-    assert (sections.data.image.eval_short_side_px, sections.data.root) == (96, "data/toy")
+    assert (sections.data.image.eval_short_side_px, sections.data.root) == (96, "data/toy_v2")
     assert asdict(sections.model) == recorded["model"]
     named = compose("evaluate", ["fusion=area", "fusion.unknown_erasing.mode=score", *dotted])
     fusion = named.choose_sections(recorded).fusion

@@ -89,6 +89,9 @@ class ToyOptions(Options, section="data.toy"):
         height_px: Height of a scene.
         width_px: Width of a scene.
         crowded: Whether scenes have more things, which hide more of each other.
+        version: 1 or 2: which scenes (:mod:`refine.toy.scene`); settings of before have no version.
+        masks: What instances are annotated with: ``full`` (hidden parts, too; overlaps can be
+            ordered) or ``visible`` (as most of COCO's).
     """
 
     seed: int = knob(0, NOT_NEGATIVE)
@@ -97,6 +100,8 @@ class ToyOptions(Options, section="data.toy"):
     height_px: int = knob(128, between(1, 4096))
     width_px: int = knob(192, between(1, 4096))
     crowded: bool = False
+    version: int = knob(1, Range(lambda version: version in (1, 2), "1 or 2"))
+    masks: str = knob("full", one_of(("full", "visible")))
 
 
 @dataclass(kw_only=True)

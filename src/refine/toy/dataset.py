@@ -35,7 +35,6 @@ from refine.toy.scene import generate_scene
 from refine.toy.shapes import clip_outline
 from refine.toy.statistics import count_scene
 
-_GENERATOR_VERSION = 1  # raise it when the same options give other files
 _RECORD = "toy.json"
 _JPEG_QUALITY = 92
 _FIRST_IMAGE_ID = {"train": 1, "val": 10_000_001}
@@ -43,7 +42,6 @@ _MAX_OBJECTS = 100  # of a scene; spaces the ids of instances
 _INFO = {
     "description": "refine toy scenes",
     "url": "",
-    "version": str(_GENERATOR_VERSION),
     "contributor": "refine",
 }
 _LICENSE = {
@@ -120,9 +118,12 @@ def _is_vacant(root: Path) -> bool:
 
 def _record_of(options: ToyOptions) -> dict[str, Any]:
     known = asdict(options)
-    if not options.crowded:  # younger than the scenes that it does not change
-        del known["crowded"]
-    return {"generator_version": _GENERATOR_VERSION, "options": known}
+    version = known.pop("version")  # raise it when the same options give other files
+    # options younger than the scenes that they do not change
+    for name, unchanged in (("crowded", False), ("masks", "full")):
+        if known[name] == unchanged:
+            del known[name]
+    return {"generator_version": version, "options": known}
 
 
 def _check_record(root: Path, options: ToyOptions) -> None:
@@ -162,7 +163,8 @@ def _write_split(
         ("panoptic", panoptic, categories),
         ("instances", [entry for entries in instances for entry in entries], things),
     ):
-        content = {"info": _INFO, "licenses": [_LICENSE], "images": images}
+        info = {**_INFO, "version": str(options.version)}
+        content = {"info": info, "licenses": [_LICENSE], "images": images}
         content |= {"annotations": annotations, "categories": known}
         path = root / "annotations" / f"{name}_{split}2017.json"
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -189,12 +191,13 @@ def _write_scene(
     png = root / "annotations" / f"panoptic_{split}2017" / f"{stem}.png"
     png.write_bytes(encode_segment_png(segment_map))
     size = {"width": options.width_px, "height": options.height_px}
+    masks = [thing.visible if options.masks == "visible" else thing.mask for thing in things]
     instances = [
         {
             "id": image_id * _MAX_OBJECTS + k,
             "image_id": image_id,
-            **_describe(thing.category, thing.mask, is_crowd=thing.is_crowd),
-            "segmentation": _outline(thing),
+            **_describe(thing.category, masks[k], is_crowd=thing.is_crowd),
+            "segmentation": _outline(thing, masks[k]),
             "depth": thing.depth,
         }
         for k, thing in enumerate(things)
@@ -249,13 +252,16 @@ def _describe(category: int, mask: np.ndarray, *, is_crowd: bool) -> _Entry:
     }
 
 
-def _outline(thing: ToyObject) -> dict[str, Any] | list[list[float]]:
-    """A polygon, or of a crowd COCO's run lengths: down the columns, beginning with zeros."""
-    height, width = thing.mask.shape
-    if not thing.is_crowd:
-        outline = clip_outline(thing.outlines[0], (height, width))
-        return [[round(float(v), 2) for v in outline.ravel()]]
-    flat = thing.mask.ravel(order="F")
+def _outline(thing: ToyObject, mask: np.ndarray) -> dict[str, Any] | list[list[float]]:
+    """Polygons, or COCO's run lengths of a crowd and of visible parts.
+
+    Run lengths go down the columns and begin with zeros.
+    """
+    height, width = mask.shape
+    if mask is thing.mask and not thing.is_crowd:
+        outlines = [clip_outline(outline, (height, width)) for outline in thing.outlines]
+        return [[round(float(v), 2) for v in outline.ravel()] for outline in outlines]
+    flat = mask.ravel(order="F")
     changes = np.flatnonzero(np.diff(flat, prepend=False))
     runs = np.diff(changes, prepend=0, append=flat.size)
     return {"counts": runs.tolist(), "size": [height, width]}

@@ -32,6 +32,12 @@ NEVER_ON = {"ball": "desert", "star": "desert", "crate": "beach", "tent": "beach
 ALWAYS_OVER = (("star", "ball"), ("moon", "crate"), ("pill", "tent"), ("pill", "moon"))
 """Pairs (front, back) of things whose order the categories give away. Without a cycle."""
 
+STANDS_ON = {name: "beach" if name in ("ball", "star", "pill") else "desert" for name in THINGS}
+"""The look-alike that surrounds each thing in scenes of version 2."""
+
+OWN_FLAP_ON = ("water", "meadow")
+"""Grounds on which a flap is part of its thing; elsewhere it is part of what surrounds it."""
+
 VOID = 255
 """Label of background pixels without a category."""
 
@@ -44,12 +50,14 @@ class ToyObject:
 
     Attributes:
         name: Name of the category.
-        outlines: One polygon ``[K, 2]`` per member (see :mod:`refine.toy.shapes`).
+        outlines: Polygons ``[K, 2]`` (see :mod:`refine.toy.shapes`), one per member of a crowd.
         mask: ``[H, W]`` bool, all of it inside the image, hidden or not.
         side: Square root of the area in pixels (not of a crowd).
         centre: (x, y) in pixels (not of a crowd).
         depth: Position from far (0) to near; -1 before the order is drawn.
         visible: ``[H, W]`` bool, what nothing nearer hides; empty before the order is drawn.
+        is_crowd: Whether it has several members, annotated as one.
+        flap: Polygon of its flap, also among ``outlines`` where it is part of the thing; or None.
     """
 
     name: str
@@ -59,6 +67,8 @@ class ToyObject:
     centre: tuple[float, float] = (0.0, 0.0)
     depth: int = -1
     visible: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), bool))
+    is_crowd: bool = False
+    flap: np.ndarray | None = None
 
     @property
     def category(self) -> int:
@@ -66,9 +76,9 @@ class ToyObject:
         return ID_OF[self.name]
 
     @property
-    def is_crowd(self) -> bool:
-        """Whether it has several members, annotated as one."""
-        return len(self.outlines) > 1
+    def foreign_flap(self) -> np.ndarray | None:
+        """Polygon of a flap that is part of what surrounds the thing, or None."""
+        return self.flap if len(self.outlines) == 1 else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,16 +89,12 @@ class ToyScene:
         image: ``[H, W, 3]`` uint8 RGB.
         objects: The objects from far to near.
         background: ``[H, W]`` uint8, contiguous id of the stuff behind the objects, or VOID.
+        stuff: ``[H, W]`` uint8, the stuff that is seen; VOID elsewhere.
+        version: Version of the scenes.
     """
 
     image: np.ndarray
     objects: tuple[ToyObject, ...]
     background: np.ndarray
-
-    @property
-    def stuff(self) -> np.ndarray:
-        """``[H, W]`` uint8, the visible part of ``background``; VOID elsewhere."""
-        labels = self.background.copy()
-        for thing in self.objects:
-            labels[thing.mask] = VOID
-        return labels
+    stuff: np.ndarray
+    version: int

@@ -12,7 +12,7 @@ from PIL import Image
 
 from refine.toy.shapes import outline_area, rasterise
 
-_HUES = {"ball": 0, "crate": 27, "star": 55, "pill": 165, "tent": 230, "moon": 300}
+HUES = {"ball": 0, "crate": 27, "star": 55, "pill": 165, "tent": 230, "moon": 300}
 """Middle of each thing's range of hues, in degrees."""
 _HUE_JITTER = 9.0
 _RIM_PX = 1.7
@@ -28,20 +28,38 @@ def paint_texture(
 
 
 def paint_thing(
-    canvas: np.ndarray, name: str, outline: np.ndarray, *, unit: float, rng: np.random.Generator
+    canvas: np.ndarray,
+    outline: np.ndarray,
+    *,
+    hue: float | None,
+    unit: float,
+    rng: np.random.Generator,
+    flap: np.ndarray | None = None,
 ) -> None:
     """Paint one thing over what ``canvas`` holds, in place.
 
     A gradient runs over the whole thing and a dark contour along its edge, so that an overlap
-    shows which of the two lies in front.
+    shows which of the two lies in front. Its flap, if any, is hatched in the same colour.
+
+    Args:
+        canvas: The canvas.
+        outline: The outline without the flap.
+        hue: Middle of the range of hues in degrees; None draws any hue.
+        unit: Length of a pixel of the default scene.
+        rng: Where the colours come from.
+        flap: The outline of the flap, painted first.
     """
     rim_px = min(_RIM_PX * unit, 0.1 * float(np.sqrt(outline_area(outline))))
     size = (canvas.shape[0], canvas.shape[1])
     window, inside, rim = rasterise(outline, size, rim_px=rim_px)
     if not inside.size:
         return
-    hue = (_HUES[name] + rng.uniform(-_HUE_JITTER, _HUE_JITTER)) / 360 % 1
-    paint = 255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.7, 0.9), rng.uniform(0.75, 0.95)))
+    jitter, hue = (180.0, 0.0) if hue is None else (_HUE_JITTER, hue)
+    drawn = (hue + rng.uniform(-jitter, jitter)) / 360 % 1
+    saturation, value = rng.uniform(0.7, 0.9), rng.uniform(0.75, 0.95)
+    paint = 255 * np.array(colorsys.hsv_to_rgb(drawn, saturation, value))
+    if flap is not None:
+        _hatch(canvas, flap, paint, unit=unit)
     angle = rng.uniform(0, 2 * np.pi)
     low, high = outline.min(0), outline.max(0)
     x = np.arange(window[1].start, window[1].stop) + 0.5 - (low[0] + high[0]) / 2
@@ -52,6 +70,14 @@ def paint_thing(
     canvas[window] += inside[..., None] * (
         tone[..., None] * paint.astype(np.float32) - canvas[window]
     )
+
+
+def _hatch(canvas: np.ndarray, outline: np.ndarray, paint: np.ndarray, *, unit: float) -> None:
+    """Fill an outline with upright stripes of a colour, dark and light."""
+    window, inside, _ = rasterise(outline, (canvas.shape[0], canvas.shape[1]))
+    x = np.arange(window[1].start, window[1].stop)
+    tone = np.where(x // (1.5 * unit) % 2, 0.45, 0.8)[None, :, None]
+    canvas[window] += inside[..., None] * ((tone * paint).astype(np.float32) - canvas[window])
 
 
 def expose(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -8,18 +8,45 @@ What a scene has to teach, and how:
   categories (:mod:`refine.toy.depth`).
 * *Things tell stuff.* Beach and desert share one texture and are put anywhere alike. Only the
   things that stand on them differ (:data:`~refine.toy.objects.NEVER_ON`).
+
+That is version 1. In version 2 each task needs what the other one knows:
+
+* *Things are told by their silhouettes*; their hues are random. They are more and thinner.
+* *Things tell stuff, next to them.* Each thing is surrounded by a ring of sand, which is beach or
+  desert by the category of the nearest thing (:data:`~refine.toy.objects.STANDS_ON`).
+* *Stuff tells the extent of things.* Many things have a hatched flap within their box. It is part
+  of the thing or of the sand, by the ground beyond the ring
+  (:data:`~refine.toy.objects.OWN_FLAP_ON`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from refine.options import ToyOptions
 from refine.toy.depth import balanced_order, overlap
-from refine.toy.objects import ID_OF, NEVER_ON, SPLITS, THINGS, VOID, ToyObject, ToyScene
-from refine.toy.render import VOID_TEXTURES, expose, paint_texture, paint_thing
-from refine.toy.shapes import blob_outline, mask_of, outline_area, rasterise, thing_outline
+from refine.toy.objects import (
+    ID_OF,
+    NEVER_ON,
+    OWN_FLAP_ON,
+    SPLITS,
+    STANDS_ON,
+    THINGS,
+    VOID,
+    ToyObject,
+    ToyScene,
+)
+from refine.toy.render import HUES, VOID_TEXTURES, expose, paint_texture, paint_thing
+from refine.toy.shapes import (
+    blob_outline,
+    flap_outline,
+    mask_of,
+    outline_area,
+    rasterise,
+    thing_outline,
+)
 
 _LOOKALIKES = ("beach", "desert")
 
@@ -28,6 +55,9 @@ _CROWD_SHARE = 0.06
 _VOID_PATCH_SHARE = 0.2
 _NUM_REGIONS_ODDS = (0.25, 0.45, 0.30)  # of 1, 2, 3 regions
 _SIDE_PX = (15.0, 40.0)
+_RING_PX = (8.0, 13.0)
+_FLAP_SHARE = 0.75
+_LEAST_FLAP = 0.1  # of the area of its thing
 _LEAST_UNCOVERED_PX = 60
 _LEAST_INSIDE = 0.6
 _ATTEMPTS = 25
@@ -37,7 +67,7 @@ _ATTEMPTS = 25
 class _Crowding:
     """How close things stand."""
 
-    num_things_odds: tuple[float, ...]  # of 1, 2, ... things
+    num_things_odds: tuple[float, ...]  # of 1, 2, ... things, in version 1
     partner_odds: tuple[float, float]  # of an overlap with another, before one has any and later
     partner_overlap: float  # smallest share of either of two partners in the other
     partner_distance: tuple[float, float]  # least and most, as a share of the mean of their sides
@@ -51,6 +81,7 @@ _LOOSE = _Crowding(
     partner_distance=(0.3, 0.8),
     most_hidden=0.65,
 )
+_NUM_THINGS_ODDS = (0.03, 0.07, 0.15, 0.2, 0.2, 0.15, 0.12, 0.08)  # of 1 to 8, in version 2
 _CROWDED = _Crowding(
     num_things_odds=(0.0, 0.10, 0.20, 0.30, 0.25, 0.15),
     partner_odds=(0.95, 0.8),
@@ -65,6 +96,7 @@ class _Stage:
     """A scene in the making."""
 
     crowding: _Crowding
+    version: int
     rng: np.random.Generator
     size: tuple[int, int]
     unit: float
@@ -76,7 +108,7 @@ class _Stage:
 def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     """Scene ``index`` (from 0) of a split, the same whenever and wherever it is made.
 
-    Of the options only seed, size and crowdedness matter.
+    Of the options only seed, size, crowdedness and version matter.
 
     Raises:
         ValueError: An unknown split or a negative index.
@@ -86,27 +118,65 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     crowding = _CROWDED if options.crowded else _LOOSE
     bare = rng.random() < _NO_THINGS_SHARE
-    num_things = 0 if bare else int(rng.choice(6, p=crowding.num_things_odds)) + 1
+    odds = crowding.num_things_odds if options.version == 1 else _NUM_THINGS_ODDS
+    num_things = 0 if bare else int(rng.choice(len(odds), p=odds)) + 1
     size = (options.height_px, options.width_px)
-    stage = _lay_background(rng, size, bare=bare, crowding=crowding)
+    stage = _lay_background(rng, size, bare=bare, crowding=crowding, version=options.version)
     if num_things:
         _place_things(stage, num_things)
+    if options.version != 1:
+        _surround_things(stage)
     order = balanced_order(rng, stage.placed, index=index)
-    nearest = np.full(size, -1)
-    for depth, thing in enumerate(order):
-        nearest[thing.mask] = depth
-        for outline in thing.outlines:
-            paint_thing(stage.canvas, thing.name, outline, unit=stage.unit, rng=rng)
+    nearest, stuff = _paint_things(stage, order)
     objects = (replace(t, depth=k, visible=nearest == k) for k, t in enumerate(order))
-    return ToyScene(expose(stage.canvas, rng), tuple(objects), stage.background)
+    image = expose(stage.canvas, rng)
+    return ToyScene(image, tuple(objects), stage.background, stuff, options.version)
+
+
+def _paint_things(stage: _Stage, order: Sequence[ToyObject]) -> tuple[np.ndarray, np.ndarray]:
+    """Paint from far to near; ``[H, W]`` depth of the thing that is seen or -1, and the stuff."""
+    nearest, stuff = np.full(stage.size, -1), stage.background.copy()
+    for depth, thing in enumerate(order):
+        if thing.foreign_flap is not None:
+            hidden = mask_of([thing.foreign_flap], stage.size)
+            nearest[hidden], stuff[hidden] = -1, ID_OF[STANDS_ON[thing.name]]
+        nearest[thing.mask] = depth
+        painted = thing.outlines if thing.is_crowd else thing.outlines[:1]
+        for outline in painted:
+            hue = HUES[thing.name] if stage.version == 1 else None
+            paint_thing(
+                stage.canvas, outline, hue=hue, unit=stage.unit, rng=stage.rng, flap=thing.flap
+            )
+    stuff[nearest >= 0] = VOID
+    return nearest, stuff
+
+
+def _surround_things(stage: _Stage) -> None:
+    """Lay the sand: within a drawn distance of a thing, of the category that the nearest tells."""
+    things = [thing for thing in stage.placed if not thing.is_crowd]
+    if not things:
+        return
+    distances = np.stack([distance_transform_edt(~thing.mask) for thing in things])
+    reach = stage.rng.uniform(*_RING_PX) * stage.unit
+    alpha = np.clip(reach - distances.min(0) + 0.5, 0, 1).astype(np.float32)[..., None]
+    sand = paint_texture("beach", stage.size, unit=stage.unit, rng=stage.rng)
+    stage.canvas += alpha * (sand - stage.canvas)
+    grounds = np.array([ID_OF[STANDS_ON[thing.name]] for thing in things], np.uint8)
+    is_sand = distances.min(0) <= reach
+    stage.background[is_sand] = grounds[distances.argmin(0)][is_sand]
 
 
 def _lay_background(
-    rng: np.random.Generator, size: tuple[int, int], *, bare: bool, crowding: _Crowding
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    bare: bool,
+    crowding: _Crowding,
+    version: int,
 ) -> _Stage:
     """Paint one to three regions of stuff, and sometimes a patch of no category."""
     unit = float(np.sqrt(size[0] * size[1] / (128 * 192)))
-    names = _choose_stuff(rng, bare=bare)
+    names = _choose_stuff(rng, bare=bare or version != 1)
     levels = _levels(rng, size, unit=unit)
     canvas = paint_texture(names[0], size, unit=unit, rng=rng)
     background = np.full(size, ID_OF[names[0]], np.uint8)
@@ -124,7 +194,7 @@ def _lay_background(
         window, inside, _ = rasterise(outline, size)
         canvas[window] += inside[..., None] * (patch[window] - canvas[window])
         background[window][inside >= 0.5] = VOID
-    return _Stage(crowding, rng, size, unit, canvas, background)
+    return _Stage(crowding, version, rng, size, unit, canvas, background)
 
 
 def _choose_stuff(rng: np.random.Generator, *, bare: bool) -> list[str]:
@@ -206,9 +276,24 @@ def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject
         angle = rng.uniform(0, 2 * np.pi)
         x, y = partner.centre
         centre = x + distance * np.cos(angle), y + distance * np.sin(angle)
-    outline = thing_outline(name, side_px=side, centre=centre, rng=rng)
+    slim = stage.version != 1
+    outline = thing_outline(name, side_px=side, centre=centre, rng=rng, slim=slim)
     mask = mask_of([outline], stage.size)
-    return ToyObject(name=name, outlines=(outline,), mask=mask, side=side, centre=centre)
+    thing = ToyObject(name=name, outlines=(outline,), mask=mask, side=side, centre=centre)
+    return _with_flap(stage, thing) if slim and rng.random() < _FLAP_SHARE else thing
+
+
+def _with_flap(stage: _Stage, thing: ToyObject) -> ToyObject:
+    """The thing with a flap, unless too little of it would be seen or no category lies there."""
+    flap = flap_outline(thing.outlines[0], stage.rng)
+    whole = mask_of([thing.outlines[0], flap], stage.size)
+    x, y = (int(v) for v in np.clip(thing.centre, 0, np.array(stage.size[::-1]) - 1))
+    ground = stage.background[y, x]
+    if whole.sum() < (1 + _LEAST_FLAP) * thing.mask.sum() or ground == VOID:
+        return thing
+    if ground not in [ID_OF[name] for name in OWN_FLAP_ON]:
+        return replace(thing, flap=flap)
+    return replace(thing, flap=flap, outlines=(*thing.outlines, flap), mask=whole)
 
 
 def _cluster(stage: _Stage, name: str) -> ToyObject:
@@ -220,7 +305,8 @@ def _cluster(stage: _Stage, name: str) -> ToyObject:
         x, y = middle + rng.uniform(-1, 1, 2) * spread
         side = rng.uniform(5.0, 7.5) * unit
         outlines.append(thing_outline(name, side_px=side, centre=(x, y), rng=rng))
-    return ToyObject(name=name, outlines=tuple(outlines), mask=mask_of(outlines, stage.size))
+    mask = mask_of(outlines, stage.size)
+    return ToyObject(name=name, outlines=tuple(outlines), mask=mask, is_crowd=True)
 
 
 def _anywhere(rng: np.random.Generator, size: tuple[int, int]) -> tuple[float, float]:

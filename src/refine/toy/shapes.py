@@ -6,6 +6,7 @@ follows from its outline, so annotation and picture cannot disagree.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,14 +17,20 @@ _MAX_EDGE_PX = 1.5  # of an outline that the image border cuts
 
 
 def thing_outline(
-    name: str, *, side_px: float, centre: tuple[float, float], rng: np.random.Generator
+    name: str,
+    *,
+    side_px: float,
+    centre: tuple[float, float],
+    rng: np.random.Generator,
+    slim: bool = False,
 ) -> np.ndarray:
     """A jittered, rotated outline of the thing category ``name``, perhaps outside the image.
 
-    Its area is ``side_px`` squared, so that no category is larger than another.
+    Its area is ``side_px`` squared, so that no category is larger than another. ``slim`` makes
+    thinner stars, moons and pills.
     """
     make, max_turn = _SHAPES[name]
-    corners = make(rng)
+    corners = _SLIM.get(name, make)(rng) if slim else make(rng)
     turn = rng.uniform(-max_turn, max_turn)
     cos, sin = np.cos(turn), np.sin(turn)
     corners = corners @ np.array([[cos, sin], [-sin, cos]])
@@ -42,6 +49,16 @@ def blob_outline(
     for harmonic in (2, 3, 4):
         radius += rng.uniform(0, 0.14) * np.sin(harmonic * angle + rng.uniform(0, 2 * np.pi))
     return _polar(radius, angle) * side_px / 2 + centre
+
+
+def flap_outline(outline: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A disc in one of the corners of an outline's box, cut where it would leave the box."""
+    low, high = outline.min(0), outline.max(0)
+    half = (high - low) / 2
+    centre = low + half + half * rng.choice((-0.6, 0.6), 2)
+    disc = _polar(1.0, _AROUND) * half * rng.uniform(0.45, 0.6) + centre
+    cut: np.ndarray = np.clip(disc, low, high)
+    return cut
 
 
 def outline_area(outline: np.ndarray) -> float:
@@ -128,14 +145,14 @@ def _tent(rng: np.random.Generator) -> np.ndarray:
     return np.array([(-1.0, 0.0), (1.0, 0.0), (tip, -rng.uniform(1.5, 2.0))])
 
 
-def _star(rng: np.random.Generator) -> np.ndarray:
-    radius = np.where(np.arange(10) % 2, rng.uniform(0.42, 0.52), 1.0)
+def _star(rng: np.random.Generator, inner: tuple[float, float] = (0.42, 0.52)) -> np.ndarray:
+    radius = np.where(np.arange(10) % 2, rng.uniform(*inner), 1.0)
     return _polar(radius, _AROUND[::4])
 
 
-def _moon(rng: np.random.Generator) -> np.ndarray:
+def _moon(rng: np.random.Generator, shift: tuple[float, float] = (0.55, 0.65)) -> np.ndarray:
     # the unit disc less a disc of radius r around (d, 0); both circles cross at x
-    r, d = rng.uniform(0.75, 0.85), rng.uniform(0.55, 0.65)
+    r, d = rng.uniform(0.75, 0.85), rng.uniform(*shift)
     x = (1 + d * d - r * r) / (2 * d)
     outer, inner = np.arccos(x), np.arccos((x - d) / r)
     far = _polar(1.0, np.linspace(outer, 2 * np.pi - outer, 32))
@@ -144,8 +161,8 @@ def _moon(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([far, near])
 
 
-def _pill(rng: np.random.Generator) -> np.ndarray:
-    half = rng.uniform(0.7, 1.1)
+def _pill(rng: np.random.Generator, half_length: tuple[float, float] = (0.7, 1.1)) -> np.ndarray:
+    half = rng.uniform(*half_length)
     right = _polar(1.0, np.linspace(-np.pi / 2, np.pi / 2, 16))
     right[:, 0] += half
     return np.concatenate([right, -right])
@@ -160,3 +177,9 @@ _SHAPES: dict[str, tuple[Callable[[np.random.Generator], np.ndarray], float]] = 
     "pill": (_pill, np.pi),
 }
 """Silhouette of each thing and how far it may be turned either way, in radians."""
+
+_SLIM: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "star": partial(_star, inner=(0.3, 0.38)),
+    "moon": partial(_moon, shift=(0.4, 0.5)),
+    "pill": partial(_pill, half_length=(2.0, 3.0)),
+}

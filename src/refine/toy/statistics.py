@@ -6,7 +6,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from refine.toy.depth import nearer_is, overlapping_pairs
-from refine.toy.objects import ALWAYS_OVER, ID_OF, NEVER_ON, TOY_CATEGORIES, VOID, ToyScene
+from refine.toy.objects import (
+    ALWAYS_OVER,
+    ID_OF,
+    NEVER_ON,
+    STANDS_ON,
+    TOY_CATEGORIES,
+    VOID,
+    ToyScene,
+)
+
+_OTHER = {"beach": "desert", "desert": "beach"}
 
 _REPORT = {
     "with an overlap of .2 or more": ("overlaps", "scenes"),
@@ -16,6 +26,8 @@ _REPORT = {
     "lower on top": ("pairs_lower", "pairs"),
     "order known from the categories": ("pairs_known", "pairs"),
     "look-alike stuff told by a thing": ("told", "lookalikes"),
+    "things with a flap": ("flaps", "things"),
+    "flaps that are part of their thing": ("own_flaps", "flaps"),
     "void pixels": ("void_px", "px"),
 }
 """Share in the report: counts of the part and of the whole."""
@@ -55,14 +67,21 @@ def count_scene(scene: ToyScene) -> Counter[str]:
         counts["pairs_known"] += names in ALWAYS_OVER or names[::-1] in ALWAYS_OVER
         counts["pairs_right"] += names in ALWAYS_OVER
     counts["overlaps"] = counts["pairs"] > 0
+    counts["things"] = sum(not thing.is_crowd for thing in scene.objects)
+    counts["flaps"] = sum(thing.flap is not None for thing in scene.objects)
+    foreign = sum(thing.foreign_flap is not None for thing in scene.objects)
+    counts["own_flaps"] = counts["flaps"] - foreign
     present = {TOY_CATEGORIES[k].name for k in np.unique(stuff[stuff != VOID]).tolist()}
     for name in [*present, *(thing.name for thing in scene.objects)]:
         counts[f"segments/{name}"] += 1
-    for ground in {*NEVER_ON.values()} & present:
+    never = NEVER_ON
+    if scene.version != 1:
+        never = {name: _OTHER[ground] for name, ground in STANDS_ON.items()}
+    for ground in {*_OTHER} & present:
         counts["lookalikes"] += 1
         # half of a thing lies on it that would not lie on its look-alike
         counts["told"] += any(
-            NEVER_ON.get(thing.name, ground) != ground
+            never.get(thing.name, ground) != ground
             and (scene.background[thing.mask] == ID_OF[ground]).mean() >= 0.5
             for thing in scene.objects
         )

@@ -148,6 +148,22 @@ def test_instances_are_polygons_and_crowds_run_lengths(dataset):
     assert 0.3 < np.mean(later_is_nearer) < 0.7
 
 
+def test_visible_masks_are_the_segments(tmp_path):
+    """With ``masks="visible"`` each instance is the segment of its category, pixel for pixel."""
+    write_toy_dataset(tmp_path, replace(SMALL, version=2, masks="visible"))
+    entries, count = load(tmp_path, "instances_val")["annotations"], 0
+    for annotation, ids, _, instances in maps_of(tmp_path, "val"):
+        mine = [e for e in entries if e["image_id"] == annotation["image_id"]]
+        segments = [s for s in annotation["segments_info"] if s["category_id"] < 90]
+        assert len(mine) == len(segments) == len(instances)
+        for entry, segment in zip(mine, segments, strict=True):
+            runs = coco_mask.frPyObjects(entry["segmentation"], *ids.shape)
+            np.testing.assert_array_equal(coco_mask.decode(runs), ids == segment["id"])
+            assert (entry["bbox"], entry["area"]) == (segment["bbox"], segment["area"])
+            count += 1
+    assert count > 10
+
+
 def test_files_do_not_depend_on_the_number_of_processes(tmp_path):
     write_toy_dataset(tmp_path / "one", SMALL)
     write_toy_dataset(tmp_path / "two", SMALL, num_processes=2)
@@ -170,7 +186,7 @@ def test_ensure_writes_once(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     recorded = json.loads((root / "toy.json").read_text())["options"]
     assert ToyOptions(**recorded) == TINY
-    assert "crowded" not in recorded  # scenes of before the option stay valid
+    assert not {"crowded", "version", "masks"} & {*recorded}  # older scenes stay valid
     ensure_toy_dataset(root, TINY)
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     assert [p.name for p in root.parent.iterdir()] == ["toy"]  # no draft is left behind
@@ -187,7 +203,7 @@ def test_crowded_scenes_hide_more():
 
 def test_ensure_refuses_other_options_and_a_damaged_record(tmp_path):
     ensure_toy_dataset(tmp_path / "toy", TINY)
-    for other in ({"crowded": True}, {"seed": 3}):
+    for other in ({"crowded": True}, {"seed": 3}, {"masks": "visible"}):
         with refused("this toy", " was made with ", json.dumps(other)[1:-1], "data.root"):
             ensure_toy_dataset(tmp_path / "toy", replace(TINY, **other))
     for content in ("", "{", "[]", '{"options": {}}'):

@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 
 from refine.options import ToyOptions
-from refine.toy.objects import ID_OF, NEVER_ON, TOY_CATEGORIES, VOID
+from refine.toy.objects import (
+    ID_OF,
+    NEVER_ON,
+    OWN_FLAP_ON,
+    STANDS_ON,
+    THINGS,
+    TOY_CATEGORIES,
+    VOID,
+)
 from refine.toy.scene import generate_scene
+from refine.toy.shapes import mask_of
 from refine.toy.statistics import count_scene, report_shares
 
 SMALL = ToyOptions(height_px=64, width_px=96)
@@ -17,8 +26,9 @@ FULL = ToyOptions()
 
 
 @cache  # tests share them
-def scenes(count: int, split: str = "val"):
-    return tuple(generate_scene(SMALL, split, index) for index in range(count))
+def scenes(count: int, version: int = 1):
+    options = replace(SMALL, version=version)
+    return tuple(generate_scene(options, "val", index) for index in range(count))
 
 
 def tint_of(pixels: np.ndarray) -> np.ndarray:
@@ -112,15 +122,103 @@ def test_statistics_are_those_that_were_asked_for():
     known = shares["order known from the categories"]
     assert counts["pairs_right"] == counts["pairs_known"] > 20  # without an exception
     expected = {
-        "with an overlap of .2 or more": (0.6, 1), "without things": (0.02, 0.12),
-        "with a crowd": (0.01, 0.12), "smaller on top": (0.45, 0.55), "lower on top": (0.45, 0.55),
+        "with an overlap of .2 or more": (0.6, 1),
+        "without things": (0.02, 0.12),
+        "with a crowd": (0.01, 0.12),
+        "smaller on top": (0.45, 0.55),
+        "lower on top": (0.45, 0.55),
         "order known from the categories": (0.1, 0.4),
-        "right by categories or a coin": (0.55, 0.7), "look-alike stuff told by a thing": (0.9, 1),
+        "right by categories or a coin": (0.55, 0.7),
+        "look-alike stuff told by a thing": (0.9, 1),
+        "things with a flap": (0, 0),
+        "flaps that are part of their thing": (np.nan, np.nan),
         "void pixels": (0.002, 0.05),
-    }  # fmt: skip
+    }
     assert counts["scenes"] == MANY
     assert shares.keys() == expected.keys()
-    assert all(low <= shares[name] <= high for name, (low, high) in expected.items()), shares
+    assert np.isnan(shares.pop("flaps that are part of their thing"))
+    assert all(low <= shares[k] <= high for k, (low, high) in expected.items() if k in shares)
     assert shares["right by categories or a coin"] == pytest.approx(0.5 + known / 2)
     assert min(counts[f"segments/{c.name}"] for c in TOY_CATEGORIES) >= 15
     assert np.isnan(list(report_shares({}).values())).all()
+
+
+# --- version 2
+
+
+def test_the_nearest_thing_tells_the_sand():
+    """Each pixel of sand, against a search over all pixels of all things."""
+    seen = Counter()
+    for scene in scenes(60, 2):
+        things = [thing for thing in scene.objects if not thing.is_crowd]
+        sand = np.argwhere(np.isin(scene.background, [ID_OF["beach"], ID_OF["desert"]]))
+        assert bool(len(sand)) == bool(things)
+        for y, x in sand[::7]:
+            squares = [((np.argwhere(t.mask) - (y, x)) ** 2).sum(1).min() for t in things]
+            nearest = [t for t, s in zip(things, squares, strict=True) if s == min(squares)]
+            assert min(squares) <= (13 / 2) ** 2
+            category = TOY_CATEGORIES[scene.background[y, x]].name
+            assert category in {STANDS_ON[thing.name] for thing in nearest}
+            seen[category] += 1
+    assert min(seen.values()) > 0.3 * seen.total()
+    colors = [
+        [s.image[s.stuff == ID_OF[g]].mean(0) for s in scenes(60, 2) if ID_OF[g] in s.stuff]
+        for g in ("beach", "desert")
+    ]
+    beach, desert = (np.mean(some, axis=0) for some in colors)
+    np.testing.assert_allclose(beach, desert, atol=4)
+
+
+def test_no_hue_tells_a_category():
+    """The tints of the categories differ less than the things of one category do."""
+    tints = {name: [] for name in THINGS}
+    for scene in scenes(MANY, 2):
+        for thing in scene.objects:
+            tints[thing.name].append(tint_of(scene.image[thing.visible]))
+    means = np.array([np.mean(some, axis=0) for some in tints.values()])
+    within = np.mean([np.std(some, axis=0) for some in tints.values()])
+    assert means.std(0).max() < 0.35 * within
+
+
+def test_the_ground_tells_whose_a_flap_is():
+    """In scenes with one ground beside the sand, whose flaps all have the same owner."""
+    seen = Counter()
+    for scene in scenes(2 * MANY, 2):
+        grounds = {TOY_CATEGORIES[k].name for k in np.unique(scene.background) if k != VOID}
+        grounds -= {*STANDS_ON.values()}
+        nearer = np.zeros(scene.stuff.shape, bool)
+        for thing in reversed(scene.objects):
+            if thing.flap is None or len(grounds) != 1:
+                nearer |= thing.mask
+                continue
+            (ground,) = grounds
+            shape, whole = (
+                mask_of(some, scene.stuff.shape)
+                for some in (thing.outlines[:1], [thing.outlines[0], thing.flap])
+            )
+            is_own = ground in OWN_FLAP_ON
+            np.testing.assert_array_equal(thing.mask, whole if is_own else shape)
+            if not is_own:
+                here = scene.stuff[whole & ~shape & ~nearer]
+                np.testing.assert_array_equal(here, ID_OF[STANDS_ON[thing.name]])
+            nearer |= whole
+            seen[ground] += 1
+    assert seen.keys() == {"sky", "water", "meadow"}
+    assert min(seen.values()) > 10
+
+
+def test_scenes_of_version_2_keep_the_promises_of_the_first():
+    counts = sum(map(count_scene, scenes(MANY, 2)), Counter())
+    shares = report_shares(counts)
+    assert 0.45 <= shares["smaller on top"] <= 0.55
+    assert 0.45 <= shares["lower on top"] <= 0.55
+    assert 0.5 <= shares["right by categories or a coin"] <= 0.7
+    assert shares["look-alike stuff told by a thing"] > 0.95
+    assert 0.3 < shares["things with a flap"] < 0.7
+    assert 0.4 < shares["flaps that are part of their thing"] < 0.8
+    assert min(counts[f"segments/{c.name}"] for c in TOY_CATEGORIES) >= 15
+    for scene in scenes(MANY, 2):
+        assert all(thing.visible.any() for thing in scene.objects)
+        owned = sum(thing.visible.astype(int) for thing in scene.objects)
+        assert np.max(owned, initial=0) <= 1
+        assert ((scene.stuff == VOID) | (owned == 0)).all()
