@@ -43,7 +43,7 @@ _HEAD_STAGES = ("occlusion", "ranking")  # they have no panoptic quality
 _SECTIONS = ("model", "fusion", "data", "optimizer", "schedule", "weights")
 _DATA_PLACES = ("root", "num_workers", "cache_dir", "occlusion_pairs")
 _DATA_CONTENT = ("val_split", "val_image_ids")
-_TOY_CONTENT = ("seed", "num_val", "height_px", "width_px", "crowded")
+_TOY_CONTENT = ("seed", "num_val", "height_px", "width_px", "crowded", "version")
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:

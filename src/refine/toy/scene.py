@@ -54,7 +54,7 @@ _NO_THINGS_SHARE = 0.06
 _CROWD_SHARE = 0.06
 _VOID_PATCH_SHARE = 0.2
 _NUM_REGIONS_ODDS = (0.25, 0.45, 0.30)  # of 1, 2, 3 regions
-_SIDE_PX = (15.0, 40.0)
+_SIDE_PX = {1: (15.0, 40.0), 2: (18.0, 44.0)}  # by version
 _RING_PX = (8.0, 13.0)
 _FLAP_SHARE = 0.75
 _LEAST_FLAP = 0.1  # of the area of its thing
@@ -81,7 +81,7 @@ _LOOSE = _Crowding(
     partner_distance=(0.3, 0.8),
     most_hidden=0.65,
 )
-_NUM_THINGS_ODDS = (0.03, 0.07, 0.15, 0.2, 0.2, 0.15, 0.12, 0.08)  # of 1 to 8, in version 2
+_NUM_THINGS_ODDS = (0.03, 0.09, 0.18, 0.25, 0.22, 0.14, 0.09)  # of 1 to 7, in version 2
 _CROWDED = _Crowding(
     num_things_odds=(0.0, 0.10, 0.20, 0.30, 0.25, 0.15),
     partner_odds=(0.95, 0.8),
@@ -269,7 +269,7 @@ def _place(
 
 def _single(stage: _Stage, name: str, *, partner: ToyObject | None) -> ToyObject:
     rng = stage.rng
-    side = float(np.exp(rng.uniform(*np.log(_SIDE_PX)))) * stage.unit
+    side = float(np.exp(rng.uniform(*np.log(_SIDE_PX[stage.version])))) * stage.unit
     centre = _anywhere(rng, stage.size)
     if partner:
         distance = rng.uniform(*stage.crowding.partner_distance) * (side + partner.side) / 2
