@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from refine.categories import Category
+from refine.toy.shapes import mask_of
 
 TOY_CATEGORIES = (
     Category(dataset_id=1, name="ball", is_thing=True, color=(220, 20, 60)),
@@ -79,6 +80,15 @@ class ToyObject:
     def foreign_flap(self) -> np.ndarray | None:
         """Polygon of a flap that is part of what surrounds the thing, or None."""
         return self.flap if len(self.outlines) == 1 else None
+
+    @property
+    def footprint(self) -> np.ndarray:
+        """``[H, W]`` bool, what hides the things behind: the mask, and a flap that is not in it."""
+        if self.foreign_flap is None:
+            return self.mask
+        height, width = self.mask.shape
+        footprint: np.ndarray = self.mask | mask_of([self.foreign_flap], (height, width))
+        return footprint
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -138,7 +138,7 @@ def _paint_things(stage: _Stage, order: Sequence[ToyObject]) -> tuple[np.ndarray
     nearest, stuff = np.full(stage.size, -1), stage.background.copy()
     for depth, thing in enumerate(order):
         if thing.foreign_flap is not None:
-            hidden = mask_of([thing.foreign_flap], stage.size)
+            hidden = thing.footprint
             nearest[hidden], stuff[hidden] = -1, ID_OF[STANDS_ON[thing.name]]
         nearest[thing.mask] = depth
         painted = thing.outlines if thing.is_crowd else thing.outlines[:1]
@@ -330,7 +330,7 @@ def _leaves_all_visible(stage: _Stage, placed: Sequence[ToyObject]) -> bool:
 
     Asking this of every order keeps the order that is drawn later independent of the places.
     """
-    cover = np.sum([thing.mask for thing in placed], axis=0)
+    cover = np.sum([thing.footprint for thing in placed], axis=0)
     share, least = 1 - stage.crowding.most_hidden, _LEAST_UNCOVERED_PX * stage.unit**2
     return all(
         (cover[thing.mask] == 1).sum() >= max(share * thing.mask.sum(), least) for thing in placed
