@@ -48,10 +48,8 @@ def read_table(folders: Sequence[Path]) -> pd.DataFrame:
     runs = runs[(runs["state"] == "finished") & (runs["kind"] == "training")].copy()
     if runs.empty:
         raise RefineError(f"{folders[0]}: no finished training in it; name a folder of runs")
-    probes = []
-    for folder in runs["folder"]:
-        path = folder / PROBE_NAME
-        probes.append(json.loads(path.read_text()) if path.is_file() else {})
+    paths = [folder / PROBE_NAME for folder in runs["folder"]]
+    probes = [json.loads(path.read_text()) if path.is_file() else {} for path in paths]
     return pd.concat([runs, pd.DataFrame(probes, index=runs.index)], axis=1)
 
 
