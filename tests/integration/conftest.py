@@ -25,7 +25,10 @@ TINY = [
 def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "toy"
     write_toy_dataset(
-        root, ToyOptions(num_train=NUM_TRAIN, num_val=NUM_VAL, height_px=HEIGHT, width_px=WIDTH)
+        root,
+        ToyOptions(
+            version=2, num_train=NUM_TRAIN, num_val=NUM_VAL, height_px=HEIGHT, width_px=WIDTH
+        ),
     )
     return root
 

@@ -64,6 +64,25 @@ def test_each_validation_says_what_the_heads_of_ibpp_read(start, tmp_path, capsy
     assert "inputs/canvas_rms" not in header
 
 
+def test_half_precision_clips_gradients(start, tmp_path):
+    """Lightning clips no optimizer that unscales gradients itself, as a fused one does."""
+    start(
+        tmp_path, "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.001",
+        "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.norm_weight_decay=0",
+        "schedule.warmup_steps=0", "trainer.max_steps=2", "compute_ap=false",
+        *KEEP_EVERY_STEP,
+    )  # fmt: skip
+    first, second = (
+        torch.load(tmp_path / "steps" / f"step={k}.ckpt", weights_only=False) for k in (1, 2)
+    )
+    lr = second["optimizer_states"][0]["param_groups"][0]["initial_lr"]
+    moved = sum(
+        (second["state_dict"][name] - value).double().square().sum()
+        for name, value in first["state_dict"].items()
+    )
+    assert 0 < moved.sqrt() <= 1.01 * lr * 0.001
+
+
 @pytest.mark.parametrize("step", [1, 2, 3], ids=["mid-epoch", "epoch's end", "second epoch"])
 def test_resumed_equals_uninterrupted(start, unbroken, tmp_path, step):
     """Weights, optimiser and all must be those of an unbroken run."""

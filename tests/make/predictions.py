@@ -134,7 +134,9 @@ def assert_same(a, b, *names):
 
 def _toy_data(root, num_val):
     image = ImageOptions(train_short_sides_px=[64], eval_short_side_px=64, max_long_side_px=96)
-    toy = ToyOptions(num_train=1, num_val=num_val, height_px=TOY_SIZE[0], width_px=TOY_SIZE[1])
+    toy = ToyOptions(
+        num_train=1, num_val=num_val, version=2, height_px=TOY_SIZE[0], width_px=TOY_SIZE[1]
+    )
     return DataOptions(root=str(root), num_workers=0, image=image, stuff_area_limit_px=0, toy=toy)
 
 

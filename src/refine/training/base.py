@@ -57,7 +57,12 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer of the learning part, and its step-wise schedule."""
-        optimizer = build_optimizer(self.learning, self.optimizer_options)
+        is_clipped_in_half = self.trainer.gradient_clip_val and "mixed" in str(
+            self.trainer.precision
+        )
+        optimizer = build_optimizer(
+            self.learning, self.optimizer_options, fused=not is_clipped_in_half
+        )
         num_steps = int(self.trainer.estimated_stepping_batches)
         schedule = LambdaLR(optimizer, schedule_factor(self.schedule_options, num_steps=num_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

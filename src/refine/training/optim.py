@@ -12,8 +12,17 @@ from refine.options import OptimizerOptions, ScheduleOptions
 _NORM_LAYERS = (nn.GroupNorm, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 
 
-def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
-    """Optimizer of the parameters that learn; normalisation layers have their own decay."""
+def build_optimizer(
+    module: nn.Module, options: OptimizerOptions, *, fused: bool = True
+) -> Optimizer:
+    """Optimizer of the parameters that learn; normalisation layers have their own decay.
+
+    Args:
+        module: Module of the parameters.
+        options: Name, learning rate, momentum and decay.
+        fused: Whether one pass updates all parameters, also on the CPU. Such an optimizer unscales
+            the gradients of mixed precision itself, too late for Lightning to clip them.
+    """
     norm_ids = {
         id(p) for m in module.modules() if isinstance(m, _NORM_LAYERS) for p in m.parameters()
     }
@@ -22,10 +31,9 @@ def build_optimizer(module: nn.Module, options: OptimizerOptions) -> Optimizer:
     for is_norm, decay in ((False, options.weight_decay), (True, options.norm_weight_decay)):
         parameters = [p for p in learning if (id(p) in norm_ids) == is_norm]
         groups += [{"params": parameters, "weight_decay": decay}] if parameters else []
-    # fused: one pass over the parameters, on the CPU too
     if options.name == "adamw":
-        return AdamW(groups, lr=options.lr, fused=True)
-    return SGD(groups, lr=options.lr, momentum=options.momentum, fused=True)
+        return AdamW(groups, lr=options.lr, fused=fused)
+    return SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
 
 
 def schedule_factor(options: ScheduleOptions, *, num_steps: int) -> Callable[[int], float]:
