@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# REFINE on generated scenes, part by part: baseline, + IBPP, + SOE, + UE.
+# REFINE on generated scenes, part by part: baseline, control of IBPP, + IBPP, + SOE, + UE.
 #     [SEED=0] [STEPS=260] [SCENES=N] [PICTURES=12] [OUT=runs/demo] scripts/demo.sh [KEY=VALUE ...]
-# Trains Panoptic-FPN and REFINE side by side on the same scenes for as many steps, caches what both
-# predict, evaluates each part from the cache, draws. SCENES makes a dataset of N scenes for training
+# Trains Panoptic-FPN, REFINE, and REFINE with nothing crossing (the control of IBPP) side by side on
+# the same scenes for as many steps, caches what the first two predict, evaluates each part from the cache, draws. SCENES makes a dataset of N scenes for training
 # and N for validation, in OUT/toy. KEY=VALUE are settings of both trainings. Interrupted, the same
 # command continues: finished jobs are kept, an interrupted training resumes.
 source "$(dirname "$0")/steps.sh"
@@ -13,7 +13,7 @@ quiet=(trainer=cpu trainer.enable_progress_bar=false compute_ap=false)
 two=(hydra/launcher=joblib hydra.launcher.n_jobs=2 hydra.launcher.batch_size=1) # at a time
 last=checkpoints/last.ckpt
 
-step "networks" "$python" -m refine.train -m experiment=toy_ibpp0,toy_refine "seed=${SEED:-0}" \
+step "networks" "$python" -m refine.train -m experiment=toy_refine,toy_ibpp3_none,toy_ibpp0 "seed=${SEED:-0}" \
   "schedule.max_steps=${STEPS:-260}" "draw=${PICTURES:-12}" "${scenes[@]}" "${quiet[@]}" "${two[@]}" \
   "hydra.sweep.dir='$out/networks'" 'hydra.sweep.subdir=${hydra:runtime.choices.experiment}' "$@"
 step "predictions of the baseline" "$python" -m refine.evaluate -m "${quiet[@]}" \
@@ -24,6 +24,7 @@ step "predictions of REFINE" "$python" -m refine.evaluate -m "${quiet[@]}" \
   "save_predictions='$out/predictions/refine'" "hydra.sweep.dir='$out/saving'" hydra.sweep.subdir=refine
 step "parts" "$python" -m refine.evaluate -m sweep=components "predictions='$out/predictions/refine'" \
   "baseline_predictions='$out/predictions/baseline'" "hydra.sweep.dir='$out/parts'"
-step "table" "$python" -m refine.report "$out/parts" --tables 3 --out "$out/table.md"
+step "table" "$python" -m refine.report "$out/parts" "$out/networks/toy_ibpp3_none" \
+  --tables 3 --out "$out/table.md"
 step "report" "$python" -m refine.report "$out" --out "$out/report.html"
 printf '\n%s\npictures: %s\n' "$(cat "$out/table.md")" "$out/networks/toy_refine/pictures"
