@@ -21,7 +21,8 @@ class PaperRow:
         backbone: Backbone of these runs on COCO, such as ``r101-dcn``.
         misprints: Keys of ``printed`` that contradict others.
         note: Remark to be shown with the row.
-        adds_to: Label of the row that this one is one part more than.
+        adds_to: Label of the row that this one is one part more than; if that has no runs, the row
+            that it adds to counts instead.
     """
 
     label: str

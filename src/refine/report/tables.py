@@ -142,7 +142,10 @@ class _Builder:
         }
         for row in rows.values():
             row.difference = self._compare(row, rows.get(paper.reference), paper.columns[0])
-            row.added = self._compare(row, rows.get(row.paper.adds_to or ""), paper.columns[0])
+            before = rows.get(row.paper.adds_to or "")
+            while before is not None and before.runs.empty:  # a control that nobody has run
+                before = rows.get(before.paper.adds_to or "")
+            row.added = self._compare(row, before, paper.columns[0])
         title, caption = _describe(paper, self.dataset)
         return Table(paper, title, caption, [*rows.values()], _find_differences(rows))
 

@@ -206,18 +206,18 @@ def test_markdown(tables):
 
 def test_csv_and_json_hold_fractions(tables):
     rows = pd.read_csv(io.StringIO(to_csv(tables[:2])))
-    assert len(rows) == 6 * 3 + 9 * 5
+    assert len(rows) == 7 * 3 + 10 * 5
     rows = rows.set_index(["row", "metric"])
     row = rows.loc["+ IBPP", "pq"]
     assert row["paper"] == pytest.approx(0.422)
-    assert row["ours"] == pytest.approx(tables[0].rows[1].figures["pq"].mean)
+    assert row["ours"] == pytest.approx(tables[0].rows[2].figures["pq"].mean)
     assert row["difference_low"] <= row["difference"] <= row["difference_high"]
     assert row["added"] == row["difference"]
     assert (row["num_runs"], row["is_misprint"]) == (3, False)
     assert rows.loc["T = 2", "ap_box"][["paper", "ours"]].isna().all()
     content = json.loads(to_json(tables))
     assert [t["number"] for t in content] == [3, 4, 5, 6]
-    value = content[0]["values"][3]
+    value = content[0]["values"][6]
     assert (value["row"], value["metric"], value["ours"]) == ("+ IBPP", "pq", row["ours"])
     assert content[1]["values"][5]["is_misprint"] is True
 
