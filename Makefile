@@ -6,7 +6,7 @@ SEEDS ?= 1
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ablation test test-all lint types format arch check benchmark build clean
+.PHONY: help install demo ablation test test-all lint types format arch check benchmark soak build clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ check: lint types test ## what CI runs
 
 benchmark: $(STAMP) ## our kernels against plain ones, side by side
 	$(BIN)/python scripts/benchmark pq loading
+
+soak: $(STAMP) ## kills trainings at random moments, watches memory (docs/reliability.md)
+	$(BIN)/python scripts/soak.py
 
 build: $(STAMP) ## wheel and source archive in dist/
 	$(BIN)/python -m build

@@ -9,7 +9,7 @@ from refine.workflows.evaluate_checkpoint import evaluate
 
 def _task(settings: EvaluateSettings, job: Job) -> float:
     folder = RunFolder(settings.run_dir)
-    is_known = job.sweep_dir and folder.claim(settings) == "finished"
+    is_known = job.sweep_dir and folder.claim(settings).status == "finished"
     metrics = folder.read_finished(settings) if is_known else None
     return float((metrics or evaluate(settings, prepared=job.prepared))["pq"])
 

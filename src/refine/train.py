@@ -7,12 +7,12 @@
 from refine.config.command import run_command
 from refine.config.job import Job
 from refine.config.settings import TrainSettings
-from refine.workflows.train_stages import train, train_job
+from refine.workflows.train_stages import train
 
 
-def _task(settings: TrainSettings, job: Job) -> float:
+def _task(settings: TrainSettings, _: Job) -> float:
     """PQ, or the first metric of a stage that has none."""
-    metrics = train_job(settings) if job.sweep_dir else train(settings)
+    metrics = train(settings)
     return float(metrics.get("pq", next(iter(metrics.values()))))
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from make.commands import start_process, steps_of, train_job
+from make.commands import start_process, steps_of, train
 from make.errors import refused
 from refine.training.detector_module import DetectorModule
 
@@ -19,7 +19,7 @@ def job(settings):
 
     def _job(run_dir, *overrides, cut_at=None):
         with steps_of(DetectorModule, cut_at=cut_at) as steps:
-            train_job(run_dir, *settings, *STEPS, *overrides)
+            train(run_dir, *settings, *STEPS, *overrides)
         return steps
 
     return _job

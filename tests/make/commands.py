@@ -15,7 +15,6 @@ from refine.workflows.evaluate_checkpoint import evaluate as _evaluate
 from refine.workflows.predict_images import predict as _predict
 from refine.workflows.score_results import score as _score
 from refine.workflows.train_stages import train as _train
-from refine.workflows.train_stages import train_job as _train_job
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))  # where one script finds another
@@ -25,11 +24,6 @@ QUIET = ["trainer=cpu", "trainer.enable_progress_bar=false", "data.num_workers=0
 def train(run_dir, *overrides):
     """The metrics of a training."""
     return _train(compose("train", [f"run_dir={run_dir}", *overrides]))
-
-
-def train_job(run_dir, *overrides):
-    """The metrics of a job of a multirun: kept, resumed or trained."""
-    return _train_job(compose("train", [f"run_dir={run_dir}", *overrides]))
 
 
 def evaluate(run_dir, *overrides):

@@ -94,12 +94,18 @@ class PanopticResult(PanopticPrediction):
         file_name = self.file_name if name is None else f"{name}.png"
         with PanopticWriter(Path(folder), self.categories) as writer:
             image_id = writer.keep_others(file_name)
-            self.write_to(writer, image_id, file_name=file_name, labels=labels)
+            png_name = f"{Path(file_name).stem}.png"
+            self.write_to(writer, image_id, file_name=file_name, png_name=png_name, labels=labels)
 
     def write_to(
-        self, writer: PanopticWriter, image_id: int, *, file_name: str, labels: bool
+        self,
+        writer: PanopticWriter,
+        image_id: int,
+        *,
+        file_name: str,
+        png_name: str,
+        labels: bool,
     ) -> None:
-        """Add the result to a writer's files, and its overlay beside them."""
-        writer.add(image_id, file_name, self)
-        path = writer.out_dir / "overlays" / f"{Path(file_name).stem}.png"
-        write_png(path, np.asarray(self.draw(labels=labels)))
+        """Add the result to a writer's files, and its overlay beside them under the same name."""
+        writer.add(image_id, file_name, self, png_name=png_name)
+        write_png(writer.out_dir / "overlays" / png_name, np.asarray(self.draw(labels=labels)))

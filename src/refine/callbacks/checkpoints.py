@@ -1,13 +1,23 @@
-"""The checkpoint from which a run is resumed."""
+"""The checkpoint from which a run is resumed, and how checkpoints are written."""
 
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
+
+from refine.atomic import write_atomically
+from refine.config.interruption import end_step, wait_for_step
+from refine.errors import RefineError, first_line
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: saved every so many steps, when a run is interrupted, and at its end."""
+    """``last.ckpt``: saved every so many steps, when a run is interrupted, and at its end.
+
+    Ctrl-C and SIGTERM interrupt between two steps, so that what is saved is the whole last step.
+    """
 
     def __init__(
         self, dirpath: str, *, filename: str = "last", every_n_train_steps: int = 1000
@@ -21,8 +31,40 @@ class LastCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """From here on a signal waits for the end of the step."""
+        wait_for_step()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Save if it is time; then end the run if a signal has come."""
+        super().on_train_batch_end(*args, **kwargs)
+        end_step()
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last steps, however few they are since the last checkpoint."""
         super().on_train_end(trainer, pl_module)
         if self.dirpath is not None and self.filename is not None:
             trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}.ckpt")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it: the one before stays until then."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any = None,  # noqa: ARG002
+    ) -> None:
+        """Write the file; a ``RefineError`` says why it cannot be written."""
+        path = Path(path)
+        try:
+            if not path.parents[1].is_dir():
+                raise FileNotFoundError(2, "the folder has vanished")
+            with write_atomically(path) as part:
+                torch.save(checkpoint, part)
+        except (OSError, RuntimeError) as error:
+            raise RefineError(
+                f"{path}: cannot be written ({first_line(error)[:80]}); make room, or choose "
+                "another folder with hydra.run.dir=FOLDER. Earlier checkpoints are intact"
+            ) from None

@@ -16,7 +16,7 @@ from refine.types import PanopticPrediction
 
 
 class PanopticWriter:
-    """Writes ``OUT/panoptic/STEM.png`` for each image and at the end ``OUT/panoptic.json``.
+    """Writes ``OUT/panoptic/NAME.png`` for each image and at the end ``OUT/panoptic.json``.
 
     Ids of segments go into the PNGs as they are. It is a context manager, which writes the JSON
     unless the block fails, and creates ``out_dir`` when needed.
@@ -52,15 +52,16 @@ class PanopticWriter:
             return int(stem)
         return max(ids, default=0) + 1
 
-    def add(self, image_id: int, file_name: str, prediction: PanopticPrediction) -> None:
-        """Write the PNG of one image; the PNG takes the stem of ``file_name``.
+    def add(
+        self, image_id: int, file_name: str, prediction: PanopticPrediction, *, png_name: str
+    ) -> None:
+        """Write the PNG of one image; its name may have subfolders.
 
         The map has the image's original size, and ids below 2^24.
 
         Raises:
-            RefineError: Two images whose names share a stem.
+            RefineError: A second image with this PNG name.
         """
-        png_name = f"{PurePosixPath(file_name).stem}.png"
         if png_name in self._file_names:
             raise RefineError(
                 f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "

@@ -1,10 +1,12 @@
 """Runs a command: Hydra around it, one clear line when the input is bad."""
 
 import contextlib
+import errno
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,17 +16,25 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from refine.config.composition import clear_errors, read_settings, register_schemas
+from refine.config.interruption import Interrupted, take_signal, watch_signals
 from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
-from refine.errors import RefineError
+from refine.config.path_arguments import quote_paths
+from refine.errors import RefineError, first_line
+
+_WRITE_ERRORS = {
+    getattr(errno, name, None)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
+}
 
 
 def run_command(name: str, task: Callable[..., Any]) -> None:
     """Compose the settings from the command line and run the task.
 
-    Bad input (:class:`RefineError`, an unknown key or choice, a value of the wrong type) ends
-    with one line on standard error and exit code 1. Everything else is a bug and keeps its
-    traceback; ``HYDRA_FULL_ERROR=1`` shows the traceback of bad input too.
+    Bad input (:class:`RefineError`, an unknown key or choice, a value of the wrong type) and files
+    that cannot be written end with one line on standard error and exit code 1, Ctrl-C and SIGTERM
+    with 130 and 143. Everything else is a bug and keeps its traceback; ``HYDRA_FULL_ERROR=1`` shows
+    the traceback of bad input too.
 
     Args:
         name: Name of the primary configuration in ``conf/``.
@@ -34,36 +44,77 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
     register_schemas()
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on instead of printing them
+    given, sys.argv = sys.argv, [sys.argv[0], *quote_paths(sys.argv[1:])]
+    folders: list[Path] = []
 
     def run_job(config: DictConfig, prepared: Any = None) -> Any:
         hydra_config = HydraConfig.get()
+        run_dir = Path(hydra_config.runtime.output_dir)
+        is_multirun = hydra_config.mode == RunMode.MULTIRUN
+        if not is_multirun:
+            folders.append(run_dir)
         try:
-            with clear_errors(name, ()):
+            # also in the processes of joblib's jobs
+            with watch_signals(), clear_errors(name, ()), _clear_write_errors(run_dir):
                 job = describe_job(config, hydra_config, prepared=prepared)
                 return task(read_settings(config, name), job)
         except RefineError as error:
-            run_dir = Path(hydra_config.runtime.output_dir)
             if run_dir != Path.cwd():
                 with contextlib.suppress(OSError):  # something was written into it
                     run_dir.rmdir()
             # the other jobs of a sweep still run; Hydra raises this one's error at the end
-            if full_error or hydra_config.mode == RunMode.MULTIRUN:
+            if full_error or is_multirun:
                 raise
             _exit(error)
 
     main = hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name=name)
+    with _end_in_one_line(lambda: _describe_continuation(name, given[1:], folders), full_error):
+        try:
+            errors = clear_errors(name, sys.argv[1:])
+            with watch_signals(), errors, _clear_write_errors(Path.cwd()):
+                main(run_job)()
+        finally:
+            sys.argv = given
+
+
+@contextlib.contextmanager
+def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Iterator[None]:
+    """End the process on bad input or a signal; ``continuation`` is what to run afterwards."""
     try:
-        with clear_errors(name, sys.argv[1:]):
-            main(run_job)()
+        yield
     except RefineError as error:
         if full_error:
             raise
         _exit(error)
-    except KeyboardInterrupt:
-        if full_error:
+    except (KeyboardInterrupt, Interrupted, SystemExit) as end:  # Lightning exits on SIGTERM
+        number = take_signal() or (signal.SIGINT if isinstance(end, KeyboardInterrupt) else None)
+        if number is None or full_error:
             raise
-        sys.stderr.write("interrupted\n")
-        sys.exit(128 + signal.SIGINT)  # as shells do
+        sys.stderr.write(f"interrupted{continuation()}\n")
+        sys.exit(128 + number)  # as shells do
+
+
+def _describe_continuation(name: str, arguments: list[str], folders: list[Path]) -> str:
+    """What to run to go on, if the command can."""
+    if name != "train":
+        return ""
+    is_given = any(a.startswith("hydra.run.dir=") for a in arguments)
+    folder = [f"hydra.run.dir={folder}" for folder in folders if folder.exists() and not is_given]
+    return f"; to go on: python -m refine.{name} {shlex.join([*arguments, *folder])}"
+
+
+@contextlib.contextmanager
+def _clear_write_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written to into a RefineError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _WRITE_ERRORS:
+            raise
+        raise RefineError(
+            f"{error.filename or folder}: {first_line(error)}; make room, or choose another folder "
+            "with hydra.run.dir=FOLDER (of a multirun: hydra.sweep.dir=FOLDER)"
+        ) from error
 
 
 def _exit(error: RefineError) -> NoReturn:

@@ -1,6 +1,6 @@
 """Options and objects from configuration nodes; the only place that instantiates."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hydra
@@ -65,14 +65,21 @@ def build_all(group: Mapping[str, Any] | None, *, without: Collection[str] = ())
     return [build(node) for name, node in nodes if node is not None and name not in without]
 
 
-def build_trainer(options: TrainerOptions, *, callbacks: list[Any], loggers: list[Any]) -> Any:
+def build_trainer(
+    options: TrainerOptions,
+    *,
+    callbacks: list[Any],
+    loggers: list[Any],
+    plugins: Sequence[Any] = (),
+) -> Any:
     """Build the Lightning trainer; without loggers it does not log.
 
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.
     """
     try:
-        return build(options.to_plain(), callbacks=callbacks, logger=loggers or False)
+        others = {"plugins": list(plugins)} if plugins else {}
+        return build(options.to_plain(), callbacks=callbacks, logger=loggers or False, **others)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[-1]
         raise RefineError(

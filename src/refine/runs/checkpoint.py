@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from refine.config.instantiate import to_options
 from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
+from refine.runs.console import say
 
 _OF_DETECTRON2 = (
     "ckpt_path={path}: not a checkpoint of refine.train; if it is one of detectron2, convert it: "
@@ -34,6 +36,7 @@ class Checkpoint:
         heads: Occlusion and ranking heads in it, by name, as
             :func:`refine.order.heads.describe_head` describes them.
         has_training_state: Whether a training can be resumed from it.
+        step: Number of training steps taken.
     """
 
     path: Path
@@ -42,6 +45,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     heads: dict[str, dict[str, Any]] = field(default_factory=dict)
     has_training_state: bool = False
+    step: int = 0
 
     def require_training_state(self) -> None:
         """Raise a ``RefineError`` if no training can be resumed from it."""
@@ -130,7 +134,23 @@ def _read_record(path: Path, content: Mapping[str, Any], record: Mapping[str, An
         _strip(weights, "pipeline."),
         heads,
         has_training_state="optimizer_states" in content,
+        step=content.get("global_step", 0),
     )
+
+
+def find_readable(path: Path) -> Checkpoint | None:
+    """The checkpoint, or else the newest one beside it that can be read, which is said; or None."""
+    others = sorted(path.parent.glob("*.ckpt"), key=lambda p: p.stat().st_mtime, reverse=True)
+    candidates = [p for p in (path, *others) if p.is_file()]
+    for number, candidate in enumerate(candidates):
+        with suppress(RefineError):
+            found = read_checkpoint(candidate)
+            if number and not found.has_training_state:
+                continue
+            if number:
+                say(f"{candidates[0]} cannot be read: goes on from {candidate}, step {found.step}")
+            return found
+    return None
 
 
 def _strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

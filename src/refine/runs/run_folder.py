@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -19,6 +19,22 @@ Status = Literal["new", "resumable", "finished", "foreign"]
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "run_dir", "draw", "compute_ap")
 """Sections that a run may be resumed with other values of, but for these keys of the trainer."""
 _TRAINER_LEARNS = ("max_steps", "accumulate_grad_batches", "gradient_clip_val", "precision")
+
+
+class RunState(NamedTuple):
+    """What a folder holds for a command.
+
+    Attributes:
+        status: ``finished``: a run of these very settings has ended here. ``foreign``: a run of
+            other settings has started here. ``resumable``: there is a checkpoint to resume from.
+            ``new``: none of these.
+        checkpoint: The newest readable checkpoint, if the status is ``resumable``.
+        changes: Dotted keys that make the run a foreign one, as far as they are known.
+    """
+
+    status: Status
+    checkpoint: Path | None = None
+    changes: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -38,35 +54,37 @@ class RunFolder:
         best = self.path / "checkpoints" / "best.ckpt"
         return best if best.is_file() else self.last_checkpoint
 
-    def status(self, settings: Settings) -> Status:
-        """What a command with these settings finds in the folder.
-
-        ``finished``: a run of these very settings has ended here. ``foreign``: a run that learned,
-        or was to learn, under other settings has started here. ``resumable``: there is a checkpoint
-        to resume from. ``new``: none of these.
-
-        Raises:
-            RefineError: The last checkpoint cannot be read.
-        """
+    def inspect(self, settings: Settings) -> RunState:
+        """What a command with these settings finds in the folder."""
         if self.is_finished(settings):
-            return "finished"
+            return RunState("finished")
         if not isinstance(settings, TrainSettings):  # there is nothing to resume
-            return "foreign" if (self.path / "DONE").is_file() else "new"
-        if self.find_changes(settings):
-            return "foreign"
-        return "resumable" if self.last_checkpoint.is_file() else "new"
+            return RunState("foreign" if (self.path / "DONE").is_file() else "new")
+        checkpoint, config = None, self.path / "config.yaml"
+        if self.last_checkpoint.parent.is_dir():
+            from refine.runs.checkpoint import find_readable  # torch is slow to import
 
-    def claim(self, settings: Settings) -> Status:
-        """The status, in which a foreign run is refused with a ``RefineError``."""
-        status = self.status(settings)
-        if status == "foreign":
-            is_training = isinstance(settings, TrainSettings)
-            other = ", ".join(self.find_changes(settings)[:5]) if is_training else "setting"
+            checkpoint = find_readable(self.last_checkpoint)
+        if checkpoint is not None:  # config.yaml may be newer
+            changes = _find_changes(checkpoint.config, settings)
+        elif config.is_file():
+            changes = _find_changes(yaml.safe_load(config.read_text(encoding="utf-8")), settings)
+        else:
+            changes = []
+        if changes:
+            return RunState("foreign", changes=tuple(changes))
+        return RunState("new") if checkpoint is None else RunState("resumable", checkpoint.path)
+
+    def claim(self, settings: Settings) -> RunState:
+        """As :meth:`inspect`, but a foreign run is refused with a ``RefineError``."""
+        state = self.inspect(settings)
+        if state.status == "foreign":
+            other = ", ".join(state.changes[:5]) or "setting"
             raise RefineError(
                 f"{self.path} holds a run with another {other}; choose another folder with "
                 "hydra.run.dir=FOLDER (of a multirun: hydra.sweep.dir=FOLDER), or delete this one"
             )
-        return status
+        return state
 
     def is_finished(self, settings: Settings) -> bool:
         """Whether a run of these very settings has ended here."""
@@ -81,23 +99,6 @@ class RunFolder:
             return None
         say(f"finished before: {self.path}")
         return self.read_metrics()
-
-    def find_changes(self, settings: Settings) -> list[str]:
-        """Dotted keys of what is learned in which the run that started here is another one."""
-        path = self.path / "config.yaml"
-        if self.last_checkpoint.is_file():  # config.yaml may be newer
-            from refine.runs.checkpoint import read_checkpoint  # torch is slow to import
-
-            before = read_checkpoint(self.last_checkpoint).config
-        elif path.is_file():
-            before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        else:
-            return []
-        old, new = (
-            {k: v for k, v in flatten(c).items() if _is_fixed(k)}
-            for c in (before, settings.to_plain())
-        )
-        return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
 
     def read_metrics(self) -> dict[str, float | int]:
         """The content of ``metrics.json``."""
@@ -121,6 +122,14 @@ class RunFolder:
             write_text(self.path / name, text)
         write_text(self.path / "metrics.json", json.dumps(dict(metrics), indent=1) + "\n")
         write_text(self.path / "DONE", settings.identity() + "\n")
+
+
+def _find_changes(before: Mapping[str, Any], settings: Settings) -> list[str]:
+    """Dotted keys of what is learned in which the run of a recorded configuration is another."""
+    old, new = (
+        {k: v for k, v in flatten(c).items() if _is_fixed(k)} for c in (before, settings.to_plain())
+    )
+    return sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k))
 
 
 def _is_fixed(key: str) -> bool:

@@ -11,6 +11,7 @@ from refine.errors import RefineError
 from refine.pipeline import Pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, read_checkpoint
 from refine.runs.console import say
+from refine.runs.folder_lock import lock_folder
 from refine.runs.restore import add_heads, restore_pipeline
 from refine.runs.run_folder import RunFolder
 from refine.workflows.evaluate_cache import CacheResult, evaluate_predictions, open_cache
@@ -34,9 +35,14 @@ def evaluate(
     """
     if (settings.ckpt_path is None) == (settings.predictions is None):
         raise RefineError("give either ckpt_path=FILE or predictions=FOLDER")
-    if settings.ckpt_path is None:
-        return evaluate_predictions(settings, prepared=prepared)
-    checkpoint = read_checkpoint(Path(settings.ckpt_path))
+    with lock_folder(Path(settings.run_dir)):
+        if settings.ckpt_path is None:
+            return evaluate_predictions(settings, prepared=prepared)
+        return _evaluate(settings, Path(settings.ckpt_path))
+
+
+def _evaluate(settings: EvaluateSettings, path: Path) -> dict[str, float | int]:
+    checkpoint = read_checkpoint(path)
     sections = settings.choose_sections(checkpoint.config)
     datamodule = open_data(sections.data, seed=settings.seed)
     check_categories(checkpoint, datamodule.categories, root=sections.data.root)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
+from refine.callbacks.checkpoints import WholeCheckpoints
 from refine.callbacks.evaluation_files import Pictures
 from refine.callbacks.outlook import Outlook
 from refine.config.instantiate import build_all, build_trainer
@@ -53,7 +54,9 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     batch_size = settings.data.batch_size
     callbacks.append(Outlook(images=len(datamodule.train_dataset), batch_size=batch_size))
     loggers = build_all(settings.logger)
-    trainer = build_trainer(settings.trainer, callbacks=callbacks, loggers=loggers)
+    trainer = build_trainer(
+        settings.trainer, callbacks=callbacks, loggers=loggers, plugins=[WholeCheckpoints()]
+    )
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())
     with warnings.catch_warnings():

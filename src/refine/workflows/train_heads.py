@@ -7,6 +7,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from refine.callbacks.checkpoints import WholeCheckpoints
 from refine.config.instantiate import build_all, build_trainer
 from refine.config.settings import Sections, TrainSettings
 from refine.data.pairs.pair_datamodule import OcclusionDataModule
@@ -54,6 +55,7 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
         _choose_length(settings, stage.schedule.max_steps),
         callbacks=build_all(settings.callbacks, without=left_out),
         loggers=build_all(settings.logger),
+        plugins=[WholeCheckpoints()],
     )
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())
@@ -98,6 +100,14 @@ def _build_module(
         seed=settings.seed,
         record=make_record(config, detector.categories),
     )
+
+
+def count_steps(settings: TrainSettings) -> int:
+    """Number of training steps of the stage of ``settings.stage``."""
+    if settings.stage not in HEAD_STAGES:
+        return settings.trainer.max_steps
+    stage = settings.occlusion if settings.stage == "occlusion" else settings.ranking
+    return _choose_length(settings, stage.schedule.max_steps).max_steps
 
 
 def _choose_length(settings: TrainSettings, max_steps: int) -> TrainerOptions:

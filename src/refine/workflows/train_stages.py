@@ -6,43 +6,46 @@ from pathlib import Path
 from refine.config.settings import TrainSettings
 from refine.errors import RefineError
 from refine.options import RelationsOptions
-from refine.runs.checkpoint import read_checkpoint
+from refine.runs.checkpoint import find_readable, read_checkpoint
 from refine.runs.console import say
+from refine.runs.folder_lock import lock_folder
 from refine.runs.restore import restore_pipeline
 from refine.runs.run_folder import RunFolder
 from refine.workflows.final_evaluation import evaluate_pipeline, open_data
 from refine.workflows.train_detector import train_detector
-from refine.workflows.train_heads import HEAD_STAGES, train_heads
+from refine.workflows.train_heads import HEAD_STAGES, count_steps, train_heads
 
 
 def train(settings: TrainSettings) -> dict[str, float | int]:
     """Train the stage of ``settings.stage``; ``run_dir`` receives config, checkpoints, results.
 
-    Returns the content of ``metrics.json``; of the best checkpoint, where a detector is trained.
+    What the folder holds of these settings is kept: a finished run is not repeated, an interrupted
+    one goes on. Returns the content of ``metrics.json``; of the best checkpoint, where a detector
+    is trained.
 
     Raises:
-        RefineError: Bad data, settings, weights or checkpoint.
-    """
-    settings = limit_validation(settings)
-    if settings.stage == "all":
-        return _train_all(settings)
-    return _train_stage(settings, None if settings.ckpt_path is None else Path(settings.ckpt_path))
-
-
-def train_job(settings: TrainSettings) -> dict[str, float | int]:
-    """Train a job of a multirun, resume it if it was interrupted, keep it if it was finished.
-
-    A ``RefineError`` as of :func:`train`, or because the folder holds a run of other settings.
+        RefineError: Bad data, settings, weights or checkpoint; or the folder holds a run of other
+            settings, or another process.
     """
     settings = limit_validation(settings)  # before the comparison with what a run has recorded
     folder = RunFolder(settings.run_dir)
-    finished = folder.read_finished(settings)
-    if finished is not None:
-        return finished
-    if settings.stage == "all" or folder.claim(settings) != "resumable":
-        return train(settings)  # the recipe resumes its stages by itself
-    say(f"resumes: {folder.path}")
-    return _train_stage(settings, folder.last_checkpoint)
+    with lock_folder(folder.path):
+        if settings.stage == "all":
+            return _train_all(settings)  # resumes its stages by itself
+        resume = None if settings.ckpt_path is None else Path(settings.ckpt_path)
+        if resume is None or folder.path.resolve() not in resume.resolve().parents:
+            state = folder.claim(settings)
+            if state.status == "finished":
+                return folder.read_finished(settings) or {}
+            if state.checkpoint is not None:
+                say(f"resumes: {state.checkpoint}")
+                return _train_stage(settings, state.checkpoint)
+        if resume is not None and (checkpoint := find_readable(resume)) is not None:
+            resume, before = checkpoint.path, RunFolder(checkpoint.path.absolute().parents[1])
+            if checkpoint.step >= count_steps(settings) and (before.path / "DONE").is_file():
+                say(f"{resume}: nothing left to train after step {checkpoint.step}; kept")
+                return before.read_metrics()
+        return _train_stage(settings, resume)
 
 
 def limit_validation(settings: TrainSettings) -> TrainSettings:
@@ -110,9 +113,9 @@ def _choose_stage(settings: TrainSettings, stage: str, *, detector: Path | None)
 def _run_stage(settings: TrainSettings) -> Path:
     """The checkpoint that the stage hands on."""
     folder = RunFolder(settings.run_dir)
-    status = folder.claim(settings)
-    doing = {"finished": "finished before", "resumable": "resumes", "new": "starts"}[status]
+    state = folder.claim(settings)
+    doing = {"finished": "finished before", "resumable": "resumes", "new": "starts"}[state.status]
     say(f"stage {settings.stage}: {doing}")
-    if status != "finished":
-        _train_stage(settings, folder.last_checkpoint if status == "resumable" else None)
+    if state.status != "finished":
+        _train_stage(settings, state.checkpoint)
     return folder.final_checkpoint

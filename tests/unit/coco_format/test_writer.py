@@ -26,8 +26,8 @@ def prediction():
 
 def test_files_of_a_run(tmp_path):
     with PanopticWriter(tmp_path / "out", CATEGORIES) as writer:
-        writer.add(12, "folder/000012.jpg", prediction())
-        writer.add(13, "13.png", predict(np.zeros((3, 4)), {}))
+        writer.add(12, "folder/000012.jpg", prediction(), png_name="000012.png")
+        writer.add(13, "13.png", predict(np.zeros((3, 4)), {}), png_name="13.png")
     out = tmp_path / "out"
     names = {p.relative_to(out).as_posix() for p in out.rglob("*.*")}
     assert names == {"panoptic.json", "panoptic/000012.png", "panoptic/13.png"}
@@ -55,14 +55,14 @@ def test_files_of_a_run(tmp_path):
 
 def test_images_that_would_overwrite_each_other_are_refused(tmp_path):
     writer = PanopticWriter(tmp_path, CATEGORIES)
-    writer.add(1, "left/0001.jpg", prediction())
+    writer.add(1, "left/0001.jpg", prediction(), png_name="0001.png")
     with pytest.raises(RefineError, match=r"right/0001\.png: a second image called '0001'"):
-        writer.add(2, "right/0001.png", prediction())
+        writer.add(2, "right/0001.png", prediction(), png_name="0001.png")
 
 
 def test_a_failed_run_leaves_no_json(tmp_path):
     stray = predict(np.full((2, 2), -1), {})
     with pytest.raises(ValueError, match="24 bits"), PanopticWriter(tmp_path, CATEGORIES) as writer:
-        writer.add(1, "a.jpg", stray)
+        writer.add(1, "a.jpg", stray, png_name="a.png")
     assert not list(tmp_path.rglob("*.p*"))
     assert not (tmp_path / "panoptic.json").exists()

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -22,22 +23,26 @@ def _save_last(folder, settings):
     table = CategoryTable([Category(dataset_id=1, name="ball", is_thing=True, color=(1, 1, 1))])
     folder.last_checkpoint.parent.mkdir(exist_ok=True, parents=True)
     record = make_record(settings.to_plain(), table)
-    torch.save({"state_dict": {}, "refine": record}, folder.last_checkpoint)
+    content = {"state_dict": {}, "refine": record, "optimizer_states": []}
+    torch.save(content, folder.last_checkpoint)
 
 
-def test_status(settings, tmp_path):
+def test_what_a_command_finds(settings, tmp_path, capsys):
     folder = RunFolder(tmp_path)
-    assert folder.status(settings) == "new"
+    assert folder.inspect(settings).status == "new"
     folder.write_config(settings.to_plain())
-    assert folder.status(settings) == "new"  # it started, but there is nothing to go on from
-    assert folder.status(replace(settings, seed=1)) == "foreign"
+    assert folder.inspect(settings).status == "new"  # it started: there is nothing to go on from
+    assert folder.inspect(replace(settings, seed=1)) == ("foreign", None, ("seed",))
     _save_last(folder, replace(settings, seed=1))
-    assert folder.status(settings) == "foreign"  # the checkpoint is older than config.yaml
-    assert folder.find_changes(settings) == ["seed"]
+    assert folder.inspect(settings).status == "foreign"  # the checkpoint is older than config.yaml
     _save_last(folder, settings)
-    assert folder.status(settings) == "resumable"
+    assert folder.inspect(settings) == ("resumable", folder.last_checkpoint, ())
+    older = shutil.copy(folder.last_checkpoint, folder.last_checkpoint.with_name("best.ckpt"))
+    folder.last_checkpoint.write_bytes(older.read_bytes()[:99])
+    assert folder.inspect(settings) == ("resumable", older, ())
+    assert "last.ckpt cannot be read: goes on from" in capsys.readouterr().out
     folder.write_results({"pq": 0.5}, settings=settings)
-    assert folder.status(settings) == "finished"
+    assert folder.inspect(settings).status == "finished"
     assert folder.read_finished(settings) == {"pq": 0.5}
     assert folder.read_finished(replace(settings, draw=1)) is None
 
@@ -49,7 +54,7 @@ def test_where_a_run_goes_on_may_differ_but_not_what_it_learns(settings, tmp_pat
     for learns in ({}, {"max_steps": 7}, {"precision": "bf16-mixed"}):
         trainer = replace(settings.trainer, **places, **learns)
         other = replace(settings, trainer=trainer, run_dir="y", draw=3)
-        assert folder.find_changes(other) == [f"trainer.{key}" for key in learns]
+        assert folder.inspect(other).changes == tuple(f"trainer.{key}" for key in learns)
 
 
 def test_a_finished_stage_hands_on_its_best_checkpoint(settings, tmp_path):
@@ -70,16 +75,16 @@ def test_a_failed_write_leaves_the_old_file(settings, tmp_path):
     assert folder.read_metrics() == {"pq": 0.5, "num_images": 3}
     assert (folder.path / "per_category.csv").read_text() == "a,b\n"
     assert (folder.path / "DONE").read_text().strip() == settings.identity()
-    assert folder.claim(settings.in_folder(tmp_path)) == "finished"
+    assert folder.claim(settings.in_folder(tmp_path)).status == "finished"
     (folder.path / "DONE").write_text(hash_config(settings.to_plain()))  # of an earlier version
-    assert folder.claim(settings) == "finished"
+    assert folder.claim(settings).status == "finished"
 
 
 def test_another_evaluation_does_not_enter_a_finished_folder(tmp_path):
     area, plain = (compose("evaluate", [f"run_dir={tmp_path}", *o]) for o in (["fusion=area"], []))
-    assert RunFolder(tmp_path).claim(area) == "new"
+    assert RunFolder(tmp_path).claim(area).status == "new"
     RunFolder(tmp_path).write_results({"pq": 0.5}, settings=area)
-    assert RunFolder(tmp_path).claim(area) == "finished"
+    assert RunFolder(tmp_path).claim(area).status == "finished"
     with refused(f"{tmp_path} holds a run with another setting"):
         RunFolder(tmp_path).claim(plain)
 

@@ -1,28 +1,35 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from make.errors import refused
-from refine.workflows.predict_images import choose_image_ids, find_images
+from refine.workflows.predict_images import choose_image_ids, choose_png_names, find_images
 
 
 def test_images_of_a_file_a_folder_and_a_glob(tmp_path):
-    both = ["a.PNG", "b.jpg"]
-    for name in ("b.jpg", "a.PNG", "notes.txt"):
+    for folder in ("sub", ".hidden", "old/overlays"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in (
+        "b.jpg", "a.PNG", "notes.txt", "._a.jpg", "sub/c.gif", ".hidden/d.jpg", "old/panoptic.json",
+        "old/overlays/e.png",
+    ):  # fmt: skip
         (tmp_path / name).touch()
-    for source, names in (("", both), ("b.jpg", ["b.jpg"]), ("*.[jP]*", both)):
-        assert [p.name for p in find_images(str(tmp_path / source))] == names
+    for source, names in (
+        ("", ["a.PNG", "b.jpg", "sub/c.gif"]), ("b.jpg", ["b.jpg"]), ("._a.jpg", ["._a.jpg"]),
+        ("*.[jP]*", ["a.PNG", "b.jpg"]), ("**/*.gif", ["sub/c.gif"]),
+    ):  # fmt: skip
+        found = find_images(str(tmp_path / source))
+        assert [*found] == names
+        assert [*found.values()] == [tmp_path / name for name in names]
+    with refused("no images there"):
+        find_images(str(tmp_path / "old"))
 
 
-@pytest.mark.parametrize(
-    ("names", "message"), [(["notes.txt"], "no images there"), (["a.jpg", "a.png"], "'a'")]
-)
-def test_no_images_and_two_whose_results_would_have_one_name(tmp_path, names, message):
-    for name in names:
-        (tmp_path / name).touch()
-    with refused(message):
-        find_images(str(tmp_path))
+def test_every_image_has_a_result_of_its_own():
+    names = ["a.jpg", "b.jpg", "b.PNG", "s/a.jpg", "x.jpg", "x.jpg.jpg"]
+    assert choose_png_names(names) == [
+        "a.png", "b.jpg.png", "b.PNG.png", "s/a.png", "x.png", "x.jpg.png",
+    ]  # fmt: skip
+    assert len(set(choose_png_names(["b.gif", "b.jpg", "b.jpg.bmp"]))) == 3
 
 
 def test_image_ids_are_coco_s_if_every_name_is_one():
@@ -41,6 +48,8 @@ def test_ids_of_a_json_belong_to_names(tmp_path):
     for stranger, expected in (("y.jpg", "no image"), ("c/x.jpg", "no image")):
         with refused(stranger, expected, "val.json"):
             choose_image_ids([Path(stranger)], ids_from=path)
+    with refused("img_2.jpg", "one image for it and for", "img_2.gif"):
+        choose_image_ids([Path("img_2.jpg"), Path("img_2.gif")], ids_from=path)
     path.write_text(json.dumps({"images": images * 2}))
     with refused("val.json: images[4]: 'id' is 7; the list has it twice"):
         choose_image_ids(paths, ids_from=path)
