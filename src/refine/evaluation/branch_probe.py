@@ -22,7 +22,6 @@ from refine.ops.outlines import decode_mask
 from refine.pipeline import Pipeline
 from refine.types import IGNORE_INDEX, STRIDE, Batch, IterationTrace, TrainingTarget
 
-_CONFIDENT = 8.0  # logit of the true category; all others are 0
 _SHIFT = 0.15  # maximum shift of a box's edge, as a share of its side: a mean IoU of about .76
 _PQ = ("pq", "pq_things", "pq_stuff", "consensus_gap")
 
@@ -42,8 +41,25 @@ class InformedIBPP(IBPP):
 
     def pool_semantics(self, semantic_logits: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
         """Eq. 3, of the prediction or of the truth."""
-        told = semantic_logits if self.true_semantics is None else _CONFIDENT * self.true_semantics
-        return super().pool_semantics(told, boxes, side)
+        if self.true_semantics is not None:
+            semantic_logits = correct_logits(semantic_logits, self.true_semantics)
+        return super().pool_semantics(semantic_logits, boxes, side)
+
+
+def correct_logits(logits: Tensor, shares: Tensor) -> Tensor:
+    """Logits whose largest value is at the true category: it changes places with that one's value.
+
+    So heads that were trained on predictions see values as they know them. Cells of which more
+    than half is void stay as they are.
+
+    Args:
+        logits: ``[B, C, h, w]``.
+        shares: ``[B, C, h, w]`` share of each cell that shows each category, in [0, 1].
+    """
+    likeliest, true = logits.argmax(1, keepdim=True), shares.argmax(1, keepdim=True)
+    largest, own = logits.gather(1, likeliest), logits.gather(1, true)
+    corrected = logits.scatter(1, likeliest, own).scatter(1, true, largest)
+    return torch.where(shares.sum(1, keepdim=True) >= 0.5, corrected, logits)
 
 
 class _Sums:

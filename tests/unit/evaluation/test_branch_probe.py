@@ -8,7 +8,7 @@ import torch
 
 from make.batches import NUM_CATEGORIES, NUM_THINGS, fake_batch, fake_sample, tiny_network
 from make.runs import make_categories
-from refine.evaluation.branch_probe import probe_branches
+from refine.evaluation.branch_probe import correct_logits, probe_branches
 from refine.evaluation.per_iteration import evaluate_iterations
 from refine.options import FusionOptions, MergeOptions
 from refine.pipeline import Pipeline
@@ -119,3 +119,20 @@ def test_a_head_that_copies_its_canvas_is_right_if_told(batches):
     assert figures["true_canvas"]["cross_entropy_things"][1] < 0.2
     assert figures["true_canvas"]["cross_entropy_stuff"][1] < 0.2
     assert figures["predicted"]["cross_entropy_things"][1] > 1
+
+
+def test_corrected_logits_are_those_of_before_in_another_place():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 5, 3, 4, generator=generator)
+    shares = torch.rand(2, 5, 3, 4, generator=generator).softmax(1)
+    shares[:, :, 0] *= 0.4  # mostly void
+    corrected = correct_logits(logits, shares)
+    np.testing.assert_array_equal(logits.sort(1).values, corrected.sort(1).values)
+    for image, y, x in np.ndindex(2, 3, 4):
+        before, after = logits[image, :, y, x].tolist(), corrected[image, :, y, x].tolist()
+        true = int(np.argmax(shares[image, :, y, x]))
+        if y == 0:
+            assert before == after
+        else:
+            assert int(np.argmax(after)) == true
+            assert sum(a != b for a, b in zip(before, after, strict=True)) in (0, 2)
