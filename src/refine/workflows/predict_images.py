@@ -11,8 +11,10 @@ from refine.api.predictor import Predictor, choose_device
 from refine.coco_format.annotations import load_image_ids
 from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.writer import PanopticWriter
+from refine.config.instantiate import to_options
 from refine.config.settings import PredictSettings
 from refine.errors import RefineError
+from refine.options import CategoryOptions
 from refine.runs.checkpoint import read_checkpoint
 from refine.runs.console import say
 from refine.runs.restore import restore_pipeline
@@ -36,7 +38,8 @@ def predict(settings: PredictSettings) -> Path:
     choice = None
     if any(name.startswith("data.categories") for name in settings.named):
         old = checkpoint.categories
-        choice = choose_categories(old, sections.data.categories, source=settings.ckpt_path)
+        given = to_options(settings.data["categories"], CategoryOptions)  # not the checkpoint's own
+        choice = choose_categories(old, given, source=settings.ckpt_path)
         if choice is not None:
             say(f"{settings.ckpt_path}: {choice.describe(old)}")
     predictor = Predictor(

@@ -9,10 +9,12 @@ from PIL import Image
 import refine
 from refine.categories import CategoryTable
 from refine.coco_format.png import decode_segment_png
+from refine.config import compose
 from refine.data.collate import collate
 from refine.data.transforms import eval_geometry, transform_image
 from refine.options import ImageOptions
 from refine.types import Sample
+from refine.workflows.predict_images import predict
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +112,31 @@ def test_a_result_is_measured_with_its_own_categories_only(model, result):
     assert quality.compute()["pq"] == 1
     with pytest.raises(refine.RefineError, match="made with other categories than the metric's"):
         refine.PanopticQuality([{"id": 1, "name": "x", "isthing": 0}]).update(result, result)
+
+
+def test_predictions_in_some_categories_only(model, checkpoint, photo, result, tmp_path):
+    names = [c.name for c in model.categories.categories]
+    thing, (first, second) = names[0], names[-2:]
+    given = [
+        f"data.categories.keep=[{thing}]",
+        f"data.categories.merge={{land: [{first}, {second}]}}",
+    ]
+    where = [f"ckpt_path={checkpoint}", f"source={photo}", f"out={tmp_path}", "device=cpu"]
+    predict(compose("predict", [*where, *given]))
+    (annotation,) = json.loads((tmp_path / "panoptic.json").read_text())["annotations"]
+    ids = decode_segment_png((tmp_path / "panoptic" / "photo.png").read_bytes(), source="")
+    kept = {
+        s.id: thing if s.name == thing else "land"
+        for s in result.segments
+        if s.name in {thing, first, second}
+    }
+    assert "land" in kept.values()
+    assert ((ids > 0) == np.isin(result.segment_map, list(kept))).all()
+    land = [
+        s["id"] for s in annotation["segments_info"] if s["id"] in kept and kept[s["id"]] == "land"
+    ]
+    assert len(land) == 1
+    assert (
+        (ids == land[0]) == np.isin(result.segment_map, [k for k, v in kept.items() if v == "land"])
+    ).all()
+    assert len(annotation["segments_info"]) == list(kept.values()).count(thing) + 1
