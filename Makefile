@@ -6,7 +6,7 @@ SEEDS ?= 1
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ablation test test-all lint types format arch check benchmark soak build clean
+.PHONY: help install demo ablation test test-all fuzz lint types format arch check benchmark soak build clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: $(STAMP) ## the test suite without its slow part
 
 test-all: $(STAMP) ## the whole test suite (REFINE_COCO_ROOT and REFINE_GOLDEN_ROOT add real data)
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP) ## 10 000 damaged files: every reader takes them or refuses them in one line (CASES, SEED)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz_borders.py --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
 
 lint: $(STAMP) ## ruff: style and format
 	$(BIN)/ruff check .
