@@ -196,9 +196,9 @@ def damage_value(content, rng, hostile):
             elif kind == 1 and isinstance(node, list):
                 node.append(copy.deepcopy(below))
             elif kind == 1:
-                node[rng.choice(["", "id", "x", "\ud800"])] = below
+                node[rng.choice(["", "id", "x", "\ud800"])] = copy.deepcopy(below)
             else:
-                node[key] = rng.choice(hostile)
+                node[key] = copy.deepcopy(rng.choice(hostile))  # it may be damaged next
             break
     return content
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from refine.errors import RefineError, Report, is_printable, refuse
 
+_LONGEST_NAME = 255  # bytes; what file systems take
+
 MAX_ID = 2**62
 """Highest id of an image or an annotation."""
 
@@ -148,8 +150,8 @@ class Ragged:
 def is_inside(name: str) -> bool:
     r"""Whether a name from a file stays below the folder (or zip) that it is looked up in.
 
-    Refused on every system alike: the empty name, absolute paths, drives, ``..``, ``\``, and
-    characters that cannot be printed.
+    Refused on every system alike: the empty name, absolute paths, drives, ``..``, ``\``,
+    characters that cannot be printed, and names longer than file systems take.
     """
     if (
         not name
@@ -159,7 +161,8 @@ def is_inside(name: str) -> bool:
         or name[1:2] == ":"
     ):
         return False
-    return ".." not in name.split("/")
+    parts = name.split("/")
+    return ".." not in parts and max(len(part.encode()) for part in parts) <= _LONGEST_NAME
 
 
 def read_bytes(path: Path) -> bytes:

@@ -70,7 +70,10 @@ class FolderStorage(Storage):
         self.label = str(folder)
 
     def __contains__(self, name: str) -> bool:
-        return is_inside(name) and (self.folder / name).is_file()
+        try:
+            return is_inside(name) and (self.folder / name).is_file()
+        except OSError:  # the whole path is too long
+            return False
 
     def _size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
