@@ -23,6 +23,8 @@ class ModelCosts:
         dense_flops: Operations on an image without its RoIs, a multiply-add being two.
         roi_flops: Operations of box and mask heads, and of the semantic heads of the iterations
             with every thing category on the canvas.
+        training_flops: Operations of a training step on one image, with as many RoIs as it samples;
+            the backward pass counts as two forward ones, in frozen parts too.
         fixed_bytes: Training memory of parameters, gradients, momentum and one semantic loss.
         image_bytes: Training memory per image: what waits for the backward pass, in float32.
     """
@@ -30,6 +32,7 @@ class ModelCosts:
     parameters: int
     dense_flops: int
     roi_flops: int
+    training_flops: int
     fixed_bytes: int
     image_bytes: int
 
@@ -42,10 +45,13 @@ def count_costs(network: RefineNet, size: tuple[int, int]) -> ModelCosts:
     logits = network.ibpp.semantic_predictor.predictor.out_channels * size[0] * size[1]
     parameters = sum(p.numel() for p in network.parameters())
     network.train()
+    dense_flops = count_flops(lambda: run_dense(network, size))
+    trained = count_flops(lambda: run_rois(network, size, sampled, positive))
     return ModelCosts(
         parameters=parameters,
-        dense_flops=count_flops(lambda: run_dense(network, size)),
+        dense_flops=dense_flops,
         roi_flops=count_flops(lambda: run_rois(network, size, boxes, roi.max_detections)),
+        training_flops=3 * (dense_flops + trained),
         # float32 parameters, gradients, momentum; logits, softmax and gradient of the semantic loss
         fixed_bytes=4 * (parameters + 2 * learning + 3 * logits),
         image_bytes=count_saved_bytes(

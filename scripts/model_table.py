@@ -16,18 +16,21 @@ import torch
 from model_costs import ModelCosts, count_costs
 from refine.config import compose
 from refine.config.locate import conf_dir
+from refine.config.settings import TrainSettings
 from refine.detector.refine_net import RefineNet
 from refine.errors import run_script
 
 NUM_THINGS, NUM_CATEGORIES = 80, 133
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
 IMAGES_PER_DEVICE = 2
+MEASURED_FLOPS = 84.5e12
+"""Operations per second of the training step that was measured (docs/performance.md)."""
 ABOUT = """# Models
 
 `python scripts/model_table.py > docs/models.md` writes this file.
 
-| experiment | parameters | GFLOPs dense | GFLOPs RoIs | training memory | PQ, paper | PQ, ours |
-|---|---:|---:|---:|---:|---:|---|"""
+| experiment | parameters | GFLOPs dense | RoIs | memory | images | hours | PQ, paper | PQ, ours |
+|---|---:|---:|---:|---:|---:|---:|---:|---|"""
 NOTES = """
 COCO, 133 categories. The network alone: heads that order instances are not counted.
 
@@ -37,17 +40,23 @@ COCO, 133 categories. The network alone: heads that order instances are not coun
   detections, the semantic heads of the iterations with all 80 thing categories on the canvas (the
   most there can be). Not counted: sampling (RoIAlign, ROI-Flatten, moving the taps of deformable
   convolutions), NMS, fusion.
-- **Training memory**: an estimate of the least, not a measurement; float32, 2 images of 800x1333 a
-  device (batch 16 on 8). Parameters, gradients and momentum; what autograd keeps for the backward
+- **Memory** of training: an estimate of the least, not a measurement; float32, 2 images of 800x1333
+  a device (batch 16 on 8). Parameters, gradients and momentum; what autograd keeps for the backward
   pass, with 512 RoIs for each box stage and 128 masks for each mask head an image; three full-size
-  maps of logits for one semantic loss. Allocator and library workspace come on top.
+  maps of logits for one semantic loss. Weights with a frozen norm in them count for every image.
+  Allocator and library workspace come on top.
+- **Images** that the training sees, each many times.
+- **Hours** of that training on one H200: an estimate, not a run. Operations of the training steps
+  (three times those of a forward pass with the RoIs of training) at 84.5 TFLOP/s, without
+  validations. `r50_panoptic_fpn` was measured at that in bf16 at batch 16 ([45.8
+  images/s](performance.md#on-a-gpu)); no other network has been measured, and deformable
+  convolutions and GN may be slower.
 - **PQ, paper**: COCO val; of `x101_dcn_refine` test-dev.
 """
 
 
-def build_network(experiment: str) -> RefineNet:
+def build_network(cfg: TrainSettings) -> RefineNet:
     """The experiment's network for COCO, without values."""
-    cfg = compose("train", [f"experiment={experiment}"])
     with torch.device("meta"):
         numbers = {"num_things": NUM_THINGS, "num_categories": NUM_CATEGORIES}
         return RefineNet(cfg.model, anchors=cfg.data.anchors, **numbers)
@@ -66,8 +75,11 @@ def find_quality(opening: str) -> tuple[str, str]:
     return paper[1] if paper else "—", ours[1] if ours else "not run"
 
 
-def format_row(experiment: str, costs: ModelCosts, quality: tuple[str, str]) -> str:
-    """A row of the table."""
+def format_row(
+    experiment: str, costs: ModelCosts, num_images: int, quality: tuple[str, str]
+) -> str:
+    """A row of the table; the training sees ``num_images``, with repetitions."""
+    hours = num_images * costs.training_flops / MEASURED_FLOPS / 3600
     memory = costs.fixed_bytes + IMAGES_PER_DEVICE * costs.image_bytes
     cells = [
         f"`{experiment}`",
@@ -75,6 +87,8 @@ def format_row(experiment: str, costs: ModelCosts, quality: tuple[str, str]) -> 
         f"{costs.dense_flops / 1e9:.0f}",
         f"{costs.roi_flops / 1e9:.0f}",
         f"{memory / 2**30:.1f} GiB",
+        f"{num_images / 1e6:.1f} M",
+        f"{hours:.0f}",
         *quality,
     ]
     return "| " + " | ".join(cells) + " |"
@@ -91,8 +105,10 @@ def main(argv: list[str] | None = None) -> int:
     def show() -> None:
         print(ABOUT)
         for name in args.experiments:
-            costs = count_costs(build_network(name), SIZE)
-            print(format_row(name, costs, find_quality(openings[name])), flush=True)
+            cfg: TrainSettings = compose("train", [f"experiment={name}"])
+            costs = count_costs(build_network(cfg), SIZE)
+            num_images = cfg.schedule.max_steps * cfg.data.batch_size
+            print(format_row(name, costs, num_images, find_quality(openings[name])), flush=True)
         print(NOTES, end="")
 
     return run_script(show)

@@ -115,10 +115,12 @@ def build_backbone(options: BackboneOptions) -> Backbone:
 
 
 def _fold_norms(module: nn.Module) -> None:
-    """Replace every convolution that a frozen normalisation follows."""
+    """Let every convolution do the work of the frozen normalisation that follows it."""
     children = list(module.named_children())
     for (name, conv), (_, norm) in itertools.pairwise(children):
-        if type(conv) is nn.Conv2d and isinstance(norm, FrozenNorm):
+        if isinstance(norm, FrozenNorm) and isinstance(conv, DeformableConv):
+            conv.absorb(norm)
+        elif isinstance(norm, FrozenNorm) and isinstance(conv, nn.Conv2d):
             setattr(module, name, FoldedConv(conv, norm))
     for _, child in children:
         _fold_norms(child)

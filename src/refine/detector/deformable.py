@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d
+from torchvision.ops import DeformConv2d, deform_conv2d
+
+from refine.detector.norms import FrozenNorm
 
 OFFSETS = "offsets"
 """Name of the submodule that predicts the offsets."""
@@ -40,6 +42,12 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
         self.offsets = nn.Conv2d(out_channels=num_offsets, **shape)
         for parameter in self.offsets.parameters():
             nn.init.zeros_(parameter)
+        self._norms: list[FrozenNorm] = []  # in a list: not a submodule
+
+    def absorb(self, norm: FrozenNorm) -> None:
+        """Do the work of the frozen normalisation that follows."""
+        norm.is_folded = True
+        self._norms = [norm]
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, as the plain convolution.
@@ -52,5 +60,8 @@ class DeformableConv(DeformConv2d):  # type: ignore[misc]
         if self.modulated:
             shifts, logits = shifts.tensor_split([self.num_shifts], dim=1)
             factors = 2 * logits.sigmoid()
-        result: Tensor = super().forward(x.to(wide), shifts, factors)
+        folded = self._norms[0].fold(self.weight) if self._norms else (self.weight, self.bias)
+        result: Tensor = deform_conv2d(
+            x.to(wide), shifts, *folded, self.stride, self.padding, self.dilation, factors
+        )
         return result.to(x.dtype)

@@ -25,30 +25,34 @@ class GroupNorm(nn.GroupNorm):
 
 
 class FrozenNorm(FrozenBatchNorm2d):  # type: ignore[misc]
-    """Batch normalisation that never changes; its result has the type of its input.
+    """Batch normalisation that never changes, as a factor and a bias of the convolution before it.
+
+    The same function, without two passes over the largest tensors of the network, and without
+    float32 under autocast. Parameters stay those of the convolution, and statistics those of the
+    normalisation, so that state dicts are the same; gradients reach the parameters.
 
     Attributes:
-        is_folded: Whether the convolution before it does its work (:class:`FoldedConv`).
+        is_folded: Whether the convolution before it calls :meth:`fold`.
     """
 
     is_folded = False
+
+    def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight ``[C, ...]`` and bias ``[C]`` of a convolution that normalises its result."""
+        factor = self.weight * (self.running_var + self.eps).rsqrt()
+        shift: Tensor = self.bias - self.running_mean * factor
+        return weight * factor.view(-1, *[1] * (weight.ndim - 1)), shift
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same."""
         if self.is_folded:
             return x
-        mean, variance = self.running_mean, self.running_var
-        result: Tensor = F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
+        result: Tensor = super().forward(x)
         return result
 
 
 class FoldedConv(nn.Conv2d):
-    """A convolution, and the frozen normalisation after it as a factor of its weights and a bias.
-
-    The same function, without two passes over the largest tensors of the network. The parameters
-    stay those of the convolution, and the statistics those of the normalisation, so that state
-    dicts are the same; gradients reach the parameters through the factor.
-    """
+    """A convolution without a bias, and the frozen normalisation after it."""
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenNorm) -> None:
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
@@ -60,9 +64,5 @@ class FoldedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, normalised."""
-        (norm,) = self._norms
-        factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        shift = norm.bias - norm.running_mean * factor
-        weight = self.weight * factor[:, None, None, None]
-        result: Tensor = self._conv_forward(x, weight, shift)
+        result: Tensor = self._conv_forward(x, *self._norms[0].fold(self.weight))
         return result

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet18, resnet34, resnet50, resnet152, resnext101_32x8d
+from torchvision.ops import FrozenBatchNorm2d
 
 from make.batches import fake_batch, fake_sample, tiny_network
 from refine.detector.backbone import build_backbone, published_keys
@@ -101,6 +102,29 @@ def test_published_keys_are_those_of_torchvision(name, model):
     state = backbone.state_dict()
     found = {theirs: state[ours].shape for theirs, ours in published_keys(backbone).items()}
     assert found == expected
+
+
+@pytest.mark.parametrize("dcn", [{}, V2], ids=str)
+def test_frozen_norms_are_those_of_torchvision_however_they_are_computed(dcn):
+    """A deformable convolution starts as the plain one."""
+    torch.manual_seed(0)
+    body = resnet50(norm_layer=FrozenBatchNorm2d)
+    for module in body.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            for buffer, low in ((module.weight, 0.2), (module.running_var, 0.5)):
+                buffer.uniform_(low, 3 * low)
+            for buffer in (module.bias, module.running_mean):
+                buffer.normal_(std=0.3)
+    backbone = _backbone(name="r50", norm="frozen_bn", **dcn).double()
+    state, theirs = backbone.state_dict(), body.double().state_dict()
+    backbone.load_state_dict(state | {k: theirs[t] for t, k in published_keys(backbone).items()})
+    x, features = body.maxpool(body.relu(body.bn1(body.conv1(IMAGES.double())))), {}
+    for k in range(1, 5):
+        features[f"layer{k}"] = x = getattr(body, f"layer{k}")(x)
+    for found, expected in zip(
+        backbone(IMAGES.double()), backbone.fpn(features).values(), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
