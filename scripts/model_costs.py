@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,13 +20,11 @@ class ModelCosts:
     """Costs of one network at one image size.
 
     Attributes:
-        parameters: Number of parameters.
+        parameters: Their number.
         dense_flops: Operations on an image without its RoIs, a multiply-add being two.
-        roi_flops: Operations of box and mask heads, and of the semantic heads of the iterations
-            with every thing category on the canvas.
-        training_flops: Operations of a training step on one image, with as many RoIs as it samples;
-            the backward pass counts as two forward ones, in frozen parts too.
-        fixed_bytes: Training memory of parameters, gradients, momentum and one semantic loss.
+        roi_flops: Operations of the RoIs and the iterations, every thing category on the canvas.
+        training_flops: Operations of training on one image: three times those of a forward pass.
+        fixed_bytes: Training memory of parameters, gradients, momentum, three maps of logits.
         image_bytes: Training memory per image: what waits for the backward pass, in float32.
     """
 
@@ -41,22 +40,18 @@ def count_costs(network: RefineNet, size: tuple[int, int]) -> ModelCosts:
     """Count a network on the meta device at ``(height, width)``, multiples of 32."""
     roi, boxes = network.options.roi, network.options.proposals.post_nms_eval
     sampled, positive = roi.samples_per_image, int(roi.samples_per_image * roi.positive_fraction)
-    learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     logits = network.ibpp.semantic_predictor.predictor.out_channels * size[0] * size[1]
-    parameters = sum(p.numel() for p in network.parameters())
+    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
+    parameters, learning = sum(n for n, _ in sizes), sum(n for n, learns in sizes if learns)
     network.train()
-    dense_flops = count_flops(lambda: run_dense(network, size))
-    trained = count_flops(lambda: run_rois(network, size, sampled, positive))
+    dense, rois = partial(run_dense, network, size), partial(run_rois, network, size)
     return ModelCosts(
         parameters=parameters,
-        dense_flops=dense_flops,
-        roi_flops=count_flops(lambda: run_rois(network, size, boxes, roi.max_detections)),
-        training_flops=3 * (dense_flops + trained),
-        # float32 parameters, gradients, momentum; logits, softmax and gradient of the semantic loss
-        fixed_bytes=4 * (parameters + 2 * learning + 3 * logits),
-        image_bytes=count_saved_bytes(
-            network, lambda: run_dense(network, size) + run_rois(network, size, sampled, positive)
-        ),
+        dense_flops=(dense_flops := count_flops(dense)),
+        roi_flops=count_flops(lambda: rois(boxes, roi.max_detections)),
+        training_flops=3 * (dense_flops + count_flops(lambda: rois(sampled, positive))),
+        fixed_bytes=4 * (parameters + 2 * learning + 3 * logits),  # float32
+        image_bytes=count_saved_bytes(network, lambda: dense() + rois(sampled, positive)),
     )
 
 
@@ -84,11 +79,10 @@ def run_rois(network: RefineNet, size: tuple[int, int], boxes: int, masks: int) 
     labels = torch.zeros(masks, dtype=torch.int64, device=device)
     if not network.num_iterations:
         return [*outputs, network.ibpp.predict_masks(1, pixels(*crops), labels)]
-    cells = (size[0] // STRIDE, size[1] // STRIDE)
-    feature = pixels(1, network.options.semantic.channels, *cells)
-    canvas = pixels(1, network.num_things, *cells)
     planes = torch.arange(network.num_things, device=device)
-    logits = pixels(1, network.ibpp.semantic_predictor.predictor.out_channels, *cells)
+    categories = network.ibpp.semantic_predictor.predictor.out_channels
+    widths = (network.options.semantic.channels, len(planes), categories)
+    feature, canvas, logits = (pixels(1, n, size[0] // STRIDE, size[1] // STRIDE) for n in widths)
     for t in range(1, network.num_iterations + 1):
         outputs.append(network.ibpp.predict_masks(t, pixels(*crops), labels))
         outputs.append(network.ibpp.refine_semantics(t, feature, canvas, planes, logits))
