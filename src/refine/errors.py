@@ -27,6 +27,8 @@ class RefineError(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        # torch raises the error of a loader process anew, after that process's traceback
+        message = message.rpartition(f"{__name__}.{type(self).__qualname__}: ")[2]
         line = re.sub(r"\s*[\r\n]+\s*", " ", message.strip())
         line = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], line)
         super().__init__(_shorten(line))

@@ -21,23 +21,17 @@ from refine.types import Batch
 
 
 class BatchLoader(DataLoader[Any]):
-    """A DataLoader that keeps a worker's :class:`RefineError` one line, and can be resumed.
+    """A DataLoader that can be resumed.
 
-    torch re-raises a worker's exception with the worker's whole traceback as its text. Lightning
-    warns that a run resumed within an epoch sees other data unless the loader can save and load a
-    state. This one can, and the state is empty: the position is a function of the trainer's count
-    of batches (:class:`ResumableDataModule`).
+    Lightning warns that a run resumed within an epoch sees other data unless the loader can save
+    and load a state. This one can, and the state is empty: the position is a function of the
+    trainer's count of batches (:class:`ResumableDataModule`).
     """
 
     # torch promises its private iterator class here; whoever iterates needs an iterator only
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate; workers start when the first batch is asked for."""
-        try:
-            yield from super().__iter__()
-        except RefineError as error:
-            line = str(error).strip().splitlines()[-1]
-            name = f"{RefineError.__module__}.{RefineError.__qualname__}: "
-            raise RefineError(line.removeprefix(name)) from None
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """An empty state."""
