@@ -19,7 +19,8 @@ MAX_MEDIAN_FUNCTION_LINES = 12
 _ROOMS = (
     "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
     "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs", "evaluation api",
-    "training", "callbacks report", "workflows", "train evaluate predict score convert check",
+    "training", "callbacks report", "workflows",
+    "train evaluate predict score convert check download",
 )  # fmt: skip
 LAYERS = {room: layer for layer, rooms in enumerate(_ROOMS) for room in rooms.split()}
 

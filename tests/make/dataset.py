@@ -9,6 +9,8 @@ Scenes are rectangles that overlap, painted in a known order, with their annotat
 
 import json
 import os
+import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from refine.coco_format.instances import InstanceAnnotation
+from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP
 from refine.coco_format.segment_runs import find_runs
 from refine.coco_format.storage import FolderStorage
 from refine.data.pairs.occlusion_pairs import find_pairs
@@ -142,6 +145,29 @@ def write_tree(
     if instances is not None:
         (annotations / f"instances_{split}.json").write_text(json.dumps(instances))
     return root
+
+
+def zip_folder(folder, target, prefix, *, method=zipfile.ZIP_STORED):
+    """Move a folder's files into a zip."""
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, prefix + path.name)
+    shutil.rmtree(folder)
+
+
+def zip_officially(root, *, split, method=zipfile.ZIP_STORED, folder=""):
+    """Turn a tree into what is downloaded: images, both annotation archives, all zipped."""
+    inner, pngs = root / f"panoptic_{split}.zip", f"annotations/panoptic_{split}"
+    zip_folder(root / pngs, inner, f"panoptic_{split}/", method=zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(root / folder / PANOPTIC_ZIP, "w", method) as archive:
+        archive.writestr(f"{pngs}.json", json.dumps(panoptic_json()))
+        archive.write(inner, f"{pngs}.zip")
+    with zipfile.ZipFile(root / folder / INSTANCES_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"annotations/instances_{split}.json", json.dumps(instances_json()))
+    inner.unlink()
+    for path in (root / "annotations").glob("*.json"):
+        path.unlink()
+    zip_folder(root / split, root / f"{split}.zip", f"{split}/")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -234,6 +235,29 @@ class CheckSettings(Settings):
     json: str | None
 
 
+@dataclass(kw_only=True)
+class DownloadSettings(Settings):
+    """Settings of ``refine.download``; ``conf/download.yaml`` explains each."""
+
+    what: str
+    root: str
+    files: list[str] | None
+    mirror: str | None
+    checksums: dict[str, str] | None
+    attempts: int
+    pause_s: float
+
+    def __post_init__(self) -> None:
+        address = r"https?://[^/\s]+\S*"
+        is_address = self.mirror is None or re.fullmatch(address, self.mirror)
+        check(bool(is_address), "mirror", self.mirror, "an address, http://... or https://...")
+        for name, value in (self.checksums or {}).items():
+            is_hash = re.fullmatch("md5:[0-9a-fA-F]{32}|sha256:[0-9a-fA-F]{64}", value)
+            check(bool(is_hash), f"checksums.{name}", value, "md5:HEX or sha256:HEX")
+        check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
+        check(0 <= self.pause_s <= 60, "pause_s", self.pause_s, "a number in 0 .. 60")
+
+
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -241,4 +265,5 @@ COMMANDS: dict[str, type[Settings]] = {
     "score": ScoreSettings,
     "convert": ConvertSettings,
     "check": CheckSettings,
+    "download": DownloadSettings,
 }

@@ -11,11 +11,12 @@ _held: set[int] = set()  # file descriptors, which forked children must not hold
 
 
 @contextmanager
-def lock_folder(path: Path) -> Iterator[None]:
+def lock_folder(path: Path, *, key: str = "hydra.run.dir") -> Iterator[None]:
     """Keep other processes out of a folder. A new one is removed if it stays empty.
 
     Parts of files that a killed process has left are removed. The lock ends with the process,
-    however it ends. Of several processes of one run the first one holds it for all.
+    however it ends. Of several processes of one run the first one holds it for all. ``key`` is the
+    setting that names the folder.
 
     Raises:
         RefineError: Another process is in it, or it cannot be created.
@@ -29,11 +30,11 @@ def lock_folder(path: Path) -> Iterator[None]:
         folder = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise RefineError(
-            f"{path}: {first_line(error)}; choose another folder with hydra.run.dir=FOLDER"
+            f"{path}: {first_line(error)}; choose another folder with {key}=FOLDER"
         ) from None
     _held.add(folder)
     try:
-        _lock(folder, path)
+        _lock(folder, path, key)
         for pattern in (".*.part", "checkpoints/.*.part"):
             for part in path.glob(pattern):
                 part.unlink(missing_ok=True)
@@ -54,7 +55,7 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
-def _lock(folder: int, path: Path) -> None:
+def _lock(folder: int, path: Path, key: str) -> None:
     try:
         import fcntl
 
@@ -62,7 +63,7 @@ def _lock(folder: int, path: Path) -> None:
     except BlockingIOError:
         raise RefineError(
             f"{path}: another process is running in this folder; wait for it, or choose another "
-            "folder with hydra.run.dir=FOLDER"
+            f"folder with {key}=FOLDER"
         ) from None
     except (ImportError, OSError):  # a system without such locks
         return

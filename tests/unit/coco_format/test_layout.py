@@ -1,42 +1,19 @@
-import json
 import shutil
 import zipfile
 from functools import partial
 
 import pytest
 
-from make.dataset import instances_json, panoptic_json, write_tree
+from make.dataset import instances_json, write_tree, zip_folder, zip_officially
 from make.errors import refused
-from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP, open_dataset
+from refine.coco_format.layout import PANOPTIC_ZIP, open_dataset
 
 SPLIT = "val2017"
 PNGS = f"annotations/panoptic_{SPLIT}"
 
 
-def _zip_folder(folder, target, prefix, *, method=zipfile.ZIP_STORED):
-    with zipfile.ZipFile(target, "w", method) as archive:
-        for path in sorted(folder.iterdir()):
-            archive.write(path, prefix + path.name)
-    shutil.rmtree(folder)
-
-
-def _official(root, *, method, folder=""):
-    """The tree as downloaded: images, both annotation archives, all zipped."""
-    inner = root / f"panoptic_{SPLIT}.zip"
-    _zip_folder(root / PNGS, inner, f"panoptic_{SPLIT}/", method=zipfile.ZIP_DEFLATED)
-    with zipfile.ZipFile(root / folder / PANOPTIC_ZIP, "w", method) as archive:
-        archive.writestr(f"{PNGS}.json", json.dumps(panoptic_json()))
-        archive.write(inner, f"{PNGS}.zip")
-    with zipfile.ZipFile(root / folder / INSTANCES_ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"annotations/instances_{SPLIT}.json", json.dumps(instances_json()))
-    inner.unlink()
-    for path in (root / "annotations").glob("*.json"):
-        path.unlink()
-    _zip_folder(root / SPLIT, root / f"{SPLIT}.zip", f"{SPLIT}/")
-
-
 def _zip_pngs(root, folder):
-    _zip_folder(root / PNGS, root / folder / f"panoptic_{SPLIT}.zip", f"panoptic_{SPLIT}/")
+    zip_folder(root / PNGS, root / folder / f"panoptic_{SPLIT}.zip", f"panoptic_{SPLIT}/")
 
 
 LAYOUTS = {
@@ -44,9 +21,9 @@ LAYOUTS = {
     "PNGs in the root": lambda root: (root / PNGS).rename(root / f"panoptic_{SPLIT}"),
     "zipped PNGs in annotations": partial(_zip_pngs, folder="annotations"),
     "zipped PNGs in the root": partial(_zip_pngs, folder=""),
-    "official, stored": partial(_official, method=zipfile.ZIP_STORED),
-    "official, compressed": partial(_official, method=zipfile.ZIP_DEFLATED),
-    "in annotations": partial(_official, method=zipfile.ZIP_STORED, folder="annotations"),
+    "official, stored": partial(zip_officially, split=SPLIT, method=zipfile.ZIP_STORED),
+    "official, compressed": partial(zip_officially, split=SPLIT, method=zipfile.ZIP_DEFLATED),
+    "in annotations": partial(zip_officially, split=SPLIT, folder="annotations"),
 }
 
 
@@ -65,7 +42,7 @@ def test_every_layout_gives_the_same_files(tmp_path, arrange):
 
 def test_a_compressed_inner_zip_goes_to_the_cache(tmp_path):
     root = write_tree(tmp_path / "root", SPLIT)
-    _official(root, method=zipfile.ZIP_DEFLATED)
+    zip_officially(root, split=SPLIT, method=zipfile.ZIP_DEFLATED)
     open_dataset(root, SPLIT, cache_dir=tmp_path / "elsewhere")
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
     assert not (root / ".refine_cache").exists()
