@@ -132,7 +132,7 @@ def test_the_recipe_resumes_where_it_was_interrupted(start, tmp_path):
     ("overrides", "message"),
     [
         (["stage=occlusion"], "detector_ckpt_path"),
-        (["stage=relations"], "stage=relations: expected panoptic"),
+        (["stage=relations"], "stage='relations': expected one of panoptic"),
         (["fusion=soe"], "stage=panoptic does not train"),
         ([*RECIPE, "ckpt_path=x.ckpt"], "resumes by itself"),
         ([*RECIPE, "all_stages=[occlusion]"], "the detector comes first"),

@@ -27,7 +27,7 @@ MAX_PICTURE_BYTES = 12_000_000
 
 _MAX_WIDTH_PX = 640
 _STRIP_WIDTH_PX = 1600  # several panels side by side
-_COMPONENTS = 4  # rows of table 3 that are the paper's own
+_COMPONENTS = 5  # rows of table 3 that lead to the whole: the paper's, and the control of IBPP
 _RUN_COLUMNS = ("pq", "pq_things", "pq_stuff", "ap_box", "ap_mask", "consensus_gap")
 
 
