@@ -70,7 +70,7 @@ class CategoryTable:
         for k, entry in enumerate(entries):
             try:
                 categories.append(_parse_category(entry))
-            except (KeyError, TypeError, ValueError) as error:
+            except (IndexError, KeyError, TypeError, ValueError) as error:
                 found = f"{source}: categories[{k}] is malformed ({error!r:.80})"
                 fix = "give it id >= 1, name, isthing (0 or 1) and, optionally, color [r, g, b]"
                 report("categories[] is malformed", f"{found}; {fix}")

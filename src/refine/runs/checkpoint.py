@@ -119,9 +119,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _read_record(path: Path, content: Mapping[str, Any], record: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint; one of four errors if a part of it is missing or of another kind."""
     weights, heads, config = content["state_dict"], record.get("heads", {}), record["config"]
+    for part in (weights, heads, config):
+        if not isinstance(part, dict):
+            raise TypeError("state_dict, heads and config have to be dictionaries")
     sections = [config[name] for name in ("data", "model", "fusion")]
     if not all(isinstance(section, dict) for section in (*sections, *heads.values())):
-        raise TypeError("config and heads have to be dictionaries")
+        raise TypeError("sections and heads have to be dictionaries")
+    if not isinstance(record["categories"], list):
+        raise TypeError("categories have to be a list")
     if not all(isinstance(name, str) for name in (*weights, *heads, *config)):
         raise TypeError("names have to be text")
     if not all(isinstance(tensor, Tensor) for tensor in weights.values()):

@@ -136,10 +136,16 @@ def read_state(content: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
     state = content.get("state_dict", content.get("model", content))
     if not isinstance(state, Mapping) or not state:
         raise RefineError(f"{source}: not a state dict; it holds no tensors by name")
-    strangers = sorted(str(k) for k, v in state.items() if not isinstance(v, Tensor | np.ndarray))
+    strangers = sorted(str(k) for k, v in state.items() if not _is_numbers(v))
     if strangers:
         raise RefineError(f"{source}: not a state dict; not tensors: {', '.join(strangers)}")
     return {str(name): torch.as_tensor(value) for name, value in state.items()}
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+    )
 
 
 def guess_norm(names: Mapping[str, object]) -> str:

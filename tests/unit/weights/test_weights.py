@@ -21,6 +21,7 @@ from refine.weights.stored import (
     Weights,
     load_weights,
     pixel_buffers,
+    read_state,
     save_weights,
 )
 
@@ -138,6 +139,12 @@ def test_files_without_weights_of_a_backbone_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(RefineError, match=r"w\.pth: (holds|not a state dict|a checkpoint of det)"):
         _load(tmp_path / "w.pth", "gn")
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([object()]), np.array([1j])])
+def test_arrays_of_other_things_than_numbers_are_refused(array):
+    with refused("w.pkl: not a state dict; not tensors: x"):
+        read_state({"x": array, "y": np.zeros(2)}, source="w.pkl")
 
 
 def test_safetensors_keep_what_travels_along(tmp_path):
