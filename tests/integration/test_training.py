@@ -70,7 +70,7 @@ def test_half_precision_clips_gradients(start, tmp_path):
         tmp_path, "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.001",
         "optimizer=sgd", "optimizer.weight_decay=0", "optimizer.norm_weight_decay=0",
         "schedule.warmup_steps=0", "trainer.max_steps=2", "compute_ap=false",
-        *KEEP_EVERY_STEP,
+        KEEP_EVERY_STEP,
     )  # fmt: skip
     first, second = (
         torch.load(tmp_path / "steps" / f"step={k}.ckpt", weights_only=False) for k in (1, 2)
