@@ -20,7 +20,7 @@ _ROOMS = (
     "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
     "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs", "evaluation api",
     "training", "callbacks report", "workflows",
-    "train evaluate predict score convert check download",
+    "train evaluate predict fuse score convert check download",
 )  # fmt: skip
 LAYERS = {room: layer for layer, rooms in enumerate(_ROOMS) for room in rooms.split()}
 
@@ -33,7 +33,7 @@ ONLY_IN = {
     "pycocotools": ("ops/outlines",),
     "scipy": ("ops", "fusion/consensus", "data", "toy", "viz"),
     "PIL": ("api", "coco_format", "data", "toy", "viz"),
-    "safetensors": ("weights", "prediction_cache"),
+    "safetensors": ("weights", "prediction_cache", "coco_format/semantic_files"),
     "rich": ("runs", "callbacks", "workflows"),
     "torchvision.models": ("detector", "weights"),
     "torchvision.models.detection": ("detector/proposals",),

@@ -32,8 +32,8 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
     for name in ("paper_tables.yaml", "templates/page.html.j2", "templates/chart.mplstyle"):
         assert f"refine/report/{name}" in names
     assert "refine-report = refine.report.__main__:main" in commands
-    for command in ("train", "evaluate", "predict", "score", "convert", "check", "download"):
-        assert f"refine-{command} = refine.{command}:main" in commands
+    for name in ("train", "evaluate", "predict", "fuse", "score", "convert", "check", "download"):
+        assert f"refine-{name} = refine.{name}:main" in commands
 
 
 def test_installed_package_finds_its_configuration(wheel, tmp_path):

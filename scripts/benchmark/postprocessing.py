@@ -26,7 +26,7 @@ from benchmark.scenes import (
 from benchmark.semantic_argmax import interpolate
 from benchmark.unknown_erasing import erase_plainly
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions, MergeOptions, RelationsOptions, UnknownErasingOptions
 from refine.types import PairOcclusions, RawPrediction
 

@@ -8,7 +8,7 @@ from torch import nn
 from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions
 from refine.order.heads import ask_heads, needed_head
 from refine.types import Batch, PanopticPrediction, RawPrediction

@@ -13,7 +13,7 @@ from refine.categories import CategoryTable
 from refine.config.instantiate import to_options
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.fusion.merge import Instance
 from refine.fusion.unknown_erasing import Regions, score_regions
 from refine.ops.arrays import to_array
@@ -88,7 +88,7 @@ def fuse_predictions(
     order = np.arange(len(table))
     if not isinstance(categories, CategoryTable):
         order = np.array([table.to_contiguous(int(c["id"])) for c in categories])
-    evidence = _GivenEvidence(instances, to_array(semantic), order, table.num_things)
+    evidence = GivenEvidence(instances, to_array(semantic), order, table.num_things)
     if occlusions is not None:
         answers = _read_occlusions(to_array(occlusions), len(evidence.raw.scores))
         evidence.raw.occlusions[options.relations.head] = answers
@@ -96,8 +96,12 @@ def fuse_predictions(
     return PanopticResult.of(prediction, table, image=image)
 
 
-class _GivenEvidence(Evidence):
-    """Masks and a semantic map that have the size of the image; ``order`` maps their categories."""
+class GivenEvidence(Evidence):
+    """Masks and a semantic map, as :func:`fuse_predictions` takes them, at the size of the image.
+
+    ``order`` is the ``[C]`` contiguous category of each position that they name. A
+    :class:`RefineError` if shapes or values do not fit.
+    """
 
     def __init__(
         self, instances: Mapping[str, Any], semantic: np.ndarray, order: np.ndarray, num_things: int
@@ -123,9 +127,11 @@ class _GivenEvidence(Evidence):
         super().__init__(raw, num_things=num_things)
 
     def semantic_map(self, resize: str = "direct") -> np.ndarray:  # noqa: ARG002 - has the size
+        """The given map, or the best categories of the given channels."""
         return self._semantic
 
     def instances(self, options: MergeOptions) -> list[Instance]:
+        """The given masks of sufficient score by descending score."""
         scores, labels = self.raw.scores.tolist(), self.raw.labels.tolist()
         return [
             Instance(_crop(self._masks[k], options.mask_thresh), labels[k], scores[k], k)
@@ -134,6 +140,7 @@ class _GivenEvidence(Evidence):
         ]
 
     def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
+        """Erasable regions of pixels; a :class:`RefineError` without probabilities."""
         if self._probabilities is None:
             raise RefineError(
                 "unknown_erasing.mode=score needs the semantic prediction as [C, H, W] logits or "

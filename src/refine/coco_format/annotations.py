@@ -108,6 +108,19 @@ class PanopticResults:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageTable:
+    """The images that a JSON lists, in its order; ``source`` is its name in error messages.
+
+    ``ids`` are ``[N]`` int64, ``names`` ``[N]`` str and ``sizes`` ``[N, 2]`` int64 (height, width).
+    """
+
+    source: str
+    ids: np.ndarray
+    names: np.ndarray
+    sizes: np.ndarray
+
+
 def load_panoptic_json(path: Path) -> PanopticAnnotations:
     """Read and check ``panoptic_{split}.json``; see :func:`parse_panoptic_json`."""
     return parse_panoptic_json(json_entries.read_bytes(path), source=str(path))
@@ -127,15 +140,7 @@ def parse_panoptic_json(
     document = json_entries.parse_json_object(data, source=source)
     raw_categories = entries_of(document, "categories", source=source).items
     categories = CategoryTable.of(raw_categories, source=source, report=report)
-    images = entries_of(document, "images", source=source, report=report)
-    if not images:
-        raise RefineError(f"{source}: 'images' is empty; a dataset needs at least one image")
-    image_ids = images.integers("id")
-    images.reject_repeats(image_ids, "id", "the list")
-    sizes = np.stack([images.integers(k, low=1, high=2**20) for k in ("height", "width")], axis=1)
-    for k in np.flatnonzero(sizes.prod(axis=1) > MAX_PIXELS).tolist():
-        images.reject(k, "is too large", f" has more than {MAX_PIXELS} pixels; use smaller images")
-    image_names = images.file_names("file_name")
+    images, image_ids, image_names, sizes = _read_images(document, source=source, report=report)
     rows, annotations = _in_image_order(document, images, image_ids, source=source)
     file_names = annotations.file_names("file_name")
     segments, offsets = _segment_entries(annotations, image_ids[rows], source=source)
@@ -193,6 +198,32 @@ def load_panoptic_results(path: Path, categories: CategoryTable) -> PanopticResu
         segments={i: tuple(segments[offsets[k] : offsets[k + 1]]) for k, i in enumerate(known)},
         image_names=image_names,
     )
+
+
+def load_image_table(path: Path) -> ImageTable:
+    """The images of any of COCO's JSON files, ``image_info_test-dev2017.json`` for one.
+
+    Raises:
+        RefineError: The file is missing or malformed, or an id stands twice.
+    """
+    document = json_entries.parse_json_object(json_entries.read_bytes(path), source=str(path))
+    _, ids, names, sizes = _read_images(document, source=str(path), report=refuse)
+    return ImageTable(source=str(path), ids=ids, names=names, sizes=sizes)
+
+
+def _read_images(
+    document: dict[str, Any], *, source: str, report: Report
+) -> tuple[Entries, np.ndarray, np.ndarray, np.ndarray]:
+    """The entries of ``images``, their ids, file names and (height, width)."""
+    images = entries_of(document, "images", source=source, report=report)
+    if not images:
+        raise RefineError(f"{source}: 'images' is empty; a dataset needs at least one image")
+    image_ids = images.integers("id")
+    images.reject_repeats(image_ids, "id", "the list")
+    sizes = np.stack([images.integers(k, low=1, high=2**20) for k in ("height", "width")], axis=1)
+    for k in np.flatnonzero(sizes.prod(axis=1) > MAX_PIXELS).tolist():
+        images.reject(k, "is too large", f" has more than {MAX_PIXELS} pixels; use smaller images")
+    return images, image_ids, images.file_names("file_name"), sizes
 
 
 def load_image_ids(path: Path) -> dict[str, int]:

@@ -232,7 +232,7 @@ def _read_columns(
         "categories": contiguous,
         "crowds": entries.integers("iscrowd", high=1).astype(bool),
         "boxes": _read_boxes(entries),
-        **_outline_columns(entries, panoptic.sizes[places]),
+        **outline_columns(entries, panoptic.sizes[places]),
     }
 
 
@@ -256,8 +256,12 @@ def _are_coordinates(numbers: list[Any]) -> bool:
     return not isnan(sum(numbers))  # which hides from min and max
 
 
-def _outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
-    """Columns that hold outlines of images of these sizes; the number of polygons left out."""
+def outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
+    """The columns of :class:`InstanceAnnotations` that hold outlines.
+
+    ``sizes`` are the ``[n, 2]`` (height, width) of the entries' images. ``num_short`` is the number
+    of polygons left out for want of corners; a malformed outline is reported.
+    """
     polygons: list[list[float]] = []
     offsets, num_short = [0], 0
     masks: list[CodedMask] = []

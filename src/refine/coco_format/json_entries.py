@@ -175,14 +175,19 @@ def read_bytes(path: Path) -> bytes:
 
 def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
     """The JSON object in ``data``; a RefineError naming the file ``source`` if there is none."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RefineError(f"{source}: no valid JSON ({reason}); get the file again") from None
+    document = parse_json(data, source=source)
     if not isinstance(document, dict):
         raise RefineError(f"{source}: expected a JSON object, not {shortened(document)}")
     return document
+
+
+def parse_json(data: bytes, *, source: str) -> Any:
+    """The value in ``data``; a RefineError naming the file ``source`` if it is no JSON."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RefineError(f"{source}: no valid JSON ({reason}); get the file again") from None
 
 
 def entries_of(

@@ -34,7 +34,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
     """The settings of a command, :class:`~refine.config.settings.TrainSettings` for ``train``, ...
 
     Args:
-        command: ``train``, ``evaluate``, ``predict``, ``score`` or ``convert``.
+        command: A name in :data:`~refine.config.settings.COMMANDS`: ``train``, ``evaluate``, ...
         overrides: Overrides as on the command line, for example ``["data=toy", "seed=1"]``.
 
     Raises:

@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 PATH_KEYS = {
     "ckpt_path", "detector_ckpt_path", "predictions", "baseline_predictions", "save_predictions",
     "source", "ids_from", "out", "root", "gt_json", "pred_json", "gt_dir", "pred_dir", "run_dir",
-    "weights", "data.root", "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir",
+    "instances", "semantic", "images_json", "categories_json", "weights", "data.root",
+    "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir",
 }  # fmt: skip
 """Settings that are paths."""
 

@@ -200,6 +200,25 @@ class PredictSettings(CheckpointSettings):
 
 
 @dataclass(kw_only=True)
+class FuseSettings(Settings):
+    """Settings of ``refine.fuse``; ``conf/fuse.yaml`` explains each."""
+
+    instances: str
+    semantic: str
+    gt_json: str | None
+    gt_dir: str | None
+    images_json: str | None
+    categories_json: str | None
+    stuff_area_limit_px: int
+    fusion: FusionOptions
+    out: str
+
+    def __post_init__(self) -> None:
+        limit = self.stuff_area_limit_px
+        check(limit >= 0, "stuff_area_limit_px", limit, "0 or more")
+
+
+@dataclass(kw_only=True)
 class ScoreSettings(Settings):
     """Settings of ``refine.score``; ``conf/score.yaml`` explains each."""
 
@@ -262,6 +281,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "predict": PredictSettings,
+    "fuse": FuseSettings,
     "score": ScoreSettings,
     "convert": ConvertSettings,
     "check": CheckSettings,

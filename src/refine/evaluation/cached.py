@@ -19,7 +19,7 @@ from refine.errors import RefineError
 from refine.evaluation.result import EvaluationResult
 from refine.fusion.consensus import ConsensusGap, consensus_gap
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.fusion.unknown_erasing import ErasedCount, count_erased
 from refine.metrics.functional import match_segments
 from refine.metrics.records import sort_records, sum_records, to_records

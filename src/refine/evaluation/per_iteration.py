@@ -8,7 +8,7 @@ import torch
 from refine.categories import CategoryTable
 from refine.evaluation.evaluator import Evaluation
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.pipeline import Pipeline
 from refine.types import Batch, IterationTrace, Sample
 

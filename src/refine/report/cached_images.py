@@ -11,7 +11,7 @@ import pandas as pd
 from refine.config.instantiate import to_options
 from refine.data.datamodule import PanopticDataModule
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.fusion.relations import relate
 from refine.metrics.functional import Panoptic, compute_category_quality, match_segments
 from refine.options import DataOptions, FusionOptions, RelationsOptions

@@ -10,7 +10,7 @@ from make.predictions import fake_prediction
 from refine.api.panoptic_result import PanopticResult
 from refine.config.instantiate import to_options
 from refine.fusion.evidence import Evidence, to_original_boxes
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions, MergeOptions
 from refine.types import PairOcclusions
 

@@ -10,7 +10,7 @@ from make.pictures import CAT, CATEGORIES, rectangles, truth
 from refine.callbacks.wandb_media import DECISIONS_KEY, ITERATIONS_KEY, PANOPTIC_KEY, WandbMedia
 from refine.callbacks.wandb_run import TABLE_KEY, WandbRun
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.metrics.functional import PanopticStats
 from refine.metrics.quality_table import category_rows
 from refine.options import FusionOptions

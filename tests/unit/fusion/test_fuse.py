@@ -10,7 +10,7 @@ from make.errors import refused
 from make.scenes import raw_of
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions, MergeOptions, UnknownErasingOptions
 
 THING, GRASS, SKY = 0, 1, 2

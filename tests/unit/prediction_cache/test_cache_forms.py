@@ -13,7 +13,7 @@ from make.predictions import (
     write_all,
 )
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions
 from refine.prediction_cache.header import FORMS
 

@@ -20,7 +20,7 @@ from refine.detector.refine_net import RefineNet
 from refine.detector.semantic_head import SemanticPredictor
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
-from refine.fusion.fuse import fuse
+from refine.fusion.fuse_evidence import fuse
 from refine.ops.roi_align import assign_levels
 from refine.options import (
     AnchorOptions,

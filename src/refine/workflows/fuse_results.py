@@ -1,0 +1,183 @@
+"""Fuse instance and semantic result files of anyone's networks into panoptic ones.
+
+With ``fusion=heuristic`` this is the job of panopticapi's ``combine_semantic_and_instance_
+predictions``, by the same rules; all other settings of ``conf/fusion`` that need no head apply.
+"""
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+
+from refine.api.fuse_predictions import GivenEvidence
+from refine.categories import CategoryTable
+from refine.coco_format.annotations import ImageTable, load_image_table, load_panoptic_json
+from refine.coco_format.json_entries import entries_of, parse_json_object, read_bytes
+from refine.coco_format.mask_results import MaskResults, load_mask_results
+from refine.coco_format.png import decode_segment_png
+from refine.coco_format.semantic_files import SemanticFiles
+from refine.coco_format.storage import open_storage
+from refine.coco_format.writer import PanopticWriter
+from refine.config.settings import FuseSettings
+from refine.data.rows import original_mask
+from refine.errors import RefineError
+from refine.fusion.fuse_evidence import fuse
+from refine.options import FusionOptions
+from refine.runs.console import print_table, say
+from refine.types import IGNORE_INDEX, GroundTruth
+from refine.workflows.score_results import score_results
+
+_RELATIONS = ("score", "area", "shr", "oracle")  # that need no head of a network
+_Size = tuple[int, int]
+_Reader = Callable[[int, str, _Size], np.ndarray]
+
+
+def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
+    """Write ``panoptic/`` and ``panoptic.json`` into ``out``; the metrics if there is a truth.
+
+    Every image of ``images_json`` gets a result, without segments if nothing was predicted.
+
+    Raises:
+        RefineError: A file is missing or malformed, contradicts another, or cannot answer what the
+            fusion asks.
+    """
+    images_json = settings.images_json
+    if images_json is None:
+        raise RefineError("images_json: give a COCO JSON that lists the images, or gt_json=")
+    _check_relation(settings)
+    images = load_image_table(Path(images_json))
+    categories, dataset_ids = _load_categories(Path(settings.categories_json or images_json))
+    instances = load_mask_results(Path(settings.instances), images, categories, are_instances=True)
+    read_semantic = _open_semantic(settings.semantic, images, categories, dataset_ids)
+    read_truth = _open_truth(settings)
+    out, order = Path(settings.out), np.arange(len(categories))
+    columns = (images.ids.tolist(), images.names.tolist(), images.sizes.tolist())
+    with PanopticWriter(out, categories) as writer:
+        rows = zip(*columns, strict=True)
+        for image_id, name, (height, width) in track(rows, "fusing", total=len(images.ids)):
+            size = (height, width)
+            given = _stack_instances(instances, image_id, size, settings.fusion)
+            semantic = read_semantic(image_id, name, size)
+            result = fuse(
+                GivenEvidence(given, semantic, order, categories.num_things),
+                settings.fusion,
+                stuff_area_limit_px=settings.stuff_area_limit_px,
+                truth=read_truth(image_id),
+            )
+            writer.add(
+                image_id, name, result, png_name=f"{PurePosixPath(name).with_suffix('.png')}"
+            )
+    say(f"{len(images.ids)} images; results: {out / 'panoptic.json'}")
+    return {} if settings.gt_json is None else _score(settings, out)
+
+
+def _check_relation(settings: FuseSettings) -> None:
+    kind = settings.fusion.relations.kind
+    if kind not in _RELATIONS:
+        raise RefineError(
+            f"fusion.relations.kind={kind} asks a head of a network, and result files have none; "
+            f"choose {', '.join(_RELATIONS)}, or give refine.fuse_predictions the occlusions"
+        )
+    modes = (kind, settings.fusion.unknown_erasing.mode)
+    if "oracle" in modes and settings.gt_json is None:
+        raise RefineError("gt_json: fusion by the truth (oracle) needs it; give panoptic JSON")
+
+
+def _load_categories(path: Path) -> tuple[CategoryTable, list[int]]:
+    """The table, and the dataset ids in the file's order."""
+    document = parse_json_object(read_bytes(path), source=str(path))
+    entries = entries_of(document, "categories", source=str(path))
+    return CategoryTable.of(entries.items, source=str(path)), entries.integers("id").tolist()
+
+
+def _open_semantic(
+    path: str, images: ImageTable, categories: CategoryTable, dataset_ids: list[int]
+) -> _Reader:
+    """What gives the semantic prediction of an image by its id, name and size."""
+    if not path.endswith(".json"):
+        files = SemanticFiles(Path(path), categories, dataset_ids)
+        return lambda _, name, size: _resize(files.read(name, size), size)
+    stuff = load_mask_results(Path(path), images, categories, are_instances=False)
+    return lambda image_id, _, size: _paint_stuff(stuff, image_id, size, categories.num_things)
+
+
+def _resize(values: np.ndarray, size: _Size) -> np.ndarray:
+    """Channels at the size of the image; a label map as it is."""
+    if values.ndim == 2 or values.shape[1:] == size:
+        return values
+    channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
+    return channels[0].numpy()
+
+
+def _paint_stuff(stuff: MaskResults, image_id: int, size: _Size, num_things: int) -> np.ndarray:
+    """``[H, W]`` uint8 categories of stuff; masks of one category are one."""
+    painted = np.full(size, IGNORE_INDEX, np.uint8)
+    for mask in stuff.masks.of_image(image_id):
+        crop = original_mask(mask.outline, size)
+        if crop is None or mask.category < num_things:
+            continue
+        view = painted[crop.slices]
+        others = view[crop.mask]
+        if ((others != IGNORE_INDEX) & (others != mask.category)).any():
+            raise RefineError(
+                f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
+                "give each pixel one category"
+            )
+        view[crop.mask] = mask.category
+    return painted
+
+
+def _stack_instances(
+    results: MaskResults, image_id: int, size: _Size, options: FusionOptions
+) -> dict[str, Any]:
+    """Masks, scores and labels of the instances that the merge will not leave out by score."""
+    limit = options.merge.score_thresh
+    found = [i for i in results.masks.of_image(image_id) if results.scores[i.id] >= limit]
+    masks = np.zeros((len(found), *size), bool)
+    for mask, instance in zip(masks, found, strict=True):
+        crop = original_mask(instance.outline, size)
+        if crop is not None:
+            mask[crop.slices] = crop.mask
+    scores = results.scores[[i.id for i in found]] if found else np.zeros(0)
+    labels = np.array([i.category for i in found], np.int64)
+    return {"masks": masks, "scores": scores, "labels": labels}
+
+
+def _open_truth(settings: FuseSettings) -> Callable[[int], GroundTruth | None]:
+    """What gives the truth of an image by its id, None where no setting asks for it."""
+    fusion = settings.fusion
+    if settings.gt_json is None or "oracle" not in (
+        fusion.relations.kind,
+        fusion.unknown_erasing.mode,
+    ):
+        return lambda _: None
+    truth = load_panoptic_json(Path(settings.gt_json))
+    files = open_storage(Path(settings.gt_dir or settings.gt_json.removesuffix(".json")))
+    rows = {image_id: k for k, image_id in enumerate(truth.image_ids.tolist())}
+
+    def read(image_id: int) -> GroundTruth:
+        if image_id not in rows:
+            raise RefineError(f"{truth.source}: no image {image_id}; oracle needs its truth")
+        k = rows[image_id]
+        name, (height, width) = str(truth.file_names[k]), truth.sizes[k].tolist()
+        source = f"{files.label}: {name}"
+        segment_map = decode_segment_png(files.read(name), source=source, size=(height, width))
+        return GroundTruth(segment_map=segment_map, segments=truth.segments(k))
+
+    return read
+
+
+def _score(settings: FuseSettings, out: Path) -> dict[str, float | int]:
+    assert settings.gt_json is not None
+    result = score_results(
+        Path(settings.gt_json),
+        out / "panoptic.json",
+        gt_dir=settings.gt_dir,
+        pred_dir=out / "panoptic",
+    )
+    print_table(result.groups, result.metrics)
+    return result.metrics
