@@ -9,7 +9,8 @@ from refine.workflows.evaluate_checkpoint import evaluate
 
 def _task(settings: EvaluateSettings, job: Job) -> float:
     folder = RunFolder(settings.run_dir)
-    is_known = job.sweep_dir and folder.claim(settings).status == "finished"
+    status = folder.claim(settings).status  # results of another run are not overwritten
+    is_known = job.sweep_dir is not None and status == "finished"
     metrics = folder.read_finished(settings) if is_known else None
     return float((metrics or evaluate(settings, prepared=job.prepared))["pq"])
 

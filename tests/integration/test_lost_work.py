@@ -79,6 +79,9 @@ def test_a_finished_folder_takes_no_other_run_and_is_not_trained_again(
     with refused(f"{unbroken} holds a run with another seed"):
         start(unbroken, *FOUR, "seed=1")
     last = unbroken / "checkpoints" / "last.ckpt"
+    into = [f"ckpt_path={last}", f"hydra.run.dir={unbroken}"]
+    assert run_main("evaluate", *into, cwd=tmp_path) == 1
+    assert "holds a run with another setting" in capsys.readouterr().err
     with steps_of(DetectorModule) as steps, lock_folder(unbroken):
         metrics = start(tmp_path / "new", *FOUR, f"ckpt_path={last}")
         with refused("another process is running in this folder"):

@@ -71,14 +71,17 @@ def build_trainer(
     callbacks: list[Any],
     loggers: list[Any],
     plugins: Sequence[Any] = (),
+    folder: str | None = None,
 ) -> Any:
     """Build the Lightning trainer; without loggers it does not log.
+
+    On Slurm, what Lightning saves for a requeued job goes to ``folder``.
 
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.
     """
     try:
-        others = {"plugins": list(plugins)} if plugins else {}
+        others = {"plugins": list(plugins) or None, "default_root_dir": folder}
         return build(options.to_plain(), callbacks=callbacks, logger=loggers or False, **others)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[-1]

@@ -55,7 +55,11 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     callbacks.append(Outlook(images=len(datamodule.train_dataset), batch_size=batch_size))
     loggers = build_all(settings.logger)
     trainer = build_trainer(
-        settings.trainer, callbacks=callbacks, loggers=loggers, plugins=[WholeCheckpoints()]
+        settings.trainer,
+        callbacks=callbacks,
+        loggers=loggers,
+        plugins=[WholeCheckpoints()],
+        folder=settings.run_dir,
     )
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())

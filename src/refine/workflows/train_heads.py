@@ -56,6 +56,7 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
         callbacks=build_all(settings.callbacks, without=left_out),
         loggers=build_all(settings.logger),
         plugins=[WholeCheckpoints()],
+        folder=settings.run_dir,
     )
     if trainer.is_global_zero:
         RunFolder(settings.run_dir).write_config(settings.to_plain())
