@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from refine.config.composition import clear_errors, read_settings, register_schemas
-from refine.config.interruption import Interrupted, take_signal, watch_signals
+from refine.config.interruption import take_signal, watch_signals
 from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.path_arguments import quote_paths
@@ -82,14 +82,13 @@ def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Itera
     """End the process on bad input or a signal; ``continuation`` is what to run afterwards."""
     try:
         yield
-    except RefineError as error:
-        if full_error:
-            raise
-        _exit(error)
-    except (KeyboardInterrupt, Interrupted, SystemExit) as end:  # Lightning exits on SIGTERM
+    except BaseException as end:
+        # Lightning exits on SIGTERM, and joblib says that its processes have ended
         number = take_signal() or (signal.SIGINT if isinstance(end, KeyboardInterrupt) else None)
-        if number is None or full_error:
+        if full_error or (number is None and not isinstance(end, RefineError)):
             raise
+        if number is None:
+            _exit(end)
         sys.stderr.write(f"interrupted{continuation()}\n")
         sys.exit(128 + number)  # as shells do
 
@@ -117,6 +116,6 @@ def _clear_write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _exit(error: RefineError) -> NoReturn:
+def _exit(error: BaseException) -> NoReturn:
     sys.stderr.write(f"error: {error}\n")
     sys.exit(1)
