@@ -24,7 +24,7 @@ TINY = shlex.split(
     "data.toy.num_train=16 data.toy.height_px=64 data.toy.width_px=96 trainer=cpu "
     "data.image.train_short_sides_px=[64] data.image.eval_short_side_px=64 data.num_workers=0 "
     "data.image.max_long_side_px=96 callbacks.progress=null trainer.val_check_interval=10 "
-    "callbacks.last.every_n_train_steps=1 trainer.max_steps=40 schedule.max_steps=40"
+    "callbacks.last.every_n_train_steps=1 trainer.max_steps=40 trainer.limit_val_batches=2"
 )
 
 
