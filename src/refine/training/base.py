@@ -1,5 +1,6 @@
 """What the training of a detector and that of order heads have in common."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +13,7 @@ from refine.pipeline import Pipeline
 from refine.training.optim import build_optimizer, schedule_factor
 
 
-class TrainingModule(pl.LightningModule):
+class TrainingModule(pl.LightningModule, ABC):
     """A pipeline of which one part learns.
 
     Args:
@@ -44,9 +45,9 @@ class TrainingModule(pl.LightningModule):
         self.result_step = -1
 
     @property
+    @abstractmethod
     def learning(self) -> nn.Module:
         """The part of the pipeline that the optimizer changes."""
-        raise NotImplementedError
 
     def generator(self, batch_idx: int) -> torch.Generator:
         """CPU generator, distinct for every training batch and rank, the same after a resume."""
