@@ -1,18 +1,18 @@
 import hashlib
 import re
 import resource
-import threading
 import urllib.request
 import zipfile
 from dataclasses import replace
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from make.commands import run_main
 from make.dataset import instances_json, write_tree, zip_officially
 from make.errors import refused
+from make.server import serving
 from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP, open_dataset
 from refine.config import compose
 from refine.runs.folder_lock import lock_folder
@@ -67,14 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    with serving(_Handler) as server:
         server.requests, server.tricks, server.files = [], [], {}
-        server.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
