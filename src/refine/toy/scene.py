@@ -67,7 +67,7 @@ _ATTEMPTS = 25
 class _Crowding:
     """How close things stand."""
 
-    num_things_odds: tuple[float, ...]  # of 1, 2, ... things, in version 1
+    num_things_odds: tuple[float, ...]  # of 1, 2, ... things
     partner_odds: tuple[float, float]  # of an overlap with another, before one has any and later
     partner_overlap: float  # smallest share of either of two partners in the other
     partner_distance: tuple[float, float]  # least and most, as a share of the mean of their sides
@@ -81,7 +81,7 @@ _LOOSE = _Crowding(
     partner_distance=(0.3, 0.8),
     most_hidden=0.65,
 )
-_NUM_THINGS_ODDS = (0.03, 0.09, 0.18, 0.25, 0.22, 0.14, 0.09)  # of 1 to 7, in version 2
+_NUM_THINGS_ODDS = (0.03, 0.09, 0.18, 0.25, 0.22, 0.14, 0.09)  # of 1 to 7 things: loose, version 2
 _CROWDED = _Crowding(
     num_things_odds=(0.0, 0.10, 0.20, 0.30, 0.25, 0.15),
     partner_odds=(0.95, 0.8),
@@ -118,7 +118,8 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     rng = np.random.default_rng([options.seed, SPLITS.index(split), index])
     crowding = _CROWDED if options.crowded else _LOOSE
     bare = rng.random() < _NO_THINGS_SHARE
-    odds = crowding.num_things_odds if options.version == 1 else _NUM_THINGS_ODDS
+    is_own = options.version == 1 or options.crowded
+    odds = crowding.num_things_odds if is_own else _NUM_THINGS_ODDS
     num_things = 0 if bare else int(rng.choice(len(odds), p=odds)) + 1
     size = (options.height_px, options.width_px)
     stage = _lay_background(rng, size, bare=bare, crowding=crowding, version=options.version)
