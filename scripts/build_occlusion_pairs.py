@@ -45,7 +45,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
 def find_pairs(files: DatasetFiles, split: str, args: argparse.Namespace) -> OcclusionPairs:
     """The pairs of a split, with a progress bar while they are built."""
     options = OcclusionPairsOptions(overlap_thresh=args.overlap_thresh, folder=args.folder)
-    path = pairs_path(args.root, split, options)
+    path = pairs_path(args.root / "annotations", split, options)
     total = len(files.annotations)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         advance = partial(bar.advance, bar.add_task(split, total=total))

@@ -21,7 +21,7 @@ def test_round_trip(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if "/" not in name:
         (tmp_path / name).touch()
-    for key in ("source", "ckpt_path", "data.root"):
+    for key in ("source", "ckpt_path", "data.root", "data.train.images", "data.val.annotations"):
         (argument,) = quote_paths([f"{key}={name}"])
         assert str(_read(argument)) == name
 

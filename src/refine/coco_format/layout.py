@@ -13,7 +13,8 @@ instances (optional)      ``annotations/instances_{split}.json``, or under that 
                           ``annotations_trainval2017.zip``
 ========================  ==============================================================
 
-The outer zips may lie in the root or in ``annotations/``.
+The outer zips may lie in the root or in ``annotations/``. Any part may lie elsewhere, where
+``data.train`` or ``data.val`` says.
 """
 
 import logging
@@ -27,7 +28,7 @@ from refine.coco_format.json_entries import read_bytes
 from refine.coco_format.outline_checks import find_misfits
 from refine.coco_format.storage import Storage, open_inner_zip, open_storage
 from refine.errors import RefineError, Report, refuse
-from refine.options import CategoryOptions
+from refine.options import CategoryOptions, DataOptions, SplitOptions
 
 _log = logging.getLogger(__name__)
 
@@ -62,41 +63,100 @@ class DatasetFiles:
         return replace(self, annotations=self.annotations.choose(choice), instances=instances)
 
 
+def open_split(options: DataOptions, split: str, *, report: Report = refuse) -> DatasetFiles:
+    """A split of the options' dataset, or of another name; see :func:`open_dataset`."""
+    return open_dataset(
+        Path(options.root),
+        split,
+        given=options.parts(split),
+        cache_dir=Path(options.cache_dir) if options.cache_dir else None,
+        report=report,
+    )
+
+
+def annotations_folder(options: DataOptions, split: str) -> Path:
+    """The folder of a split's annotations."""
+    given = options.parts(split).annotations
+    return Path(options.root, "annotations") if given is None else Path(given).parent
+
+
 def open_dataset(
-    root: Path, split: str, *, cache_dir: Path | None = None, report: Report = refuse
+    root: Path,
+    split: str,
+    *,
+    given: SplitOptions | None = None,
+    cache_dir: Path | None = None,
+    report: Report = refuse,
 ) -> DatasetFiles:
     """Find and open all parts of a split.
 
-    ``split`` is its name in the file names (``val2017``). A compressed inner zip is unpacked in
-    ``cache_dir``, or in ``root/.refine_cache``. If ``report`` returns, malformed parts of the
-    annotations are left out.
+    ``split`` is its name in the file names (``val2017``), and ``given`` are parts that lie
+    elsewhere. A compressed inner zip is unpacked in ``cache_dir``, or in ``root/.refine_cache``. If
+    ``report`` returns, malformed parts of the annotations are left out.
 
     Raises:
         RefineError: The root or a part is missing, or a file is damaged.
     """
-    if not root.is_dir():
+    given = given or SplitOptions()
+    is_elsewhere = given.images is not None and given.annotations is not None
+    if not root.is_dir() and not is_elsewhere:
         raise RefineError(
             f"{root}: no such dataset folder; put COCO-panoptic data there (see README.md), "
             "set data.root to where it is, or try data=toy"
         )
-    name = f"panoptic_{split}.json"
-    panoptic = _read_annotation_file(root, name, PANOPTIC_ZIP)
-    if panoptic is None:
-        raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
-    annotations = parse_panoptic_json(panoptic[0], source=panoptic[1], report=report)
-    found = [path for path in (root / split, root / f"{split}.zip") if path.exists()]
-    if not found:
-        raise _missing_part(root, f"{split}/", f"{split}.zip")
-    images = open_storage(found[0], prefix=f"{split}/")
-    pngs = _open_pngs(root, split, cache_dir or root / ".refine_cache")
+    data, source = _read_panoptic(root, split, given)
+    annotations = parse_panoptic_json(data, source=source, report=report)
+    images = _open_images(root, split, given)
+    pngs = _open_given_pngs(given) or _open_pngs(root, split, cache_dir or root / ".refine_cache")
     instances = None
-    outlines = _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
+    outlines = _read_outlines(root, split, given)
     if outlines is not None:
         data, source = outlines
         instances = parse_instances_json(data, annotations, source=source, report=report)
         for misfits in find_misfits(annotations, instances):
             misfits.judge(source, report)
     return DatasetFiles(annotations=annotations, images=images, pngs=pngs, instances=instances)
+
+
+def _read_panoptic(root: Path, split: str, given: SplitOptions) -> tuple[bytes, str]:
+    if given.annotations is not None:
+        return read_bytes(Path(given.annotations)), given.annotations
+    name = f"panoptic_{split}.json"
+    found = _read_annotation_file(root, name, PANOPTIC_ZIP)
+    if found is None:
+        raise _missing_part(root, f"annotations/{name}", PANOPTIC_ZIP)
+    return found
+
+
+def _read_outlines(root: Path, split: str, given: SplitOptions) -> tuple[bytes, str] | None:
+    if given.instances is not None:
+        return read_bytes(Path(given.instances)), given.instances
+    if given.annotations is not None:
+        return None  # those below the root are of other annotations
+    return _read_annotation_file(root, f"instances_{split}.json", INSTANCES_ZIP)
+
+
+def _open_images(root: Path, split: str, given: SplitOptions) -> Storage:
+    if given.images is not None:
+        return _open_part(Path(given.images))
+    found = [path for path in (root / split, root / f"{split}.zip") if path.exists()]
+    if not found:
+        raise _missing_part(root, f"{split}/", f"{split}.zip")
+    return open_storage(found[0], prefix=f"{split}/")
+
+
+def _open_given_pngs(given: SplitOptions) -> Storage | None:
+    """The PNGs that are given, or called as the given JSON is."""
+    if given.masks is not None:
+        return _open_part(Path(given.masks))
+    if given.annotations is None:
+        return None
+    folder = Path(given.annotations).with_suffix("")
+    return _open_part(folder if folder.is_dir() else folder.with_suffix(".zip"))
+
+
+def _open_part(path: Path) -> Storage:
+    return open_storage(path, prefix=f"{path.stem}/")
 
 
 def _read_annotation_file(root: Path, name: str, zip_name: str) -> tuple[bytes, str] | None:

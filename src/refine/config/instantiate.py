@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from refine.config.messages import explain
 from refine.errors import RefineError, first_line
-from refine.options import TrainerOptions
+from refine.options import TrainerOptions, to_plain
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def build_trainer(
     """
     try:
         others = {"plugins": list(plugins) or None, "default_root_dir": folder}
-        return build(options.to_plain(), callbacks=callbacks, logger=loggers or False, **others)
+        return build(to_plain(options), callbacks=callbacks, logger=loggers or False, **others)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[-1]
         raise RefineError(

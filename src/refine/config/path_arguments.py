@@ -12,7 +12,9 @@ PATH_KEYS = {
     "ckpt_path", "detector_ckpt_path", "predictions", "baseline_predictions", "save_predictions",
     "source", "ids_from", "out", "root", "gt_json", "pred_json", "gt_dir", "pred_dir", "run_dir",
     "instances", "semantic", "images_json", "categories_json", "weights", "data.root",
-    "data.cache_dir", "hydra.run.dir", "hydra.sweep.dir",
+    "data.cache_dir", "data.occlusion_pairs.folder", "hydra.run.dir", "hydra.sweep.dir",
+    *(f"data.{s}.{p}" for s in ("train", "val") for p in ("images", "masks", "annotations")),
+    "data.train.instances", "data.val.instances",
 }  # fmt: skip
 """Settings that are paths."""
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
@@ -22,6 +22,7 @@ from refine.options import (
     RankingStageOptions,
     ScheduleOptions,
     TrainerOptions,
+    to_plain,
 )
 from refine.options.checks import check, check_choice
 
@@ -59,13 +60,8 @@ class Settings:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain containers, as ``config.yaml``, checkpoints and ``DONE`` record them."""
-        plain = asdict(self)
-        for item in fields(self):
-            if item.metadata.get("omegaconf_ignore"):
-                del plain[item.name]
-            elif item.type is TrainerOptions:
-                plain[item.name] = getattr(self, item.name).to_plain()
-        return plain
+        ignored = {item.name for item in fields(self) if item.metadata.get("omegaconf_ignore")}
+        return {key: value for key, value in to_plain(self).items() if key not in ignored}
 
     def identity(self) -> str:
         """SHA-256 of the settings, wherever the run takes place; ``DONE`` and job folders hold it.
@@ -152,6 +148,12 @@ class CheckpointSettings(Settings):
     model: dict[str, Any]
     fusion: dict[str, Any]
     named: list[str] = field(default_factory=list, metadata={"omegaconf_ignore": True})
+
+    def to_plain(self) -> dict[str, Any]:
+        """See :meth:`Settings.to_plain`."""
+        sections = get_type_hints(Sections).items()
+        read = {k: to_plain(to_options(getattr(self, k), options)) for k, options in sections}
+        return super().to_plain() | read
 
     def choose_sections(self, recorded: Mapping[str, Any]) -> Sections:
         """The sections to use with a checkpoint of this recorded configuration.

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from refine.categories import CategoryTable
-from refine.coco_format.layout import DatasetFiles, open_dataset
+from refine.coco_format.layout import open_split
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.collate import collate
 from refine.data.samplers import TrainBatchSampler, eval_places
@@ -96,12 +96,6 @@ class ResumableDataModule(pl.LightningDataModule):
     ) -> CocoPanopticDataset:
         """The images of a split, to train or to evaluate on."""
 
-    def _open(self, split: str) -> DatasetFiles:
-        cache_dir = self.options.cache_dir
-        return open_dataset(
-            Path(self.options.root), split, cache_dir=Path(cache_dir) if cache_dir else None
-        )
-
     @property
     def train_dataset(self) -> CocoPanopticDataset:
         """The training split; a ValueError before ``setup("fit")``."""
@@ -115,6 +109,11 @@ class ResumableDataModule(pl.LightningDataModule):
         if self._val is None:
             raise ValueError("call setup() first")
         return self._val
+
+    @property
+    def source(self) -> str:
+        """Name of the annotations of the evaluation split, for messages (after :meth:`setup`)."""
+        return self.val_dataset.files.annotations.source
 
     @property
     def categories(self) -> CategoryTable:
@@ -185,7 +184,10 @@ class PanopticDataModule(ResumableDataModule):
     def _dataset(
         self, split: str, image_ids: Sequence[int] | None, *, is_train: bool
     ) -> CocoPanopticDataset:
-        files, image = self._open(split).choose(self.options.categories), self.options.image
+        files, image = (
+            open_split(self.options, split).choose(self.options.categories),
+            self.options.image,
+        )
         return CocoPanopticDataset(
             files, image, training=is_train, seed=self.seed, image_ids=image_ids
         )

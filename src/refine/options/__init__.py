@@ -5,11 +5,13 @@ stands here and nowhere else: the paper's, or that of the baseline it builds on 
 Panoptic-FPN). Thresholds and probabilities are fractions in [0, 1]; lengths end in ``_px``.
 """
 
+from refine.options.checks import to_plain as to_plain
 from refine.options.data import AnchorOptions as AnchorOptions
 from refine.options.data import CategoryOptions as CategoryOptions
 from refine.options.data import DataOptions as DataOptions
 from refine.options.data import ImageOptions as ImageOptions
 from refine.options.data import OcclusionPairsOptions as OcclusionPairsOptions
+from refine.options.data import SplitOptions as SplitOptions
 from refine.options.data import ToyOptions as ToyOptions
 from refine.options.fusion import FusionOptions as FusionOptions
 from refine.options.fusion import MergeOptions as MergeOptions

@@ -1,11 +1,13 @@
 """Ranges of the knobs: a field states its default and its range together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple
+
+_KEPT = object()  # equal to nothing else
 
 
 class Range(NamedTuple):
@@ -31,12 +33,32 @@ def one_of(choices: Sequence[str]) -> Range:
     return Range(lambda value: value in choices, "one of " + ", ".join(choices))
 
 
-def knob(default: Any, range_: Range) -> Any:
-    """A dataclass field with a default, copied for each owner, and a range; None is allowed."""
-    metadata = {"range": range_}
-    if isinstance(default, list | dict):
+def knob(default: Any, range_: Range | None = None, *, rare: bool = False) -> Any:
+    """A dataclass field with a default, copied for each owner, and a range; None is allowed.
+
+    A ``rare`` one is younger than some records: see :func:`to_plain`.
+    """
+    metadata = {"range": range_} | ({"left_out": default} if rare else {})
+    if isinstance(default, list | dict | Options):
         return field(default_factory=lambda: deepcopy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def to_plain(value: Any) -> Any:
+    """Plain containers of a dataclass, of what it holds, too.
+
+    Rare fields are there only where they are not the default, so that records of before such a
+    field existed, and what is hashed of them, stay equal.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        pairs = ((item, getattr(value, item.name)) for item in fields(value))
+        kept = ((i.name, v) for i, v in pairs if i.metadata.get("left_out", _KEPT) != v)
+        return {name: to_plain(v) for name, v in kept}
+    if isinstance(value, Mapping):
+        return {key: to_plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(to_plain, value))
+    return value
 
 
 @dataclass(kw_only=True)

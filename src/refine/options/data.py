@@ -1,7 +1,8 @@
 """A dataset, its image sizes and how it is fed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from refine.options.checks import (
@@ -135,6 +136,23 @@ class CategoryOptions(Options, section="data.categories"):
 
 
 @dataclass(kw_only=True)
+class SplitOptions(Options, section="data.train"):
+    """Where the parts of a split lie; those that are None lie in COCO's layout below the root.
+
+    Attributes:
+        images: Folder or zip of the images.
+        masks: Folder or zip of the panoptic PNGs; None with ``annotations``: called as these are.
+        annotations: Panoptic JSON.
+        instances: Instances JSON; None with ``annotations``: there is none.
+    """
+
+    images: str | None = None
+    masks: str | None = None
+    annotations: str | None = None
+    instances: str | None = None
+
+
+@dataclass(kw_only=True)
 class DataOptions(Options, section="data"):
     """A COCO-panoptic dataset and how it is fed; sections have their own classes.
 
@@ -144,6 +162,8 @@ class DataOptions(Options, section="data"):
         val_split: Name of the evaluation split.
         train_image_ids: Ids of the images to train on; None is all.
         val_image_ids: Ids of the images to evaluate; None is all.
+        train: Where the training split lies, if not in COCO's layout.
+        val: Where the evaluation split lies, if not in COCO's layout.
         categories: Which of the dataset's categories are used.
         batch_size: Images per training step, over all devices together.
         num_workers: Loader processes per device; 0 loads in the main process.
@@ -157,6 +177,8 @@ class DataOptions(Options, section="data"):
     val_split: str = "val2017"
     train_image_ids: list[int] | None = None
     val_image_ids: list[int] | None = None
+    train: SplitOptions = knob(SplitOptions(), rare=True)
+    val: SplitOptions = knob(SplitOptions(), rare=True)
     categories: CategoryOptions = field(default_factory=CategoryOptions)
     batch_size: int = knob(16, between(1, 65536))
     num_workers: int = knob(4, between(0, 1024))
@@ -166,3 +188,18 @@ class DataOptions(Options, section="data"):
     stuff_area_limit_px: int = knob(4096, NOT_NEGATIVE)
     occlusion_pairs: OcclusionPairsOptions = field(default_factory=OcclusionPairsOptions)
     toy: ToyOptions | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_clear = self.train_split != self.val_split or self.train == self.val
+        expected = "another name than data.train_split has, because their files differ"
+        self.require(is_clear, "val_split", expected)
+
+    def moved_to(self, root: Path) -> "DataOptions":
+        """The same with all files in COCO's layout below another root."""
+        return replace(self, root=str(root), train=SplitOptions(), val=SplitOptions())
+
+    def parts(self, split: str) -> SplitOptions:
+        """Where the parts of a split of this name lie."""
+        known = {self.train_split: self.train, self.val_split: self.val}
+        return known.get(split, SplitOptions())

@@ -1,11 +1,9 @@
 """Settings of Lightning's trainer."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from refine.options.checks import LIMIT, NOT_NEGATIVE, POSITIVE, Options, Range, knob
-
-_RARE = ("fast_dev_run", "overfit_batches", "gradient_clip_algorithm")
 
 _BITS = ("32", "64", "16", "bf16", "32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
 _PRECISION = Range(lambda value: str(value) in (*_BITS, "16-true"), f"one of {', '.join(_BITS)}")
@@ -46,10 +44,6 @@ class TrainerOptions(Options, section="trainer"):
     enable_progress_bar: bool = True
     enable_model_summary: bool = False
     use_distributed_sampler: bool = False
-    fast_dev_run: bool | int | None = None
-    overfit_batches: int | float | None = None
-    gradient_clip_algorithm: str | None = None
-
-    def to_plain(self) -> dict[str, Any]:
-        """The arguments; rare ones only where they are set, so that older records stay equal."""
-        return {k: v for k, v in asdict(self).items() if k not in _RARE or v is not None}
+    fast_dev_run: bool | int | None = knob(None, rare=True)
+    overfit_batches: int | float | None = knob(None, rare=True)
+    gradient_clip_algorithm: str | None = knob(None, rare=True)

@@ -153,11 +153,12 @@ class PredictionWriter(CacheFolder):
     def __init__(self, folder: Path, header: CacheHeader) -> None:
         super().__init__(folder)
         self.header = header
-        self._digest = header.digest
         if not self.header_path.exists():
             self._require_empty()
             _write_json(self.header_path, header.to_json())
-        difference = self.load_header().first_difference(header)
+        stored = self.load_header()
+        self._digest = stored.digest
+        difference = stored.first_difference(header)
         if difference is not None:
             raise RefineError(
                 f"{folder}: holds other predictions ({difference}); delete them or choose "

@@ -49,7 +49,7 @@ class CachedImages:
         self.reader = PredictionReader(folder)
         self._options = to_options(self.reader.header.checkpoint["config"]["data"], DataOptions)
         if data_root is not None:
-            self._options = replace(self._options, root=str(data_root))
+            self._options = self._options.moved_to(data_root)
         datamodule = PanopticDataModule(self._options, seed=0)
         datamodule.prepare_data()
         datamodule.setup("validate")

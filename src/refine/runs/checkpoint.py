@@ -163,7 +163,7 @@ def _strip(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
 
 
-def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root: str) -> None:
+def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, source: str) -> None:
     """Refuse a dataset with other categories than the checkpoint's; their colours may differ.
 
     A :class:`RefineError` names the first difference of ids, names or things and stuff.
@@ -178,7 +178,7 @@ def check_categories(checkpoint: Checkpoint, categories: CategoryTable, *, root:
     differences = (f"{a[0]!r} (id {a[1]}) against {b[0]!r} (id {b[1]})" for a, b in pairs if a != b)
     first = next(differences, f"{len(ours)} against {len(theirs)} categories")
     raise RefineError(
-        f"ckpt_path={checkpoint.path} was trained on other categories than {root} has: {first}; "
+        f"ckpt_path={checkpoint.path} was trained on other categories than {source} has: {first}; "
         "use that dataset, or a checkpoint trained on this one"
     )
 

@@ -69,7 +69,7 @@ def add_heads(pipeline: Pipeline, detector: Checkpoint, paths: Mapping[str, str]
     network = hash_weights(detector.network) if paths else ""
     for name, path in paths.items():
         checkpoint = read_checkpoint(Path(path))
-        check_categories(checkpoint, detector.categories, root=str(detector.path))
+        check_categories(checkpoint, detector.categories, source=str(detector.path))
         source = name if name in checkpoint.heads else next(iter(checkpoint.heads), "")
         if name not in checkpoint.heads and len(checkpoint.heads) != 1:
             kept = ", ".join(checkpoint.heads) or "none; train one with stage=occlusion"

@@ -13,7 +13,7 @@ import numpy as np
 from rich.progress import track
 
 from refine.atomic import write_text
-from refine.coco_format.layout import DatasetFiles, open_dataset
+from refine.coco_format.layout import DatasetFiles, open_split
 from refine.config.settings import CheckSettings
 from refine.data.images import has_two_readings
 from refine.data.outline_fit import find_uncovered
@@ -68,21 +68,17 @@ def check(settings: CheckSettings) -> int:
     if counts:
         kinds = len({kind for r in reports.values() for kind in r.findings.counts})
         raise RefineError(
-            f"{options.root}: {sum(counts)} problems of {kinds} kinds are listed above; mend them"
+            f"{', '.join(reports)}: {sum(counts)} problems of {kinds} kinds are listed above; mend "
+            "them"
         )
     return 0
 
 
 def check_split(settings: CheckSettings, split: str) -> SplitReport:
     """Everything that is wrong with a split, and its statistics."""
-    report, cache_dir = SplitReport(), settings.data.cache_dir
+    report = SplitReport()
     try:
-        files = open_dataset(
-            Path(settings.data.root),
-            split,
-            cache_dir=Path(cache_dir) if cache_dir else None,
-            report=report.findings,
-        )
+        files = open_split(settings.data, split, report=report.findings)
     except RefineError as error:
         report.findings("cannot be opened", str(error))
         return report

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.errors import RefineError
 from refine.evaluation.cached import Setting, evaluate_cached
 from refine.evaluation.result import EvaluationResult
-from refine.options import DataOptions
+from refine.options import DataOptions, to_plain
 from refine.order.heads import is_ranking
 from refine.pipeline import Pipeline
 from refine.prediction_cache.cache import PredictionReader, PredictionWriter
@@ -48,7 +47,7 @@ def evaluate_predictions(
     """
     result, categories, sections = prepared or _evaluate_jobs([_open_job(settings)])[0]
     folder = RunFolder(settings.run_dir)
-    folder.write_config(settings.to_plain() | asdict(sections))
+    folder.write_config(settings.to_plain() | to_plain(sections))
     metrics = write_evaluation(settings, result, categories)
     say(f"results: {folder.path}")
     return metrics
@@ -67,7 +66,7 @@ def open_cache(
         RefineError: The folder holds something else.
     """
     fusion = sections.fusion
-    config = asdict(sections)
+    config = to_plain(sections)
     config["data"]["num_workers"] = DataOptions().num_workers  # may change when it is continued
     with checkpoint.path.open("rb") as file:
         weights = hashlib.file_digest(file, "sha256").hexdigest()
@@ -106,7 +105,9 @@ def prepare_jobs(jobs: Sequence[EvaluateSettings | None]) -> list[CacheResult | 
         with suppress(RefineError):
             job = _open_job(settings)
             data = job.sections.data
-            group = repr((job.reader.folder, data.root, data.val_split, data.val_image_ids))
+            group = repr(
+                (job.reader.folder, data.root, data.val_split, data.val, data.val_image_ids)
+            )
             groups.setdefault(group, {})[index] = job
     results: list[CacheResult | None] = [None] * len(jobs)
     for group_jobs in groups.values():

@@ -1,6 +1,6 @@
 """Evaluates a checkpoint, and keeps its raw predictions if asked to."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from refine.callbacks.evaluation_files import Pictures, SavePredictions
@@ -8,6 +8,7 @@ from refine.config.instantiate import build_trainer
 from refine.config.settings import EvaluateSettings, Sections
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
+from refine.options import to_plain
 from refine.pipeline import Pipeline
 from refine.runs.checkpoint import Checkpoint, check_categories, read_checkpoint
 from refine.runs.console import say
@@ -45,13 +46,13 @@ def _evaluate(settings: EvaluateSettings, path: Path) -> dict[str, float | int]:
     checkpoint = read_checkpoint(path)
     sections = settings.choose_sections(checkpoint.config)
     datamodule = open_data(sections.data, seed=settings.seed)
-    check_categories(checkpoint, datamodule.categories, root=sections.data.root)
+    check_categories(checkpoint, datamodule.categories, source=datamodule.source)
     pipeline = restore_pipeline(checkpoint, sections)
     heads = {**(settings.occlusion_ckpts or {}), **(settings.ranking_ckpts or {})}
     add_heads(pipeline, checkpoint, heads)
     if settings.save_predictions is not None:
         return _evaluate_and_save(settings, checkpoint, sections, pipeline, datamodule)
-    config = settings.to_plain() | asdict(sections)
+    config = settings.to_plain() | to_plain(sections)
     return evaluate_pipeline(settings, pipeline, datamodule, config=config)
 
 
@@ -68,9 +69,9 @@ def open_checkpoint(
     checkpoint = read_checkpoint(path)
     data = checkpoint.sections.data
     if data_root is not None:
-        data = replace(data, root=str(data_root))
+        data = data.moved_to(data_root)
     datamodule = open_data(data, seed=0)
-    check_categories(checkpoint, datamodule.categories, root=data.root)
+    check_categories(checkpoint, datamodule.categories, source=datamodule.source)
     return restore_pipeline(checkpoint), datamodule
 
 
@@ -100,7 +101,7 @@ def _evaluate_and_save(
         trainer.strategy.barrier()
     if trainer.is_global_zero:
         writer.finish(image_ids)
-        RunFolder(settings.run_dir).write_config(settings.to_plain() | asdict(sections))
+        RunFolder(settings.run_dir).write_config(settings.to_plain() | to_plain(sections))
         say(f"predictions: {settings.save_predictions}")
     if len(missing) == len(image_ids):
         return finish(trainer, module, datamodule, settings)

@@ -44,7 +44,7 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     if resume is not None:
         checkpoint = read_checkpoint(resume)
         checkpoint.require_training_state()
-        check_categories(checkpoint, datamodule.categories, root=settings.data.root)
+        check_categories(checkpoint, datamodule.categories, source=datamodule.source)
         check_model(checkpoint, asdict(settings.model))
     module = _build_module(settings, datamodule)
     # Lightning refuses a progress bar that is switched off

@@ -47,7 +47,7 @@ def train_heads(settings: TrainSettings, resume: Path | None) -> dict[str, float
     datamodule = OcclusionDataModule(settings.data, seed=settings.seed, batch_size=stage.batch_size)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    check_categories(detector, datamodule.categories, root=settings.data.root)
+    check_categories(detector, datamodule.categories, source=datamodule.source)
     module = _build_module(settings, detector, datamodule, stage)
     # these need panoptic quality, and Lightning refuses a progress bar that is switched off
     left_out = {"best", "wandb"} | (set() if settings.trainer.enable_progress_bar else {"progress"})

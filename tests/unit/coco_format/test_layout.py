@@ -1,12 +1,14 @@
 import shutil
 import zipfile
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from make.dataset import instances_json, write_tree, zip_folder, zip_officially
 from make.errors import refused
-from refine.coco_format.layout import PANOPTIC_ZIP, open_dataset
+from refine.coco_format.layout import PANOPTIC_ZIP, annotations_folder, open_dataset, open_split
+from refine.options import DataOptions, SplitOptions
 
 SPLIT = "val2017"
 PNGS = f"annotations/panoptic_{SPLIT}"
@@ -66,3 +68,66 @@ def test_messages_name_the_root_or_the_zip(tmp_path):
         archive.writestr(f"{PNGS}.json", "{}")
     with refused(f"{PANOPTIC_ZIP}/annotations/panoptic_val2017.json: "):
         open_dataset(tmp_path, SPLIT)
+
+
+def _scatter(root, elsewhere, split, names):
+    """Move the parts of a split to folders of any name; the settings that say where they lie."""
+    parts = {
+        "images": root / split, "masks": root / "annotations" / f"panoptic_{split}",
+        "annotations": root / "annotations" / f"panoptic_{split}.json",
+        "instances": root / "annotations" / f"instances_{split}.json",
+    }  # fmt: skip
+    for part, name in names.items():
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        parts[part].rename(elsewhere / name)
+    return {part: str(elsewhere / name) for part, name in names.items()}
+
+
+ANYWHERE = {
+    "images": "my photos (1)/é", "masks": "x=1,2/m", "annotations": "a/b#.json", "instances": "it's"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "parts", [*({p} for p in ANYWHERE), ANYWHERE.keys()], ids=lambda p: "+".join(p)
+)
+def test_parts_may_lie_anywhere(tmp_path, parts):
+    root = write_tree(tmp_path / "root", SPLIT, instances=instances_json())
+    plain = open_dataset(root, SPLIT)
+    names = {part: ANYWHERE[part] for part in ANYWHERE if part in parts}
+    given = _scatter(root, tmp_path / "b", SPLIT, names)
+    if "annotations" in parts and "masks" not in parts:  # else they are sought beside the JSON
+        given["masks"] = str(root / PNGS)
+    options = DataOptions(root=str(root), val_split=SPLIT, val=SplitOptions(**given))
+    files = open_split(options, SPLIT)
+    for name in ("image_ids", "image_names", "file_names", "segment_areas"):
+        mine, yours = (getattr(f.annotations, name) for f in (files, plain))
+        assert mine.tolist() == yours.tolist()
+    assert files.images.read("0002.jpg")
+    assert files.pngs.read("0002.png")
+    outlines = 4 if "instances" in parts or "annotations" not in parts else None
+    assert (files.instances and len(files.instances)) == outlines
+    if "annotations" in parts:
+        assert annotations_folder(options, SPLIT) == tmp_path / "b" / "a"
+
+
+def test_without_a_root_all_three_parts_are_enough_and_pngs_are_called_as_the_json(tmp_path):
+    root = write_tree(tmp_path / "root", SPLIT)
+    zip_folder(root / SPLIT, tmp_path / "photos.zip", "photos/")
+    (root / "annotations").rename(tmp_path / "a")
+    given = {
+        "images": str(tmp_path / "photos.zip"),
+        "annotations": str(tmp_path / "a" / f"panoptic_{SPLIT}.json"),
+    }
+    options = DataOptions(root="absent", train_split="mine", train=SplitOptions(**given))
+    files = open_split(options, "mine")
+    assert files.images.read("0002.jpg")
+    assert files.pngs.read("0002.png")
+    with refused("absent: no such dataset folder"):
+        open_split(options, options.val_split)
+    for part in given:
+        bad = replace(options.train, **{part: str(tmp_path / "no")})
+        with refused(f"{tmp_path / 'no'}: "):
+            open_split(replace(options, train=bad), "mine")
+    with pytest.raises(ValueError, match=r"data\.val_split='mine': expected another name"):
+        replace(options, val_split="mine")

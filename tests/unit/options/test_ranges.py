@@ -19,6 +19,16 @@ CHECKPOINTING = "model.backbone.activation_checkpointing=True: expected backbone
 WEIGHTS, IOUS = "model.loss_weights", "model.roi.cascade_iou_thresh"
 
 
+def test_records_have_young_settings_only_where_they_are_set():
+    plain = options.to_plain({"data": options.DataOptions(), "trainer": options.TrainerOptions()})
+    assert not {"train", "val"} & plain["data"].keys()
+    assert "fast_dev_run" not in plain["trainer"]
+    assert plain["data"]["image"]["flip_prob"] == 0.5
+    given = options.DataOptions(val=options.SplitOptions(images="photos"))
+    assert options.to_plain(given)["val"]["images"] == "photos"
+    assert to_options(options.to_plain(given), options.DataOptions) == given
+
+
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [

@@ -86,9 +86,9 @@ def test_a_part_that_is_missing_or_of_another_kind_is_refused(checkpoint, change
     [(("ball", "tent"), "'crate'"), (("ball",), "2 against 1"), (("crate", "ball"), "'ball'")],
 )
 def test_other_categories_are_named(checkpoint, names, expected):
-    check_categories(checkpoint, _table("ball", "crate"), root="data")
+    check_categories(checkpoint, _table("ball", "crate"), source="data")
     with refused(expected):
-        check_categories(checkpoint, _table(*names), root="data")
+        check_categories(checkpoint, _table(*names), source="data")
 
 
 @pytest.mark.parametrize(

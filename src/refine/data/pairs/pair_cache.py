@@ -51,9 +51,9 @@ def _hash(numbers: np.ndarray) -> str:
     return hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest()
 
 
-def pairs_path(root: Path, split: str, options: OcclusionPairsOptions) -> Path:
-    """The file with the pairs of a split, in ``root/annotations`` or the folder of the options."""
-    folder = root / "annotations" if options.folder is None else Path(options.folder)
+def pairs_path(annotations: Path, split: str, options: OcclusionPairsOptions) -> Path:
+    """The file with the pairs of a split, in the folder of its annotations or of the options."""
+    folder = annotations if options.folder is None else Path(options.folder)
     return folder / f"occlusion_pairs_{split}.json"
 
 

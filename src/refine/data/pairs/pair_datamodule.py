@@ -1,11 +1,10 @@
 """Images with ordered pairs of instances, as the second training stage asks for them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from refine.coco_format.layout import DatasetFiles
+from refine.coco_format.layout import DatasetFiles, annotations_folder, open_split
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.datamodule import ResumableDataModule
 from refine.data.pairs.occlusion_pairs import OcclusionPairs
@@ -40,8 +39,8 @@ class OcclusionDataModule(ResumableDataModule):
     def _find_pairs(self, split: str) -> tuple[DatasetFiles, OcclusionPairs]:
         if split not in self._found:
             options = self.options.occlusion_pairs
-            files = self._open(split)
-            path = pairs_path(Path(self.options.root), split, options)
+            files = open_split(self.options, split)
+            path = pairs_path(annotations_folder(self.options, split), split, options)
             pairs = ensure_pairs(files, path, options, num_processes=self.options.num_workers)
             files = files.choose(self.options.categories)
             self._found[split] = files, pairs.of_instances(require_instances(files))

@@ -41,7 +41,7 @@ def builds(monkeypatch):
 
 
 def path_of(root, options):
-    return pairs_path(root, SPLIT, options)
+    return pairs_path(root / "annotations", SPLIT, options)
 
 
 def ensure(root, options):
