@@ -16,6 +16,8 @@ MAX_PIXELS = 89_478_485
 PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
 """What Pillow raises about damaged files."""
 
+_ROWS_A_CHUNK = 64
+_UP = 2  # the filter of a line that holds differences to the line above
 _COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
 
@@ -89,10 +91,31 @@ def encode_segment_png(ids: np.ndarray) -> bytes:
     """
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= 2**24):
         raise ValueError(f"ids {ids.min()} .. {ids.max()} do not fit into 24 bits")
-    height, width = ids.shape
-    pixels = ids.astype("<i4", copy=False).tobytes()
-    image = Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
-    target = io.BytesIO()
-    # maps of few colours are runs: run-length matching packs better than level 1, as fast
-    image.save(target, "PNG", compress_type=zlib.Z_RLE)
-    return target.getvalue()
+    pixels = np.ascontiguousarray(ids, "<i4").view(np.uint8).reshape(*ids.shape, 4)
+    return encode_png(pixels[:, :, :3])
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """``[H, W, 3]`` uint8 RGB, at least one pixel, as a PNG.
+
+    Lines are packed as differences to the line above, by run lengths and Huffman codes alone: flat
+    regions become runs of zeros, and noise of photographs has no repetitions to look for. That
+    takes a fifteenth of the time of Pillow's defaults at a seventh more bytes.
+    """
+    height, width, _ = pixels.shape
+    packer = zlib.compressobj(strategy=zlib.Z_RLE)
+    parts = [_SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    above = np.zeros(width * 3, np.uint8)
+    for top in range(0, height, _ROWS_A_CHUNK):
+        lines = pixels[top : top + _ROWS_A_CHUNK].reshape(-1, width * 3)
+        filtered = np.full((len(lines), 1 + width * 3), _UP, np.uint8)
+        np.subtract(lines[0], above, out=filtered[0, 1:])
+        np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
+        parts.append(_chunk(b"IDAT", packer.compress(filtered.data)))
+        above = lines[-1]
+    return b"".join([*parts, _chunk(b"IDAT", packer.flush()), _chunk(b"IEND", b"")])
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(content, zlib.crc32(kind))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)

@@ -4,14 +4,12 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-import numpy as np
-
 from refine.atomic import write_atomically, write_text
 from refine.categories import CategoryTable
 from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
-from refine.ops.arrays import find_label_runs, find_run_boxes
+from refine.ops.arrays import find_label_boxes
 from refine.types import PanopticPrediction
 
 
@@ -75,18 +73,14 @@ class PanopticWriter:
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}
         )
-        values, lengths = find_label_runs(segment_map)
-        ids, keys = np.unique(values, return_inverse=True)
-        top, left, bottom, right = find_run_boxes(keys, lengths, segment_map.shape).T
-        bounds = np.stack([left, top, right - left, bottom - top], axis=1)
-        boxes = dict(zip(ids.tolist(), bounds.tolist(), strict=True))
+        boxes = find_label_boxes(segment_map)
         infos = [
             {
                 "id": segment.id,
                 "category_id": self.categories[segment.category].dataset_id,
                 "isthing": int(segment.is_thing),
                 "area": segment.area,
-                "bbox": boxes[segment.id],
+                "bbox": _to_coco_box(boxes[segment.id]),
                 "iscrowd": 0,
                 "score": round(segment.score, 6),
             }
@@ -108,3 +102,8 @@ class PanopticWriter:
             "categories": self.categories.to_json(),
         }
         write_text(self.out_dir / "panoptic.json", json.dumps(document))
+
+
+def _to_coco_box(box: tuple[int, int, int, int]) -> list[int]:
+    top, left, bottom, right = box
+    return [left, top, right - left, bottom - top]

@@ -27,6 +27,8 @@ from refine.fusion.overlaps import shared_window
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
 
+_ROWS_A_PASS = 32  # of a large image: what is derived from them stays in the cache
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instance:
@@ -229,13 +231,16 @@ def _describe(
 def _paint_stuff(
     segment_map: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
 ) -> list[Segment]:
-    free = np.where(segment_map == 0, semantic, semantic.dtype.type(IGNORE_INDEX))
-    areas = np.bincount(free.ravel(), minlength=IGNORE_INDEX + 1)
+    areas = np.zeros(IGNORE_INDEX + 1, np.int64)
+    bands = [slice(top, top + _ROWS_A_PASS) for top in range(0, len(semantic), _ROWS_A_PASS)]
+    for band in bands:
+        areas += np.bincount(semantic[band][segment_map[band] == 0], minlength=len(areas))
     areas[:num_things] = areas[IGNORE_INDEX] = 0
     categories = np.flatnonzero(areas >= max(limit_px, 1))
     ids = np.zeros(len(areas), np.int32)
     ids[categories] = np.arange(first_id, first_id + len(categories))
-    segment_map += ids[free]
+    for band in bands:
+        segment_map[band] += ids[semantic[band]] * (segment_map[band] == 0)
     return [
         Segment(id=int(ids[c]), category=int(c), is_thing=False, area=int(areas[c]))
         for c in categories

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from refine.ops.arrays import find_best_columns
 from refine.types import STRIDE
 
 _CONTESTED = 255
@@ -50,7 +51,7 @@ def semantic_map(
         [part.to(table.device) for part in find(cells, pixels=pixels, network=network)]
         for cells, pixels, network in zip((height, width), original_size, image_size, strict=True)
     )
-    best = table.argmax(dim=1).byte().view(height, width)
+    best = find_best_columns(table).byte().view(height, width)
     agreed = _agree(_agree(best, rows.shape[1], dim=0), columns.shape[1], dim=1)
     categories = agreed[rows[:, 0]][:, columns[:, 0]].flatten()
     for contested in torch.split((categories == _CONTESTED).nonzero()[:, 0], _PIXELS_A_PASS):
@@ -60,7 +61,7 @@ def semantic_map(
         mixed = F.embedding_bag(
             cells.flatten(1), table, per_sample_weights=weights.flatten(1), mode="sum"
         )
-        categories[contested] = mixed.argmax(dim=1).byte()
+        categories[contested] = find_best_columns(mixed).byte()
     return categories.view(original_size).cpu().numpy()
 
 

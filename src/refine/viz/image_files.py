@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from refine.atomic import write_atomically
+from refine.coco_format.png import encode_png
 from refine.errors import RefineError
 
 _JPEG_QUALITY = 82
@@ -15,7 +16,7 @@ _JPEG_QUALITY = 82
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write an image whole or not at all; missing folders are made."""
     with write_atomically(path) as part:
-        Image.fromarray(image).save(part, format="PNG")
+        part.write_bytes(encode_png(image))
 
 
 def read_image(path: Path) -> np.ndarray:

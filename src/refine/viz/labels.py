@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from refine.categories import CategoryTable
 from refine.metrics.functional import Panoptic
+from refine.ops.arrays import find_label_boxes
 
 _GRID = 64
 _PADDING_PX = 2
@@ -27,13 +28,15 @@ class Label:
 
 def segment_labels(panoptic: Panoptic, categories: CategoryTable) -> list[Label]:
     """One label per visible segment, by descending area: its category, and a score below 1."""
-    labels = []
+    labels, boxes = [], find_label_boxes(panoptic.segment_map)
     for segment in panoptic.segments:
-        mask = panoptic.segment_map == segment.id
-        if area := int(np.count_nonzero(mask)):
+        if box := boxes.get(segment.id):
+            top, left, bottom, right = box
+            mask = panoptic.segment_map[top:bottom, left:right] == segment.id
             score = f" {segment.score:.2f}" if segment.score < 1 else ""
             text = categories[segment.category].name + (" (crowd)" if segment.is_crowd else score)
-            labels.append(Label(text, *find_inner_point(mask), area))
+            y, x = find_inner_point(mask)
+            labels.append(Label(text, top + y, left + x, int(np.count_nonzero(mask))))
     return sorted(labels, key=lambda label: -label.area)
 
 

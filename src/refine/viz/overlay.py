@@ -1,6 +1,6 @@
 """Panoptic maps drawn over their images."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,25 +8,61 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.fusion.merge import Instance
 from refine.metrics.functional import Panoptic
+from refine.ops.arrays import find_label_runs
 from refine.types import PanopticPrediction, Segment
 from refine.viz.labels import draw_labels, segment_labels
-from refine.viz.palette import VOID_COLOR, look_up, segment_colors
+from refine.viz.palette import look_up, segment_colors
 from refine.viz.panels import WHITE, blend, resize_map
 
-_TINT = 0.55
 _CONTOUR = 0.7
+_ROWS_A_PASS = 32
 
 
 def draw_panoptic(
-    image: np.ndarray, panoptic: Panoptic, categories: CategoryTable, *, labels: bool = True
+    image: np.ndarray,
+    panoptic: Panoptic,
+    categories: CategoryTable,
+    *,
+    labels: bool = True,
+    opacity: float = 0.55,
+    outlines: bool = True,
 ) -> np.ndarray:
-    """Tint every segment, draw its contour and, with ``labels``, its name and score."""
+    """Tint every segment, draw its contour (``outlines``) and its name and score (``labels``).
+
+    ``opacity``, in [0, 1], is the share of a segment's colour in its pixels.
+    """
     require_size(panoptic, image)
     colors = segment_colors(panoptic, categories)
-    drawn = blend(image, look_up(panoptic.segment_map, colors, VOID_COLOR), _TINT)
-    contours = find_contours(panoptic.segment_map)
-    drawn[contours] = blend(drawn[contours], np.array(WHITE, np.uint8), _CONTOUR)
+    rows = {k: row for row, k in enumerate(colors)}
+    levels = np.arange(256, dtype=np.uint8)
+    table = blend(levels, np.array([*colors.values()])[:, :, None], opacity)  # [ids, RGB, level]
+    if outlines:
+        table = np.concatenate([table, blend(table, np.full_like(table, WHITE[0]), _CONTOUR)])
+    drawn = _paint(image, panoptic.segment_map, rows, table)
     return draw_labels(drawn, segment_labels(panoptic, categories)) if labels else drawn
+
+
+def _paint(
+    image: np.ndarray, segment_map: np.ndarray, row_of: Mapping[int, int], table: np.ndarray
+) -> np.ndarray:
+    """Every pixel's colour from a ``[R, 3, 256]`` table: by its segment, channel and level.
+
+    A second half of the table, if it has one, is for the pixels of contours. Some rows at a time,
+    as a photograph has millions of pixels.
+    """
+    drawn, flat = np.empty_like(image), table.ravel()
+    starts = look_up(np.arange(segment_map.max(initial=0) + 1), row_of, row_of[0]) * table[0].size
+    with_contours = len(table) > len(row_of)
+    for top in range(0, len(segment_map), _ROWS_A_PASS):
+        band = slice(top, top + _ROWS_A_PASS)
+        places = starts[segment_map[band]]
+        if with_contours:
+            contours = find_contours(segment_map[top : band.stop + 1])[: len(places)]
+            places[contours] += len(row_of) * table[0].size
+        for channel in range(3):
+            places_of_levels = places + channel * table.shape[2] + image[band, :, channel]
+            drawn[band, :, channel] = flat[places_of_levels]
+    return drawn
 
 
 def find_contours(segment_map: np.ndarray) -> np.ndarray:
@@ -45,7 +81,8 @@ def resize_panoptic(panoptic: Panoptic, size: tuple[int, int]) -> Panoptic:
 def crop_panoptic(panoptic: Panoptic, window: tuple[slice, slice]) -> Panoptic:
     """The rows and columns of ``window``, with the segments that are visible there."""
     cropped = replace(panoptic, segment_map=panoptic.segment_map[window])
-    return keep_segments(cropped, np.unique(cropped.segment_map).tolist())
+    values, _ = find_label_runs(cropped.segment_map)
+    return keep_segments(cropped, set(values.tolist()))
 
 
 def keep_segments(panoptic: Panoptic, ids: Collection[int]) -> Panoptic:

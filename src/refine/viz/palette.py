@@ -41,19 +41,22 @@ def segment_colors(panoptic: Panoptic, categories: CategoryTable) -> dict[int, C
 
 
 def look_up(segment_map: np.ndarray, values: Mapping[int, Any], default: Any) -> np.ndarray:
-    """The value of each pixel's id; ``default`` for ids without one."""
-    ids, index = np.unique(segment_map, return_inverse=True)
-    table = np.array([values.get(k, default) for k in ids.tolist()])
-    return table[index.reshape(segment_map.shape)]
+    """The value of each pixel's id, at least 0; ``default`` for ids without one."""
+    size = max(int(segment_map.max(initial=0)), *values, 0) + 1
+    table = np.full((size, *np.shape(default)), default)
+    table[list(values)] = list(values.values())
+    found: np.ndarray = table[segment_map]
+    return found
 
 
 def _touching_ids(segment_map: np.ndarray) -> defaultdict[int, set[int]]:
     """The ids on the other side of each segment's borders (4-neighbours)."""
     neighbours: defaultdict[int, set[int]] = defaultdict(set)
-    for turned in (segment_map, segment_map.T):
-        border = turned[1:] != turned[:-1]
-        pairs = np.stack([turned[1:][border], turned[:-1][border]], axis=1)
-        for a, b in np.unique(pairs, axis=0).tolist():
+    sides = ((segment_map[1:], segment_map[:-1]), (segment_map[:, 1:], segment_map[:, :-1]))
+    for one, other in sides:
+        border = one != other
+        pairs = np.unique(one[border].astype(np.int64) << 32 | other[border])
+        for a, b in zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True):
             neighbours[a].add(b)
             neighbours[b].add(a)
     return neighbours

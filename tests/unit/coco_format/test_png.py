@@ -28,7 +28,7 @@ def test_id_is_red_plus_256_green_plus_65536_blue(pixels, expected):
     assert ids.flags.writeable
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 65)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 65), (129, 3)])
 def test_round_trip(size):
     ids = np.random.default_rng(0).integers(0, 2**24, size).astype(np.int32)
     ids.flat[0], ids.flat[-1] = 0, 2**24 - 1

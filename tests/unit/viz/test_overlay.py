@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, prediction, truth
+from oracles import overlay
 from refine.fusion.merge import Instance
 from refine.types import GroundTruth, MaskCrop, Segment
-from refine.viz.labels import Label, draw_labels, find_inner_point
+from refine.viz.labels import Label, draw_labels, find_inner_point, segment_labels
 from refine.viz.overlay import crop_panoptic, draw_panoptic, keep_segments, stack_instances
 from refine.viz.palette import VOID_COLOR, segment_colors
 
@@ -30,6 +31,32 @@ def test_segments_are_tinted_with_their_category_and_have_contours():
     unknown = draw_panoptic(IMAGE, truth(SEGMENT_MAP, {1: CAT}), CATEGORIES, labels=False)
     assert (unknown[40, 150] == void).all()
     assert np.array_equal(IMAGE, grey_image(SIZE))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (70, 33)], ids=str)
+@pytest.mark.parametrize(
+    ("opacity", "outlines"), [(0.55, True), (0.2, False), (0, True), (1, True)]
+)
+def test_an_overlay_is_that_of_the_pixel_by_pixel_oracle(size, opacity, outlines):
+    rng = np.random.default_rng(size)
+    blocks = rng.choice([0, 1, 2, 3, 77, 200_000], [-(-n // 6) for n in size])
+    segment_map = np.kron(blocks, np.ones((6, 6), int))[: size[0], : size[1]].astype(np.int32)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    scene = truth(segment_map, {1: CAT, 2: CAT, 3: DOG, 200_000: GRASS})  # 77 has no segment
+    options = {"opacity": opacity, "outlines": outlines}
+    expected = overlay.tint(image, segment_map, segment_colors(scene, CATEGORIES), **options)
+    drawn = draw_panoptic(image, scene, CATEGORIES, labels=False, **options)
+    assert np.array_equal(drawn, expected)
+
+
+def test_labels_lie_in_their_segments_wherever_these_are():
+    segment_map = np.zeros((200, 300), np.int32)
+    segment_map[150:, 200:] = 7
+    segment_map[150:170, 260:] = 0
+    segment_map[20:30, 40:90] = 9
+    labels = segment_labels(truth(segment_map, {7: CAT, 9: DOG, 11: DOG}), CATEGORIES)
+    assert [(label.text, label.area) for label in labels] == [("cat", 4200), ("dog", 500)]
+    assert [segment_map[label.y, label.x] for label in labels] == [7, 9]
 
 
 def test_labels_show_the_score_of_predicted_instances():
