@@ -18,9 +18,9 @@ MAX_MEDIAN_FUNCTION_LINES = 12
 # a layer a line; a room imports lower layers only, so rooms of one layer never import each other
 _ROOMS = (
     "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
-    "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs", "evaluation api",
-    "training", "callbacks report", "workflows",
-    "train evaluate predict fuse score convert check download",
+    "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs layouts",
+    "evaluation api", "training", "callbacks report", "workflows",
+    "train evaluate predict fuse score convert check download convert_dataset",
 )  # fmt: skip
 LAYERS = {room: layer for layer, rooms in enumerate(_ROOMS) for room in rooms.split()}
 

@@ -11,7 +11,10 @@ from refine.config.locate import conf_dir
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
-HYDRA = {"train", "evaluate", "predict", "fuse", "score", "convert", "check", "download"}
+HYDRA = {
+    "train", "evaluate", "predict", "fuse", "score", "convert", "check", "download",
+    "convert_dataset",
+}  # fmt: skip
 """Commands that are Hydra applications."""
 
 

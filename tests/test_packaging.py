@@ -34,6 +34,7 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
     assert "refine-report = refine.report.__main__:main" in commands
     for name in ("train", "evaluate", "predict", "fuse", "score", "convert", "check", "download"):
         assert f"refine-{name} = refine.{name}:main" in commands
+    assert "refine-convert-dataset = refine.convert_dataset:main" in commands
 
 
 def test_installed_package_finds_its_configuration(wheel, tmp_path):

@@ -1,8 +1,8 @@
 """Categories of a dataset, and the conversion of their ids.
 
-Dataset ids (COCO's ``category_id``: 1..200 with gaps) live in files. Everywhere else categories
-are *contiguous* ids: things ``0 .. num_things - 1``, then stuff, each group in ascending order of
-dataset id.
+Dataset ids (``category_id`` of the JSON; COCO's are 1..200 with gaps, others begin with 0) live in
+files. Everywhere else categories are *contiguous* ids: things ``0 .. num_things - 1``, then stuff,
+each group in ascending order of dataset id.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _MAX_ID = 2**62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Category:
-    """One category: its id in the JSON (at least 1) and name, and its RGB in 0..255 for drawing.
+    """One category: its id in the JSON (at least 0) and name, and its RGB in 0..255 for drawing.
 
     ``supercategory`` is its name if the JSON gives none; categories may be equal without.
     """
@@ -72,19 +72,23 @@ class CategoryTable:
                 categories.append(_parse_category(entry))
             except (IndexError, KeyError, TypeError, ValueError) as error:
                 found = f"{source}: categories[{k}] is malformed ({error!r:.80})"
-                fix = "give it id >= 1, name, isthing (0 or 1) and, optionally, color [r, g, b]"
+                fix = "give it id >= 0, name, isthing (0 or 1) and, optionally, color [r, g, b]"
                 report("categories[] is malformed", f"{found}; {fix}")
         try:
             return cls(categories)
         except RefineError as error:
             raise RefineError(f"{source}: {error}") from None
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self, *, supercategories: bool = False) -> list[dict[str, Any]]:
         """COCO's ``categories`` list of this table (plain Python values)."""
-        return [
+        entries: list[dict[str, Any]] = [
             {"id": c.dataset_id, "name": c.name, "isthing": int(c.is_thing), "color": [*c.color]}
             for c in self.categories
         ]
+        if supercategories:
+            for entry, category in zip(entries, self.categories, strict=True):
+                entry["supercategory"] = category.supercategory or category.name
+        return entries
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -109,7 +113,7 @@ class CategoryTable:
 
 def _parse_category(entry: Mapping[str, Any]) -> Category:
     dataset_id, is_thing, name = index(entry["id"]), index(entry["isthing"]), entry["name"]
-    if not 1 <= dataset_id <= _MAX_ID or is_thing not in (0, 1):
+    if not 0 <= dataset_id <= _MAX_ID or is_thing not in (0, 1):
         raise ValueError(f"id={dataset_id}, isthing={is_thing}")
     if not isinstance(name, str) or not name or not is_printable(name):
         raise ValueError(f"name={name!r}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import PurePosixPath
@@ -124,12 +125,17 @@ class InstanceAnnotations:
 
 
 def parse_instances_json(
-    data: bytes, panoptic: PanopticAnnotations, *, source: str, report: Report = refuse
+    data: bytes,
+    panoptic: PanopticAnnotations,
+    *,
+    source: str,
+    report: Report = refuse,
+    void: Collection[int] = (),
 ) -> InstanceAnnotations:
     """Check ``data``, a whole instances JSON; ``source`` is the file name shown in messages.
 
-    Annotations of images that the panoptic JSON does not have are left out, and so are malformed
-    ones if ``report`` returns.
+    Annotations of images that the panoptic JSON does not have are left out, those of the category
+    ids ``void``, and malformed ones if ``report`` returns.
 
     Raises:
         RefineError: The content is malformed, names a category that is no thing, or numbers images
@@ -138,6 +144,8 @@ def parse_instances_json(
     document = json_entries.parse_json_object(data, source=source)
     listed = _compare_lists(document, panoptic, source=source, report=report)
     entries = entries_of(document, "annotations", source=source, report=report)
+    if void:
+        entries = entries.without("category_id", void)
     image_ids = entries.integers("image_id")
     used = np.array(entries.usable(), dtype=np.int64)
     is_known = np.isin(image_ids[used], panoptic.image_ids)

@@ -6,7 +6,7 @@ cost gigabytes, again in every loader process, because reference counts undo cop
 
 import json
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -64,6 +64,11 @@ class Entries:
         """The objects at these positions; messages keep their names."""
         items = [self.items[k] for k in order]
         return Entries(items, self.name, lambda k: self.describe(order[k]), self.report)
+
+    def without(self, key: str, values: Collection[int]) -> "Entries":
+        """The usable objects whose integer ``key`` is none of these values."""
+        found = {k: self.items[k].get(key) for k in self.usable()}
+        return self.pick([k for k, v in found.items() if type(v) is not int or v not in values])
 
     def usable(self) -> list[int]:
         """Positions of the objects without a bad value so far."""

@@ -1,5 +1,6 @@
 """COCO's result files of masks, of instances or of stuff."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +27,17 @@ class MaskResults:
 
 
 def load_mask_results(
-    path: Path, images: ImageTable, categories: CategoryTable, *, are_instances: bool
+    path: Path,
+    images: ImageTable,
+    categories: CategoryTable,
+    *,
+    are_instances: bool,
+    void: Collection[int] = (),
 ) -> MaskResults:
     """Read a result file: a list of ``image_id``, ``category_id``, ``segmentation``, ``score``.
 
     Masks are polygons or run lengths. Instances need scores and thing categories; a file of stuff
-    may hold things, too.
+    may hold things, too. Entries of the category ids ``void`` are left out.
 
     Raises:
         RefineError: The file is missing or malformed, has boxes alone, or names unknown images or
@@ -44,6 +50,7 @@ def load_mask_results(
     if not isinstance(document, list):
         raise RefineError(f"{source}: expected COCO's list of results; give such a file")
     entries = Entries(document, "results[]", lambda k: f"{source}: results[{k}]")
+    entries = entries.without("category_id", void)
     image_ids = entries.integers("image_id")
     for k in np.flatnonzero(~np.isin(image_ids, images.ids)).tolist():
         fix = f": image id {image_ids[k]} is not in {images.source}; give the JSON of these images"

@@ -33,13 +33,7 @@ def decode_segment_png(
         RefineError: Truncated, unreadable, of another size or a huge one, or no PNG of 8-bit RGB
             or RGBA.
     """
-    if not data.startswith(_SIGNATURE):
-        raise RefineError(f"{source}: not a PNG file; segment maps are PNGs")
-    if len(data) < 26:
-        raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
-    # Pillow reads 16 bits as 8 and palettes as grey without a word, so ask the header
-    width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
-    found = _COLOR_TYPES.get(color_type, f"colour type {color_type}")
+    (height, width), bits, found = _read_header(data, source)
     if bits != 8 or found not in ("RGB", "RGBA"):
         raise RefineError(
             f"{source}: a {bits}-bit {found} PNG; a segment map is 8-bit RGB "
@@ -56,6 +50,49 @@ def decode_segment_png(
         raise RefineError(f"{source}: damaged PNG ({reason}); get the file again") from None
     ids: np.ndarray = np.frombuffer(pixels, "<i4").reshape(height, width) & 0xFFFFFF
     return ids
+
+
+def decode_label_png(
+    data: bytes, *, source: str, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The numbers in the content of a PNG as they are stored.
+
+    They are ``[H, W]`` integers of 16 bits at most, grey values or places in a palette; or
+    ``[H, W, C]`` uint8 of two to four channels. ``source`` and ``size`` are as of
+    :func:`decode_segment_png`.
+
+    Raises:
+        RefineError: Truncated, unreadable, of another size or a huge one, no PNG, or one of several
+            channels of 16 bits.
+    """
+    shape, bits, kind = _read_header(data, source)
+    if bits == 16 and kind != "greyscale":
+        raise RefineError(f"{source}: a 16-bit {kind} PNG; channels of label maps have 8 bits")
+    check_size(shape, size, source=source)
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if kind == "greyscale" and bits < 8:  # Pillow stretches them to 0 .. 255
+                factor = 255 // (2**bits - 1)
+                values: np.ndarray = np.asarray(image.convert("L")) // factor
+            else:
+                values = np.asarray(image)
+            return values
+    except PILLOW_ERRORS as error:
+        reason = explain_pillow(error)
+        raise RefineError(f"{source}: damaged PNG ({reason}); get the file again") from None
+
+
+def _read_header(data: bytes, source: str) -> tuple[tuple[int, int], int, str]:
+    """``(height, width)``, bits of a channel and the kind of colours.
+
+    Pillow reads 16 bits as 8 and palettes as grey without a word.
+    """
+    if not data.startswith(_SIGNATURE):
+        raise RefineError(f"{source}: not a PNG file; maps of segments and labels are PNGs")
+    if len(data) < 26:
+        raise RefineError(f"{source}: damaged PNG ({len(data)} bytes); get the file again")
+    width, height, bits, color_type = struct.unpack_from(">IIBB", data, 16)
+    return (height, width), bits, _COLOR_TYPES.get(color_type, f"colour type {color_type}")
 
 
 def check_size(found: tuple[int, int], wanted: tuple[int, int] | None, *, source: str) -> None:

@@ -12,6 +12,7 @@ import shutil
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,10 @@ class Storage(ABC):
     @abstractmethod
     def __contains__(self, name: str) -> bool:
         """Whether there is a file of this name."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """The names of all files, sorted, without hidden ones and those that cannot be used."""
 
     @abstractmethod
     def _size(self, name: str) -> int:
@@ -74,6 +79,11 @@ class FolderStorage(Storage):
             return is_inside(name) and (self.folder / name).is_file()
         except OSError:  # the whole path is too long
             return False
+
+    def names(self) -> list[str]:
+        """Sorted names of the files below the folder."""
+        paths = (path for path in self.folder.rglob("*") if path.is_file())
+        return _sort_names(path.relative_to(self.folder).as_posix() for path in paths)
 
     def _size(self, name: str) -> int:
         return (self.folder / name).stat().st_size
@@ -118,6 +128,10 @@ class ZipStorage(Storage):
     def __contains__(self, name: str) -> bool:
         k = self._place(name)
         return k < len(self._names) and bool(self._names[k] == _encoded(name))
+
+    def names(self) -> list[str]:
+        """Sorted names of the entries."""
+        return _sort_names(name.decode("utf-8", "surrogateescape") for name in self._names.tolist())
 
     def _place(self, name: str) -> int:
         return int(np.searchsorted(self._names, np.bytes_(_encoded(name))))
@@ -211,6 +225,10 @@ def _list_entries(path: Path, label: str, *, end: int | None = None) -> list[zip
                 return archive.infolist()
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise RefineError(f"{label}: no readable zip ({error}); get the file again") from None
+
+
+def _sort_names(names: Iterable[str]) -> list[str]:
+    return sorted(n for n in names if is_inside(n) and not n.startswith(".") and "/." not in n)
 
 
 def _encoded(name: str) -> bytes:

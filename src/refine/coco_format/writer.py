@@ -1,4 +1,4 @@
-"""Panoptic results as files: the PNGs and the JSON that COCO's evaluators and servers take."""
+"""Panoptic maps as files: the PNGs and the JSON that COCO's evaluators and servers take."""
 
 import json
 from pathlib import Path, PurePosixPath
@@ -10,23 +10,29 @@ from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
 from refine.ops.arrays import find_label_boxes
-from refine.types import PanopticPrediction
+from refine.types import GroundTruth, PanopticPrediction
 
 
 class PanopticWriter:
     """Writes ``OUT/panoptic/NAME.png`` for each image and at the end ``OUT/panoptic.json``.
 
     Ids of segments go into the PNGs as they are. It is a context manager, which writes the JSON
-    unless the block fails, and creates ``out_dir`` when needed.
+    unless the block fails, and creates ``out_dir`` when needed. The files of a dataset's ``split``
+    are called ``panoptic_{split}``, and its categories have supercategories.
     """
 
-    def __init__(self, out_dir: Path, categories: CategoryTable) -> None:
+    def __init__(
+        self, out_dir: Path, categories: CategoryTable, *, split: str | None = None
+    ) -> None:
         self.out_dir = out_dir
         self.categories = categories
+        self.split = split
+        name = "panoptic" if split is None else f"panoptic_{split}"
+        self._json_path, self._png_dir = out_dir / f"{name}.json", out_dir / name
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._file_names: set[str] = set()
-        (out_dir / "panoptic").mkdir(parents=True, exist_ok=True)
+        self._png_dir.mkdir(parents=True, exist_ok=True)
 
     def keep_others(self, file_name: str) -> int:
         """Keep what an earlier ``panoptic.json`` says of other images; the id of ``file_name``.
@@ -36,7 +42,7 @@ class PanopticWriter:
         Raises:
             RefineError: The earlier file is malformed or of other categories.
         """
-        path, stem = self.out_dir / "panoptic.json", PurePosixPath(file_name).stem
+        path, stem = self._json_path, PurePosixPath(file_name).stem
         if path.exists():
             document = parse_json_object(path.read_bytes(), source=str(path))
             if document.get("categories") != self.categories.to_json():
@@ -51,11 +57,17 @@ class PanopticWriter:
         return max(ids, default=0) + 1
 
     def add(
-        self, image_id: int, file_name: str, prediction: PanopticPrediction, *, png_name: str
+        self,
+        image_id: int,
+        file_name: str,
+        panoptic: PanopticPrediction | GroundTruth,
+        *,
+        png_name: str,
     ) -> None:
         """Write the PNG of one image; its name may have subfolders.
 
-        The map has the image's original size, and ids below 2^24.
+        The map has the image's original size, and ids below 2^24. Segments of a prediction have
+        scores, those of a truth may be crowds.
 
         Raises:
             RefineError: A second image with this PNG name.
@@ -63,11 +75,11 @@ class PanopticWriter:
         if png_name in self._file_names:
             raise RefineError(
                 f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "
-                f"in {self.out_dir / 'panoptic'}; rename one"
+                f"in {self._png_dir}; rename one"
             )
         self._file_names.add(png_name)
-        segment_map = prediction.segment_map
-        with write_atomically(self.out_dir / "panoptic" / png_name) as part:
+        segment_map = panoptic.segment_map
+        with write_atomically(self._png_dir / png_name) as part:
             part.write_bytes(encode_segment_png(segment_map))
         height, width = segment_map.shape
         self._images.append(
@@ -81,11 +93,13 @@ class PanopticWriter:
                 "isthing": int(segment.is_thing),
                 "area": segment.area,
                 "bbox": _to_coco_box(boxes[segment.id]),
-                "iscrowd": 0,
-                "score": round(segment.score, 6),
+                "iscrowd": int(segment.is_crowd),
             }
-            for segment in prediction.segments
+            for segment in panoptic.segments
         ]
+        if isinstance(panoptic, PanopticPrediction):
+            for info, segment in zip(infos, panoptic.segments, strict=True):
+                info["score"] = round(segment.score, 6)
         self._annotations.append(
             {"image_id": image_id, "file_name": png_name, "segments_info": infos}
         )
@@ -99,9 +113,9 @@ class PanopticWriter:
         document = {
             "images": self._images,
             "annotations": self._annotations,
-            "categories": self.categories.to_json(),
+            "categories": self.categories.to_json(supercategories=self.split is not None),
         }
-        write_text(self.out_dir / "panoptic.json", json.dumps(document))
+        write_text(self._json_path, json.dumps(document))
 
 
 def _to_coco_box(box: tuple[int, int, int, int]) -> list[int]:

@@ -111,8 +111,7 @@ def clear_errors(command: str, overrides: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        known: Any = OmegaConf.to_container(without_hydra(_compose(command, ())), resolve=False)
-        raise RefineError(explain(error, known=known)) from error
+        raise RefineError(explain(error, known=_known_settings(command, overrides))) from error
     except (TypeError, ValueError) as error:
         reason = explain_groups(overrides)
         if reason is None:
@@ -125,6 +124,16 @@ def clear_errors(command: str, overrides: Sequence[str]) -> Iterator[None]:
             "a setting lies below one that is null (like data.toy.* without data=toy): choose the "
             "group that has it first"
         ) from error
+
+
+def _known_settings(command: str, overrides: Sequence[str]) -> Any:
+    """A command's configuration in plain containers, with the groups that are chosen if it can."""
+    groups = [o for o in overrides if (conf_dir() / o.partition("=")[0]).is_dir()]
+    try:
+        config = _compose(command, groups)
+    except ConfigError:
+        config = _compose(command, ())
+    return OmegaConf.to_container(without_hydra(config), resolve=False)
 
 
 def _compose(command: str, overrides: Sequence[str]) -> DictConfig:

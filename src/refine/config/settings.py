@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from refine.config.flatten import flatten
 from refine.config.instantiate import to_options
+from refine.config.locate import conf_dir
 from refine.options import (
     CategoryOptions,
     DataOptions,
@@ -279,6 +280,37 @@ class DownloadSettings(Settings):
         check(0 <= self.pause_s <= 60, "pause_s", self.pause_s, "a number in 0 .. 60")
 
 
+@dataclass(kw_only=True)
+class ConvertDatasetSettings(Settings):
+    """Settings of ``refine.convert_dataset``; ``conf/convert_dataset.yaml`` explains each.
+
+    The first ones belong to layouts (``conf/from``), which have only those that they read.
+    """
+
+    layout: str | None
+    images: str = ""
+    annotations: str | None = None
+    instances: str | None = None
+    semantic: str | None = None
+    pngs: str | None = None
+    polygons: str | None = None
+    table: str | None = None
+    overlaps: str = "smaller"
+    void: list[Any] = field(default_factory=list)
+    root: str | None = None
+    split: str
+    out: str
+    link: bool
+    skip_bad: bool
+
+    def __post_init__(self) -> None:
+        layouts = sorted(path.stem for path in (conf_dir() / "from").glob("*.yaml"))
+        check(self.layout is not None, "from", None, f"one of {', '.join(layouts)}")
+        check_choice("overlaps", self.overlaps, ("smaller", "later", "earlier"))
+        is_name = re.fullmatch(r"[\w-][\w.-]*", self.split)
+        check(bool(is_name), "split", self.split, "a name of letters, digits, _ and -")
+
+
 COMMANDS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
@@ -288,4 +320,5 @@ COMMANDS: dict[str, type[Settings]] = {
     "convert": ConvertSettings,
     "check": CheckSettings,
     "download": DownloadSettings,
+    "convert_dataset": ConvertDatasetSettings,
 }

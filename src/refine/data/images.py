@@ -42,12 +42,33 @@ def decode_image(data: bytes, *, source: str, size: tuple[int, int] | None = Non
             is_turned = _fit(image, size, source=source)
             return to_rgb(image, source=source, is_turned=is_turned)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise RefineError(
-            f"{source}: more than {MAX_PIXELS} pixels; make it smaller or cut it into several"
-        ) from None
+        raise _too_large(source) from None
     except PILLOW_ERRORS as error:
-        reason = explain_pillow(error)
-        raise RefineError(f"{source}: damaged image ({reason}); get the file again") from None
+        raise _damaged(source, error) from None
+
+
+def check_photo(data: bytes, *, source: str, size: tuple[int, int]) -> None:
+    """Refuse an image file that does not fit annotations of ``size``, by a look at its header.
+
+    Raises:
+        RefineError: No image, of another size, or huge (``source``: file name).
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _fit(image, size, source=source)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(source) from None
+    except PILLOW_ERRORS as error:
+        raise _damaged(source, error) from None
+
+
+def _too_large(source: str) -> RefineError:
+    fix = "make it smaller or cut it into several"
+    return RefineError(f"{source}: more than {MAX_PIXELS} pixels; {fix}")
+
+
+def _damaged(source: str, error: Exception) -> RefineError:
+    return RefineError(f"{source}: damaged image ({explain_pillow(error)}); get the file again")
 
 
 def to_rgb(image: Image.Image, *, source: str, is_turned: bool = True) -> np.ndarray:

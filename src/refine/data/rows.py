@@ -7,13 +7,14 @@ import numpy as np
 from refine.coco_format.category_choice import rename_segments
 from refine.coco_format.instances import InstanceAnnotation, Outline
 from refine.coco_format.layout import DatasetFiles
+from refine.coco_format.mask_results import MaskResults
 from refine.coco_format.png import decode_segment_png
 from refine.coco_format.segment_runs import SegmentRuns, find_runs
 from refine.coco_format.storage import Storage
 from refine.data.images import decode_image
-from refine.errors import Report, refuse
+from refine.errors import RefineError, Report, refuse
 from refine.ops.outlines import decode_mask, rasterize_polygons, tight_crop
-from refine.types import CodedMask, MaskCrop, Segment
+from refine.types import IGNORE_INDEX, CodedMask, MaskCrop, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,3 +73,26 @@ def original_mask(outline: Outline, size: tuple[int, int]) -> MaskCrop | None:
     if isinstance(outline, CodedMask):
         return tight_crop(decode_mask(outline).mask)
     return rasterize_polygons(outline, size)
+
+
+def paint_stuff(
+    stuff: MaskResults, image_id: int, size: tuple[int, int], num_things: int
+) -> np.ndarray:
+    """``[H, W]`` uint8 categories of an image's stuff masks, 255 for void; things are left out.
+
+    Masks of one category are one; a :class:`RefineError` if those of two overlap.
+    """
+    painted = np.full(size, IGNORE_INDEX, np.uint8)
+    for mask in stuff.masks.of_image(image_id):
+        crop = original_mask(mask.outline, size)
+        if crop is None or mask.category < num_things:
+            continue
+        view = painted[crop.slices]
+        others = view[crop.mask]
+        if ((others != IGNORE_INDEX) & (others != mask.category)).any():
+            raise RefineError(
+                f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
+                "give each pixel one category"
+            )
+        view[crop.mask] = mask.category
+    return painted

@@ -24,7 +24,7 @@ RECORD_DTYPE = np.dtype(
 """Image id of the JSON, contiguous category or :data:`NOTHING`, and the sums of both."""
 
 COLUMNS = ("image_id", "category_id", *_SUMS)
-"""Columns of ``per_image.csv``. ``category_id`` is the dataset id; 0 stands for :data:`NOTHING`."""
+"""Columns of ``per_image.csv``. ``category_id`` is the dataset id, or :data:`NOTHING`."""
 
 
 def to_records(image_id: int, stats: PanopticStats) -> np.ndarray:
@@ -58,7 +58,8 @@ def sort_records(records: np.ndarray) -> np.ndarray:
 
 def records_to_csv(records: np.ndarray, categories: CategoryTable) -> str:
     """The text of ``per_image.csv``: a header and a row for each record, IoU at full precision."""
-    dataset_ids = {k: c.dataset_id for k, c in enumerate(categories.categories)} | {NOTHING: 0}
+    dataset_ids = {NOTHING: NOTHING}
+    dataset_ids |= {k: c.dataset_id for k, c in enumerate(categories.categories)}
     return to_csv(((k, dataset_ids[c], *sums) for k, c, *sums in records.tolist()), COLUMNS)
 
 
@@ -68,7 +69,9 @@ def records_from_csv(text: str, categories: CategoryTable, *, source: str) -> np
     Raises:
         RefineError: Other columns, a value that is no number, or an unknown category.
     """
-    contiguous = {c.dataset_id: k for k, c in enumerate(categories.categories)} | {0: NOTHING}
+    # in files of before, where no category had it, 0 stands for NOTHING
+    known = {c.dataset_id: k for k, c in enumerate(categories.categories)}
+    contiguous = {0: NOTHING, NOTHING: NOTHING} | known
     rows = csv.reader(io.StringIO(text))
     if tuple(next(rows, ())) != COLUMNS:
         raise RefineError(f"{source}: the columns must be {','.join(COLUMNS)}; evaluate anew")

@@ -23,12 +23,12 @@ from refine.coco_format.semantic_files import SemanticFiles
 from refine.coco_format.storage import open_storage
 from refine.coco_format.writer import PanopticWriter
 from refine.config.settings import FuseSettings
-from refine.data.rows import original_mask
+from refine.data.rows import original_mask, paint_stuff
 from refine.errors import RefineError
 from refine.fusion.fuse_evidence import fuse
 from refine.options import FusionOptions
 from refine.runs.console import print_table, say
-from refine.types import IGNORE_INDEX, GroundTruth
+from refine.types import GroundTruth
 from refine.workflows.score_results import score_results
 
 _RELATIONS = ("score", "area", "shr", "oracle")  # that need no head of a network
@@ -102,7 +102,7 @@ def _open_semantic(
         files = SemanticFiles(Path(path), categories, dataset_ids)
         return lambda _, name, size: _resize(files.read(name, size), size)
     stuff = load_mask_results(Path(path), images, categories, are_instances=False)
-    return lambda image_id, _, size: _paint_stuff(stuff, image_id, size, categories.num_things)
+    return lambda image_id, _, size: paint_stuff(stuff, image_id, size, categories.num_things)
 
 
 def _resize(values: np.ndarray, size: _Size) -> np.ndarray:
@@ -111,24 +111,6 @@ def _resize(values: np.ndarray, size: _Size) -> np.ndarray:
         return values
     channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
     return channels[0].numpy()
-
-
-def _paint_stuff(stuff: MaskResults, image_id: int, size: _Size, num_things: int) -> np.ndarray:
-    """``[H, W]`` uint8 categories of stuff; masks of one category are one."""
-    painted = np.full(size, IGNORE_INDEX, np.uint8)
-    for mask in stuff.masks.of_image(image_id):
-        crop = original_mask(mask.outline, size)
-        if crop is None or mask.category < num_things:
-            continue
-        view = painted[crop.slices]
-        others = view[crop.mask]
-        if ((others != IGNORE_INDEX) & (others != mask.category)).any():
-            raise RefineError(
-                f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
-                "give each pixel one category"
-            )
-        view[crop.mask] = mask.category
-    return painted
 
 
 def _stack_instances(

@@ -55,7 +55,7 @@ def test_records_keep_categories_with_anything_in_them_and_images_with_nothing()
         "image_id,category_id,iou,tp,fp,fn",
         "5,7,0.6666666666666666,1,0,1",
         "5,9,0.0,0,0,2",
-        "6,0,0.0,0,0,0",
+        "6,-1,0.0,0,0,0",
     ]
 
 
@@ -71,6 +71,20 @@ def test_records_sum_to_exactly_the_table_and_tell_not_who_evaluated_what():
     total = r.sum_records(records, 3)
     assert all((getattr(total, name) == getattr(direct, name)).all() for name in SUMS)
     assert (total.iou.dtype, total.tp.dtype) == (np.float64, np.int64)
+
+
+def test_a_category_may_have_id_0_which_stood_for_nothing_before():
+    line = "image_id,category_id,iou,tp,fp,fn\n6,{},0.0,0,0,0\n"
+    from_zero = CategoryTable.of([{"id": k, "name": f"c{k}", "isthing": 1} for k in (3, 0)])
+    for number, table, category in (
+        (0, CATEGORIES, r.NOTHING),
+        (-1, CATEGORIES, r.NOTHING),
+        (0, from_zero, 0),
+        (3, from_zero, 1),
+        (-1, from_zero, r.NOTHING),
+    ):
+        read = r.records_from_csv(line.format(number), table, source="f")
+        assert read["category"].tolist() == [category]
 
 
 @pytest.mark.parametrize(
