@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -20,6 +21,7 @@ from refine.config.interruption import take_signal, watch_signals
 from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.path_arguments import quote_paths
+from refine.config.processes import are_started_together, is_first_process
 from refine.errors import RefineError, first_line
 
 _WRITE_ERRORS = {
@@ -56,6 +58,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
         try:
             # also in the processes of joblib's jobs
             with watch_signals(), clear_errors(name, ()), _clear_write_errors(run_dir):
+                _require_folder(hydra_config)
                 job = describe_job(config, hydra_config, prepared=prepared)
                 return task(read_settings(config, name), job)
         except RefineError as error:
@@ -77,6 +80,17 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
             sys.argv = given
 
 
+def _require_folder(hydra_config: HydraConf) -> None:
+    """Refuse that several processes of one run each choose a folder by the clock."""
+    is_clocked = hydra_config.mode != RunMode.MULTIRUN and hydra_config.run.dir != "."
+    given = hydra_config.overrides.hydra
+    if is_clocked and are_started_together() and not any("hydra.run.dir=" in o for o in given):
+        raise RefineError(
+            "hydra.run.dir: a value is needed where torchrun or srun start several processes, each "
+            "of which would choose a folder of its own; give hydra.run.dir=FOLDER"
+        )
+
+
 @contextlib.contextmanager
 def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Iterator[None]:
     """End the process on bad input or a signal; ``continuation`` is what to run afterwards."""
@@ -89,7 +103,8 @@ def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Itera
             raise
         if number is None:
             _exit(end)
-        sys.stderr.write(f"interrupted{continuation()}\n")
+        if is_first_process():
+            sys.stderr.write(f"interrupted{continuation()}\n")
         sys.exit(128 + number)  # as shells do
 
 

@@ -1,10 +1,14 @@
 """Options and objects from configuration nodes; the only place that instantiates."""
 
+import os
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -63,6 +67,38 @@ def build_all(group: Mapping[str, Any] | None, *, without: Collection[str] = ())
     """Build the objects of a group such as ``callbacks``; a node that is None is left out."""
     nodes = (group or {}).items()
     return [build(node) for name, node in nodes if node is not None and name not in without]
+
+
+def check_trainer(options: TrainerOptions) -> None:
+    """Refuse, with a ``RefineError``, devices that are not there or that a sweep cannot share."""
+    with warnings.catch_warnings(action="ignore"):
+        trainer = build_trainer(options, callbacks=[], loggers=[])
+    cores = max(os.cpu_count() or 1, 2)  # two processes are for trying
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
+        raise RefineError(
+            f"trainer.devices={options.devices}: there are no more than {cores} processors; give "
+            "as many as there are, or fewer"
+        )
+    if trainer.world_size == 1 or not HydraConfig.initialized():
+        return
+    job: Any = HydraConfig.get()
+    if job.mode != RunMode.MULTIRUN:
+        return
+    sweeper, launcher = (str(node._target_).split(".")[1] for node in (job.sweeper, job.launcher))
+    fix = "give each job one device (trainer.devices=1), or start jobs on a cluster with " + (
+        "hydra/launcher=submitit_slurm hydra.launcher.tasks_per_node=DEVICES (docs/clusters.md)"
+    )
+    if launcher == "_internal":  # each process of a job goes through all jobs
+        if sweeper not in ("_internal", "refine_sweeper"):
+            raise RefineError(
+                f"hydra/sweeper: {sweeper} learns from results, and every process of a job with "
+                f"trainer.devices={options.devices} would choose for itself; {fix}"
+            )
+    elif not trainer.strategy.cluster_environment.creates_processes_externally:
+        raise RefineError(
+            f"hydra/launcher: {launcher} does not start the {trainer.world_size} processes of a "
+            f"job with trainer.devices={options.devices}; {fix}"
+        )
 
 
 def build_trainer(

@@ -28,6 +28,11 @@ def between(low: float, high: float) -> Range:
     return Range(lambda value: low <= value <= high, f"a number in {low} .. {high}")
 
 
+# a damaged checkpoint must not ask for a network that fills the memory
+DEPTH = between(0, 64)
+CHANNELS = between(1, 16384)
+
+
 def one_of(choices: Sequence[str]) -> Range:
     """One of these names."""
     return Range(lambda value: value in choices, "one of " + ", ".join(choices))

@@ -2,13 +2,23 @@
 
 from dataclasses import dataclass, field
 
-from refine.options.checks import FRACTION, NOT_NEGATIVE, POSITIVE, Options, Range, knob, one_of
+from refine.options.checks import (
+    CHANNELS,
+    DEPTH,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Options,
+    Range,
+    knob,
+    one_of,
+)
 
 BACKBONES = ("r18", "r34", "r50", "r101", "r152", "x101_32x8d", "x101_64x4d")
 BASIC_BACKBONES = ("r18", "r34")
 """Backbones whose blocks have no 1x1 convolution."""
 NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
-_WIDTH = Range(lambda value: value > 0 and value % 32 == 0, "a multiple of 32")
+_WIDTH = Range(lambda n: 0 < n <= 4096 and n % 32 == 0, "a multiple of 32 up to 4096")
 _LAYERS = Range(lambda layers: {*layers} <= {1, 2, 3, 4}, "layers 1 to 4")
 _GROUPS = Range(lambda value: value > 0 and 64 % value == 0, "a divisor of 64")
 _MASK_ROIS = ("interleaved", "stage_input", "final")
@@ -121,9 +131,9 @@ class RoIOptions(Options, section="model.roi"):
     scale_gradient: bool = False
     sampling_ratio: int = knob(0, NOT_NEGATIVE)
     canonical_size_px: int = knob(224, POSITIVE)
-    box_fc_channels: int = knob(1024, POSITIVE)
-    mask_channels: int = knob(256, POSITIVE)
-    mask_convs: int = knob(4, NOT_NEGATIVE)
+    box_fc_channels: int = knob(1024, CHANNELS)
+    mask_channels: int = knob(256, CHANNELS)
+    mask_convs: int = knob(4, DEPTH)
     mask_norm: str = knob("none", one_of(("none", "gn")))
     mask_class_agnostic: bool = False
     score_thresh: float = knob(0.05, FRACTION)
@@ -192,7 +202,7 @@ class IBPPOptions(Options, section="model.ibpp"):
         mask_ensemble: Final masks: those of the ``last`` iteration, or their ``mean`` probability.
     """
 
-    num_iterations: int = knob(0, NOT_NEGATIVE)
+    num_iterations: int = knob(0, DEPTH)
     direction: str = knob("both", one_of(("both", "sem_to_ins", "ins_to_sem", "none")))
     carry: str = knob("both", one_of(("both", "features", "predictions")))
     refine: str = knob("plain", one_of(("plain", "residual")))
@@ -209,7 +219,7 @@ class IBPPOptions(Options, section="model.ibpp"):
     canvas_score_thresh: float = knob(0.05, FRACTION)
     canvas_reduce: str = knob("max", one_of(("max", "mean")))
     canvas_warmup_steps: int = knob(0, NOT_NEGATIVE)
-    refine_convs: int = knob(1, NOT_NEGATIVE)
+    refine_convs: int = knob(1, DEPTH)
     share_heads: bool = False
     mask_info_flow: bool = False
     mask_ensemble: str = knob("last", one_of(("last", "mean")))

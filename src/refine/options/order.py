@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from refine.options.checks import POSITIVE, Options, Range, knob, one_of
+from refine.options.checks import CHANNELS, POSITIVE, Options, Range, between, knob, one_of
 from refine.options.optimisation import OptimizerOptions, ScheduleOptions
 
-_ODD = Range(lambda value: value > 0 and value % 2 == 1, "an odd number")
+_ODD = Range(lambda value: 0 < value < 256 and value % 2 == 1, "an odd number below 256")
 # names of heads become keys of state dicts and of caches
 _NAMED = Range(
     lambda heads: bool(heads) and all(map(str.isidentifier, heads)),
@@ -31,9 +31,9 @@ class OcclusionOptions(Options, section="occlusion"):
     use_mask: bool = True
     use_feature: bool = True
     use_label: bool = True
-    channels: int = knob(512, POSITIVE)
-    num_convs: int = knob(3, POSITIVE)
-    fc_channels: int = knob(1024, POSITIVE)
+    channels: int = knob(512, CHANNELS)
+    num_convs: int = knob(3, between(1, 64))
+    fc_channels: int = knob(1024, CHANNELS)
     antisymmetric: bool = False
     chunk_size: int = knob(256, POSITIVE)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from refine.config.processes import is_first_process
 from refine.errors import RefineError, first_line
 
 _held: set[int] = set()  # file descriptors, which forked children must not hold, too
@@ -21,7 +22,7 @@ def lock_folder(path: Path, *, key: str = "hydra.run.dir") -> Iterator[None]:
     Raises:
         RefineError: Another process is in it, or it cannot be created.
     """
-    if any(os.environ.get(name, "0") != "0" for name in ("LOCAL_RANK", "RANK", "NODE_RANK")):
+    if not is_first_process():
         yield
         return
     is_new = not path.exists()

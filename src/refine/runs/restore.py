@@ -44,12 +44,12 @@ def restore_pipeline(checkpoint: Checkpoint, sections: Sections | None = None) -
         RefineError: The weights do not fit ``sections`` (by default the checkpoint's own).
     """
     sections = sections or checkpoint.sections
-    pipeline = build_pipeline(sections, categories=checkpoint.categories)
     try:
+        pipeline = build_pipeline(sections, categories=checkpoint.categories)
         for name in checkpoint.heads:
             pipeline.heads[name] = _build_head(pipeline, checkpoint, name)
         pipeline.load_state_dict(checkpoint.weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (MemoryError, RuntimeError, TypeError, ValueError) as error:
         check_model(checkpoint, asdict(sections.model))
         reason = " ".join(str(error).split())[:300]
         message = f"ckpt_path={checkpoint.path} does not fit these model options: {reason}"

@@ -107,4 +107,6 @@ class DetectorModule(TrainingModule):
             lambda tensor: self.trainer.strategy.reduce(tensor, reduce_op="sum")
         )
         self.result_step = self.global_step
-        self.log_dict({f"val/{k}": float(v) for k, v in self.result.metrics.items()})
+        # all processes have the same values; Lightning asks to say so
+        values = {f"val/{k}": float(v) for k, v in self.result.metrics.items()}
+        self.log_dict(values, sync_dist=self.trainer.world_size > 1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from refine.callbacks.evaluation_files import Pictures, SavePredictions
-from refine.config.instantiate import build_trainer
+from refine.config.instantiate import build_trainer, check_trainer
 from refine.config.settings import EvaluateSettings, Sections
 from refine.data.datamodule import PanopticDataModule
 from refine.errors import RefineError
@@ -36,6 +36,8 @@ def evaluate(
     """
     if (settings.ckpt_path is None) == (settings.predictions is None):
         raise RefineError("give either ckpt_path=FILE or predictions=FOLDER")
+    if settings.ckpt_path is not None:
+        check_trainer(settings.trainer)
     with lock_folder(Path(settings.run_dir)):
         if settings.ckpt_path is None:
             return evaluate_predictions(settings, prepared=prepared)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from refine.config.instantiate import check_trainer
 from refine.config.settings import TrainSettings
 from refine.errors import RefineError
 from refine.options import RelationsOptions
@@ -27,6 +28,7 @@ def train(settings: TrainSettings) -> dict[str, float | int]:
         RefineError: Bad data, settings, weights or checkpoint; or the folder holds a run of other
             settings, or another process.
     """
+    check_trainer(settings.trainer)
     settings = limit_validation(settings)  # before the comparison with what a run has recorded
     folder = RunFolder(settings.run_dir)
     with lock_folder(folder.path):

@@ -41,7 +41,11 @@ def test_records_have_young_settings_only_where_they_are_set():
         ("Backbone", CHECKPOINTED | {"norm": "sync_bn"}, CHECKPOINTING),
         ("Data", {"num_workers": -1}, "data.num_workers=-1: expected a number in 0 .. 1024"),
         ("Data", {"batch_size": 10**9}, "data.batch_size=1000000000: expected a number in 1 .."),
-        ("IBPP", {"num_iterations": -1}, "model.ibpp.num_iterations=-1: expected 0 or more"),
+        (
+            "IBPP",
+            {"num_iterations": -1},
+            "model.ibpp.num_iterations=-1: expected a number in 0 .. 64",
+        ),
         ("IBPP", {"detach": "all"}, "model.ibpp.detach='all': expected one of none, sem_to_ins"),
         ("IBPP", BOXES, "model.ibpp.project_to_box=True: expected false with ibpp.direction=none"),
         ("IBPP", CROSS, "model.ibpp.direction='ins_to_sem': expected another direction"),
