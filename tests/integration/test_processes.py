@@ -7,13 +7,20 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from make.commands import evaluate, run_main, start_process, steps_of
+from make.errors import refused
+from make.slurm import make_slurm
+from refine.config import compose
+from refine.config.instantiate import check_trainer
 from refine.prediction_cache.cache import PredictionReader
 from refine.training.detector_module import DetectorModule
 
@@ -113,6 +120,84 @@ def test_several_processes_need_one_folder(settings, tmp_path, monkeypatch, caps
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run_main("train", *settings, *TWO_NODES, cwd=tmp_path) == 1
     assert capsys.readouterr().err.startswith("error: hydra.run.dir: a value is needed")
+
+
+# --- sweeps ----------------------------------------------------------------------------------
+
+QUICK = ["trainer.max_steps=1", "trainer.val_check_interval=1", "compute_ap=false"]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_slurm_starts_the_processes_of_a_sweeps_job(settings, tmp_path, monkeypatch):
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="the slurm extra is not installed"
+    )
+    for name, value in make_slurm(tmp_path / "bin").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    start_process(
+        "train", "-m", *settings, *QUICK, *TWO_NODES, "hydra/launcher=submitit_slurm",
+        "hydra.launcher.tasks_per_node=2", "seed=0", "hydra.sweep.dir=sweep",
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    log = (tmp_path / "bin" / "log").read_text()
+    assert "MEMBER: 2/2" in log
+    assert log.count("results: ") == 1
+    assert len([*(tmp_path / "sweep").glob("*/DONE")]) == 1
+
+
+@pytest.mark.slow
+def test_submitit_runs_jobs_on_this_machine(settings, tmp_path):
+    pytest.importorskip(
+        "hydra_plugins.hydra_submitit_launcher", reason="the slurm extra is not installed"
+    )
+    start_process(
+        "train", "-m", *settings, *QUICK, "trainer=cpu", "hydra/launcher=submitit_local",
+        "seed=0,1", "hydra.sweep.dir=sweep", cwd=tmp_path, check=True,
+    )  # fmt: skip
+    done = sorted(path.parent.name for path in (tmp_path / "sweep").glob("*/DONE"))
+    assert [name.partition("+")[0] for name in done] == ["seed-0", "seed-1"]
+
+
+@pytest.mark.parametrize(
+    ("sweeper", "launcher", "line"),
+    [
+        (
+            "hydra_plugins.optuna.S",
+            "hydra._internal.L",
+            "hydra/sweeper: optuna learns from results",
+        ),
+        ("hydra_plugins.refine_sweeper.S", "hydra_plugins.x.L", "hydra/launcher: x does not start"),
+        ("hydra_plugins.refine_sweeper.S", "hydra._internal.L", None),
+    ],
+)
+def test_sweeps_that_cannot_share_their_jobs_are_refused(monkeypatch, sweeper, launcher, line):
+    two, one = (compose("train", [f"trainer={name}"]).trainer for name in ("ddp_cpu", "cpu"))
+    hydra = {
+        "mode": RunMode.MULTIRUN,
+        "sweeper": {"_target_": sweeper},
+        "launcher": {"_target_": launcher},
+    }
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": hydra}))
+    check_trainer(one)
+    with nullcontext() if line is None else refused(line):
+        check_trainer(two)
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_more_devices_than_there_are_is_one_line_before_anything_is_written(
+    settings, tmp_path, accelerator, capsys
+):
+    given = [f"trainer.accelerator={accelerator}", "trainer.devices=99", "data.root=toy"]
+    assert run_main("train", *settings, *given, cwd=tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: trainer")
+    assert "99" in err
+    assert len(err.splitlines()) == 1
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not (tmp_path / "toy").exists()
 
 
 # --- how they end ----------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from refine.config.interruption import take_signal, watch_signals
 from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.path_arguments import quote_paths
-from refine.config.processes import are_started_together, is_first_process
+from refine.config.processes import are_started_together, is_first_process, take_gpu
 from refine.errors import RefineError, first_line
 
 _WRITE_ERRORS = {
@@ -59,6 +59,8 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
             # also in the processes of joblib's jobs
             with watch_signals(), clear_errors(name, ()), _clear_write_errors(run_dir):
                 _require_folder(hydra_config)
+                if "joblib" in str(hydra_config.launcher._target_):
+                    take_gpu()
                 job = describe_job(config, hydra_config, prepared=prepared)
                 return task(read_settings(config, name), job)
         except RefineError as error:

@@ -1,6 +1,9 @@
 """The processes that make one run: torchrun's, those of Slurm's srun, or Lightning's children."""
 
+import itertools
 import os
+import tempfile
+from pathlib import Path
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -14,3 +17,33 @@ def are_started_together() -> bool:
     """Whether torchrun or srun has started several processes with one command line."""
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1"
     return by_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+
+
+_held: list[int] = []  # file descriptors, as long as the process lives
+
+
+def take_gpu() -> None:
+    """Give this process the GPU that fewest others have taken, by ``CUDA_VISIBLE_DEVICES``.
+
+    Processes that run one job of a multirun after another keep theirs.
+    """
+    import fcntl
+
+    import torch  # slow to import
+
+    if _held or (number := torch.cuda.device_count()) < 2:
+        return
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = given.split(",")[:number] if given else [f"{k}" for k in range(number)]
+    folder = Path(tempfile.gettempdir(), f"refine-gpus-{os.getuid()}")
+    folder.mkdir(exist_ok=True)
+    for turn, gpu in ((turn, gpu) for turn in itertools.count() for gpu in gpus):
+        lock = os.open(folder / f"{gpu}.{turn}", os.O_CREAT | os.O_RDWR)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        _held.append(lock)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        return
