@@ -4,7 +4,8 @@ Figures with less noise than panoptic quality: cross-entropy of the semantic map
 and of stuff, and IoU of the masks in true boxes that are shifted in the same way for every network.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from refine.categories import CategoryTable
 from refine.detector.ibpp import IBPP
+from refine.detector.losses import compute_loss_weights, total_loss
 from refine.evaluation.evaluator import Evaluation
 from refine.evaluation.per_iteration import add_iterations
 from refine.ops.masks import paste_masks
@@ -22,6 +24,7 @@ from refine.ops.outlines import decode_mask
 from refine.pipeline import Pipeline
 from refine.types import IGNORE_INDEX, STRIDE, Batch, IterationTrace, TrainingTarget
 
+_LEARNING_RATE = 1e-3  # of the toy experiments
 _SHIFT = 0.15  # maximum shift of a box's edge, as a share of its side: a mean IoU of about .76
 _PQ = ("pq", "pq_things", "pq_stuff", "consensus_gap")
 
@@ -101,42 +104,89 @@ class _Sums:
         return figures | {"mask_iou": [float(np.mean(v)) for v in self.ious if v]}
 
 
-@torch.inference_mode()
 def probe_branches(
-    pipeline: Pipeline, batches: Iterable[Batch], categories: CategoryTable
+    pipeline: Pipeline,
+    batches: Sequence[Batch],
+    categories: CategoryTable,
+    *,
+    training: Sequence[Batch] = (),
 ) -> dict[str, dict[str, list[float]]]:
     """Figures of a network as it is, and if its heads read the truth.
 
-    Nothing is trained anew: it shows what trained heads make of the truth.
+    Without ``training`` it shows what heads that were trained on predictions make of the truth.
+    With it, also what heads make of it that have learned to read it: the heads of IBPP, and they
+    alone, are trained further, once with the truth and once as before.
 
     Args:
         pipeline: Pipeline in eval mode; its network is changed for good.
         batches: Images one at a time, with ground truth and training targets.
         categories: Categories of the dataset.
+        training: Batches with training targets, one for each further step.
 
     Returns:
         For ``predicted``, ``true_canvas`` (true visible things in place of the masks) and
-        ``true_semantics`` (the true map in place of P_sem), as far as these cross, the figures of
-        iterations 0 to T: PQ, its parts, consensus gap, ``cross_entropy_things`` and ``_stuff``;
-        ``mask_iou`` of those iterations that have masks.
+        ``true_semantics`` (the true map in place of P_sem), as far as these cross, and for each
+        with ``_trained``, the figures of iterations 0 to T: PQ, its parts, consensus gap,
+        ``cross_entropy_things`` and ``_stuff``; ``mask_iou`` of those iterations that have masks.
     """
     options, network = pipeline.network.options.ibpp, pipeline.network
-    network.ibpp.__class__, ibpp = InformedIBPP, cast(InformedIBPP, network.ibpp)
+    network.ibpp.__class__ = InformedIBPP
     crossing = {"true_canvas": options.canvas_crosses, "true_semantics": options.semantics_cross}
     names = [n for n, crosses in crossing.items() if crosses and network.num_iterations]
-    probes = {name: _Sums(pipeline, categories) for name in ("predicted", *names)}
+    figures = _probe(pipeline, batches, categories, {name: name for name in ("predicted", *names)})
+    heads = deepcopy(network.ibpp.state_dict())
+    for name in ("predicted", *names) if training and names else ():
+        network.ibpp.load_state_dict(heads)
+        _train_heads(pipeline, training, name, len(categories))
+        figures |= _probe(pipeline, batches, categories, {f"{name}_trained": name})
+    return figures
+
+
+@torch.inference_mode()
+def _probe(
+    pipeline: Pipeline,
+    batches: Iterable[Batch],
+    categories: CategoryTable,
+    shown: Mapping[str, str],
+) -> dict[str, dict[str, list[float]]]:
+    """Figures by name, each with what the heads are shown."""
+    probes = {name: _Sums(pipeline, categories) for name in shown}
     for batch in batches:
-        truth = _true_shares(batch.targets, len(categories))
         for name, sums in probes.items():
-            ibpp.true_canvas = truth[:, : categories.num_things] if name == "true_canvas" else None
-            ibpp.true_semantics = truth if name == "true_semantics" else None
+            _show(pipeline, batch, shown[name], len(categories))
             sums.add(batch)
     return {name: sums.compute() for name, sums in probes.items()}
 
 
-def _true_shares(targets: Sequence[TrainingTarget], num_categories: int) -> Tensor:
+def _show(pipeline: Pipeline, batch: Batch, name: str, num_categories: int) -> None:
+    """Let the heads read the truth called ``name`` of this batch, or what is predicted."""
+    ibpp, truth = cast(InformedIBPP, pipeline.network.ibpp), _true_shares(batch, num_categories)
+    ibpp.true_canvas = truth[:, : pipeline.num_things] if name == "true_canvas" else None
+    ibpp.true_semantics = truth if name == "true_semantics" else None
+
+
+def _train_heads(
+    pipeline: Pipeline, batches: Sequence[Batch], name: str, num_categories: int
+) -> None:
+    """Train the heads of IBPP further, a step for each batch; the rate falls to 0."""
+    network = pipeline.network.requires_grad_(False).train()
+    parameters = list(network.ibpp.requires_grad_(True).parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=_LEARNING_RATE)
+    weights = compute_loss_weights(network.options)
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1 - step / len(batches))
+        _show(pipeline, batch, name, num_categories)
+        losses = network.loss(batch, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        torch.autograd.backward(total_loss(losses, weights))
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+    network.eval()
+
+
+def _true_shares(batch: Batch, num_categories: int) -> Tensor:
     """``[B, C, h, w]`` share of each cell that shows each category."""
-    labels = torch.stack([t.semantic for t in targets]).long().clamp(max=num_categories)
+    labels = torch.stack([t.semantic for t in batch.targets]).long().clamp(max=num_categories)
     planes = F.one_hot(labels, num_categories + 1)[..., :-1].permute(0, 3, 1, 2)
     return F.avg_pool2d(planes.float(), STRIDE)
 
