@@ -25,15 +25,21 @@ from refine.pipeline import Pipeline
 from refine.types import IGNORE_INDEX, STRIDE, Batch, IterationTrace, TrainingTarget
 
 _LEARNING_RATE = 1e-3  # of the toy experiments
+_CERTAIN = 8.0
 _SHIFT = 0.15  # maximum shift of a box's edge, as a share of its side: a mean IoU of about .76
 _PQ = ("pq", "pq_things", "pq_stuff", "consensus_gap")
 
 
 class InformedIBPP(IBPP):
-    """Heads that read the truth: ``[B, C, h, w]`` shares of each category at stride 4, or None."""
+    """Heads that read the truth: ``[B, C, h, w]`` shares of each category at stride 4, or None.
+
+    The true semantic map is shown as the predicted one with its likeliest category corrected, or,
+    to heads that are trained on it, as logits between 0 and 8 (``is_certain``).
+    """
 
     true_canvas: Tensor | None = None
     true_semantics: Tensor | None = None
+    is_certain = False
 
     def project_masks(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Eq. 5, or the true things."""
@@ -44,7 +50,9 @@ class InformedIBPP(IBPP):
 
     def pool_semantics(self, semantic_logits: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
         """Eq. 3, of the prediction or of the truth."""
-        if self.true_semantics is not None:
+        if self.true_semantics is not None and self.is_certain:
+            semantic_logits = _CERTAIN * self.true_semantics
+        elif self.true_semantics is not None:
             semantic_logits = correct_logits(semantic_logits, self.true_semantics)
         return super().pool_semantics(semantic_logits, boxes, side)
 
@@ -135,6 +143,7 @@ def probe_branches(
     names = [n for n, crosses in crossing.items() if crosses and network.num_iterations]
     figures = _probe(pipeline, batches, categories, {name: name for name in ("predicted", *names)})
     heads = deepcopy(network.ibpp.state_dict())
+    cast(InformedIBPP, network.ibpp).is_certain = True
     for name in ("predicted", *names) if training and names else ():
         network.ibpp.load_state_dict(heads)
         _train_heads(pipeline, training, name, len(categories))

@@ -93,6 +93,8 @@ class ToyOptions(Options, section="data.toy"):
         version: 1 or 2: which scenes (:mod:`refine.toy.scene`); settings of before have no version.
         masks: What instances are annotated with: ``full`` (hidden parts, too; overlaps can be
             ordered) or ``visible`` (as most of COCO's).
+        hues: Hues of things: ``default`` (version 1: those of their categories; version 2: any) or
+            ``category`` (of their categories, so that networks learn them in minutes).
     """
 
     seed: int = knob(0, NOT_NEGATIVE)
@@ -103,6 +105,7 @@ class ToyOptions(Options, section="data.toy"):
     crowded: bool = False
     version: int = knob(1, Range(lambda version: version in (1, 2), "1 or 2"))
     masks: str = knob("full", one_of(("full", "visible")))
+    hues: str = knob("default", one_of(("default", "category")))
 
 
 @dataclass(kw_only=True)

@@ -120,7 +120,7 @@ def _record_of(options: ToyOptions) -> dict[str, Any]:
     known = asdict(options)
     version = known.pop("version")  # raise it when the same options give other files
     # options younger than the scenes that they do not change
-    for name, unchanged in (("crowded", False), ("masks", "full")):
+    for name, unchanged in (("crowded", False), ("masks", "full"), ("hues", "default")):
         if known[name] == unchanged:
             del known[name]
     return {"generator_version": version, "options": known}

@@ -11,7 +11,8 @@ What a scene has to teach, and how:
 
 That is version 1. In version 2 each task needs what the other one knows:
 
-* *Things are told by their silhouettes*; their hues are random. They are more and thinner.
+* *Things are told by their silhouettes*; their hues are random (but with ``hues=category``). They
+  are more and thinner.
 * *Things tell stuff, next to them.* Each thing is surrounded by a ring of sand, which is beach or
   desert by the category of the nearest thing (:data:`~refine.toy.objects.STANDS_ON`).
 * *Stuff tells the extent of things.* Many things have a hatched flap within their box. It is part
@@ -108,7 +109,7 @@ class _Stage:
 def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     """Scene ``index`` (from 0) of a split, the same whenever and wherever it is made.
 
-    Of the options only seed, size, crowdedness and version matter.
+    Of the options only seed, size, crowdedness, version and hues matter.
 
     Raises:
         ValueError: An unknown split or a negative index.
@@ -128,13 +129,16 @@ def generate_scene(options: ToyOptions, split: str, index: int) -> ToyScene:
     if options.version != 1:
         _surround_things(stage)
     order = balanced_order(rng, stage.placed, index=index)
-    nearest, stuff = _paint_things(stage, order)
+    has_hues = options.version == 1 or options.hues == "category"
+    nearest, stuff = _paint_things(stage, order, has_hues=has_hues)
     objects = (replace(t, depth=k, visible=nearest == k) for k, t in enumerate(order))
     image = expose(stage.canvas, rng)
     return ToyScene(image, tuple(objects), stage.background, stuff, options.version)
 
 
-def _paint_things(stage: _Stage, order: Sequence[ToyObject]) -> tuple[np.ndarray, np.ndarray]:
+def _paint_things(
+    stage: _Stage, order: Sequence[ToyObject], *, has_hues: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Paint from far to near; ``[H, W]`` depth of the thing that is seen or -1, and the stuff."""
     nearest, stuff = np.full(stage.size, -1), stage.background.copy()
     for depth, thing in enumerate(order):
@@ -144,7 +148,7 @@ def _paint_things(stage: _Stage, order: Sequence[ToyObject]) -> tuple[np.ndarray
         nearest[thing.mask] = depth
         painted = thing.outlines if thing.is_crowd else thing.outlines[:1]
         for outline in painted:
-            hue = HUES[thing.name] if stage.version == 1 else None
+            hue = HUES[thing.name] if has_hues else None
             paint_thing(
                 stage.canvas, outline, hue=hue, unit=stage.unit, rng=stage.rng, flap=thing.flap
             )

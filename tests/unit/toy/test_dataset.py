@@ -203,7 +203,7 @@ def test_crowded_scenes_hide_more():
 
 def test_ensure_refuses_other_options_and_a_damaged_record(tmp_path):
     ensure_toy_dataset(tmp_path / "toy", TINY)
-    for other in ({"crowded": True}, {"seed": 3}, {"masks": "visible"}):
+    for other in ({"crowded": True}, {"seed": 3}, {"masks": "visible"}, {"hues": "category"}):
         with refused("this toy", " was made with ", json.dumps(other)[1:-1], "data.root"):
             ensure_toy_dataset(tmp_path / "toy", replace(TINY, **other))
     for content in ("", "{", "[]", '{"options": {}}'):

@@ -182,6 +182,20 @@ def test_no_hue_tells_a_category():
     assert means.std(0).max() < 0.35 * within
 
 
+def test_hues_of_categories_change_colours_alone():
+    """And then the tints of one category are closer together than those of all things."""
+    tints = {name: [] for name in THINGS}
+    for index, plain in enumerate(scenes(MANY, 2)):
+        scene = generate_scene(replace(SMALL, version=2, hues="category"), "val", index)
+        np.testing.assert_array_equal(scene.stuff, plain.stuff)
+        for thing, same in zip(scene.objects, plain.objects, strict=True):
+            np.testing.assert_array_equal(thing.visible, same.visible)
+            if thing.visible.sum() > 40 and not thing.is_crowd:
+                tints[thing.name].append(tint_of(scene.image[thing.visible]))
+    within = np.mean([np.std(of_name, axis=0) for of_name in tints.values()])
+    assert within < 0.3 * np.std(np.concatenate(list(tints.values())), axis=0).mean()
+
+
 def test_the_ground_tells_whose_a_flap_is():
     """In scenes with one ground beside the sand, whose flaps all have the same owner."""
     seen = Counter()
