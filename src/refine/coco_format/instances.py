@@ -240,7 +240,7 @@ def _read_columns(
         "categories": contiguous,
         "crowds": entries.integers("iscrowd", high=1).astype(bool),
         "boxes": _read_boxes(entries),
-        **outline_columns(entries, panoptic.sizes[places]),
+        **_outline_columns(entries, panoptic.sizes[places]),
     }
 
 
@@ -264,7 +264,38 @@ def _are_coordinates(numbers: list[Any]) -> bool:
     return not isnan(sum(numbers))  # which hides from min and max
 
 
-def outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
+def plain_annotations(
+    entries: Entries,
+    *,
+    source: str,
+    image_ids: np.ndarray,
+    sizes: np.ndarray,
+    categories: np.ndarray,
+    key: str = "segmentation",
+) -> InstanceAnnotations:
+    """Annotations that have an outline, under ``key``, and no box; their ids are their positions.
+
+    ``image_ids``: ``[n]`` ascending; ``sizes``: ``[n, 2]`` (height, width) of the images;
+    ``categories``: ``[n]`` int64 contiguous ids. A malformed outline is reported.
+    """
+    columns = _outline_columns(entries, sizes, key)
+    del columns["num_short"]
+    return InstanceAnnotations(
+        source=source,
+        sha256="",
+        ids=np.arange(len(entries)),
+        image_ids=image_ids,
+        categories=categories,
+        crowds=np.zeros(len(entries), bool),
+        boxes=np.zeros((len(entries), 4), np.float32),
+        strangers=np.zeros(0, np.int64),
+        **columns,
+    )
+
+
+def _outline_columns(
+    entries: Entries, sizes: np.ndarray, key: str = "segmentation"
+) -> dict[str, Any]:
     """The columns of :class:`InstanceAnnotations` that hold outlines.
 
     ``sizes`` are the ``[n, 2]`` (height, width) of the entries' images. ``num_short`` is the number
@@ -274,14 +305,14 @@ def outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
     offsets, num_short = [0], 0
     masks: list[CodedMask] = []
     mask_rows = np.full(len(entries), -1, dtype=np.int64)
-    outlines = entries.column("segmentation", list, dict)
+    outlines = entries.column(key, list, dict)
     for k, (outline, (height, width)) in enumerate(zip(outlines, sizes.tolist(), strict=True)):
         if isinstance(outline, dict):
-            mask = _read_mask(entries, k, outline, height, width)
+            mask = _read_mask(entries, k, outline, height, width, key)
             if mask is not None:
                 mask_rows[k] = len(masks)
                 masks.append(mask)
-        elif _check_polygons(entries, k, outline, limit=_LONGEST * (height + width)):
+        elif _check_polygons(entries, k, outline, key, limit=_LONGEST * (height + width)):
             usable = [polygon for polygon in outline if len(polygon) >= _MIN_NUMBERS]
             num_short += len(outline) - len(usable)
             polygons += usable
@@ -297,22 +328,22 @@ def outline_columns(entries: Entries, sizes: np.ndarray) -> dict[str, Any]:
 
 
 def _read_mask(
-    entries: Entries, k: int, outline: dict[str, Any], height: int, width: int
+    entries: Entries, k: int, outline: dict[str, Any], height: int, width: int, key: str
 ) -> CodedMask | None:
     size = outline.get("size")
     if size != [height, width]:
         found = f"a mask of size {shortened(size)}, but the image has [{height}, {width}]"
-        entries.reject(k, "'segmentation' of another size", f": 'segmentation' is {found}; fix it")
+        entries.reject(k, f"{key!r} of another size", f": {key!r} is {found}; fix it")
         return None
     try:
         return compress_runs(outline["counts"], height=height, width=width)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         fix = "expected COCO's {size: [h, w], counts}"
-        entries.reject_value(k, "segmentation", f"{fix} ({error})")
+        entries.reject_value(k, key, f"{fix} ({error})")
         return None
 
 
-def _check_polygons(entries: Entries, k: int, outline: list[Any], *, limit: int) -> bool:
+def _check_polygons(entries: Entries, k: int, outline: list[Any], key: str, *, limit: int) -> bool:
     """Whether an annotation's polygons can be used; if not, why not has been reported."""
     fix, length = "", 0.0  # no outline can be longer
     for polygon in outline:
@@ -325,7 +356,7 @@ def _check_polygons(entries: Entries, k: int, outline: list[Any], *, limit: int)
     if not fix and length > limit and sum(map(_measure, outline)) > limit:
         fix = f"more than {limit} pixels long; correct the coordinates"
     if fix:
-        entries.reject_value(k, "segmentation", fix)
+        entries.reject_value(k, key, fix)
     return not fix
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.coco_format.annotations import ImageTable, contiguous_categories
-from refine.coco_format.instances import InstanceAnnotations, outline_columns
+from refine.coco_format.instances import InstanceAnnotations, plain_annotations
 from refine.coco_format.json_entries import Entries, parse_json, read_bytes
 from refine.errors import RefineError
 
@@ -63,18 +63,12 @@ def load_mask_results(
     entries, image_ids = entries.pick(order.tolist()), image_ids[order]
     by_id = np.argsort(images.ids)
     places = by_id[np.searchsorted(images.ids, image_ids, sorter=by_id)]
-    columns = outline_columns(entries, images.sizes[places])
-    del columns["num_short"]
-    masks = InstanceAnnotations(
+    masks = plain_annotations(
+        entries,
         source=source,
-        sha256="",
-        ids=np.arange(len(entries)),
         image_ids=image_ids,
+        sizes=images.sizes[places],
         categories=_read_categories(entries, categories, are_instances=are_instances),
-        crowds=np.zeros(len(entries), bool),
-        boxes=np.zeros((len(entries), 4), np.float32),
-        strangers=np.zeros(0, np.int64),
-        **columns,
     )
     return MaskResults(masks, _read_scores(entries, are_instances=are_instances))
 

@@ -293,7 +293,6 @@ class ConvertDatasetSettings(Settings):
     instances: str | None = None
     semantic: str | None = None
     pngs: str | None = None
-    polygons: str | None = None
     table: str | None = None
     overlaps: str = "smaller"
     void: list[Any] = field(default_factory=list)

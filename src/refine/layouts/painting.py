@@ -1,7 +1,7 @@
 """Segment maps out of outlines that overlap, and out of maps of keys."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -67,7 +67,7 @@ def paint_shapes(
         keys[shape.crop.slices][shape.crop.mask] = key
         if is_instance:
             known[key] = Key(shape.category, shape.is_crowd)
-    segment_map, segments = number_segments(keys, known, num_things=num_things)
+    segment_map, segments = number_segments(keys, known.get, num_things=num_things)
     of_things = sum(shape.category < num_things for shape in shapes)
     notes = Counter({"things hidden by others": of_things - sum(s.is_thing for s in segments)})
     is_thing = (stuff < num_things) & (keys == 0)
@@ -76,20 +76,21 @@ def paint_shapes(
 
 
 def number_segments(
-    keys: np.ndarray, known: Mapping[int, Key], *, num_things: int
+    keys: np.ndarray, explain: Callable[[int], Key | None], *, num_things: int
 ) -> tuple[np.ndarray, tuple[Segment, ...]]:
-    """A ``[H, W]`` map of keys with segment ids from 1 on instead; unknown keys become void.
+    """A ``[H, W]`` map of keys with segment ids from 1 on instead.
 
-    Segments come in ascending order of their keys.
+    ``explain`` says what a key stands for; without an answer it becomes void. Segments come in
+    ascending order of their keys.
     """
     values, lengths = find_label_runs(keys)
     present, places = np.unique(values, return_inverse=True)
     areas = np.bincount(places, weights=lengths).astype(np.int64)
     ids, segments = np.zeros(len(present), np.int32), list[Segment]()
     for k, (key, area) in enumerate(zip(present.tolist(), areas.tolist(), strict=True)):
-        if key in known:
+        if (found := explain(key)) is not None:
             ids[k] = len(segments) + 1
-            category, is_crowd = known[key]
+            category, is_crowd = found
             is_thing = category < num_things
             flags = {"is_thing": is_thing, "is_crowd": is_crowd}
             segments.append(Segment(id=len(segments) + 1, category=category, area=area, **flags))

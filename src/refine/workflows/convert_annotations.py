@@ -2,13 +2,15 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 from rich.progress import track
 
 from refine.atomic import write_atomically
+from refine.categories import CategoryTable
 from refine.coco_format.storage import FolderStorage, Storage, open_storage
 from refine.coco_format.writer import PanopticWriter
 from refine.config.settings import ConvertDatasetSettings
@@ -16,11 +18,17 @@ from refine.data.images import check_photo
 from refine.errors import Findings, RefineError
 from refine.layouts.annotated_images import AnnotatedImage, Layout
 from refine.layouts.category_file import load_categories
+from refine.layouts.cityscapes import Cityscapes
 from refine.layouts.coco_parts import CocoParts
 from refine.layouts.instances_writer import InstancesWriter
+from refine.layouts.label_maps import LabelMaps
+from refine.layouts.labelme import LabelMe
+from refine.layouts.panoptic_form import PanopticForm
 from refine.runs.console import say
 from refine.runs.folder_lock import lock_folder
 from refine.types import GroundTruth
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -66,24 +74,82 @@ def convert_dataset(settings: ConvertDatasetSettings) -> int:
             raise RefineError(f"{reason}; make room or choose another out=FOLDER") from None
 
 
-def open_layout(settings: ConvertDatasetSettings) -> Layout:
+def open_layout(s: ConvertDatasetSettings) -> Layout:
     """The dataset that is converted; a RefineError if something of it is missing or malformed."""
-    return LAYOUTS[settings.layout or ""](settings)
+    images = open_storage(Path(s.images))
+    table = load_categories(Path(s.table)) if s.table else None
+    return _OPENERS[s.layout or ""](s, images, table)
 
 
-def _open_coco(s: ConvertDatasetSettings) -> Layout:
+def _open_coco(s: ConvertDatasetSettings, images: Storage, table: CategoryTable | None) -> Layout:
     return CocoParts(
-        Path(s.instances or ""),
-        Path(s.semantic or ""),
-        open_storage(Path(s.images)),
-        categories=load_categories(Path(s.table)) if s.table else None,
+        Path(_given(s.instances)),
+        Path(_given(s.semantic)),
+        images,
+        categories=table,
         overlaps=s.overlaps,
-        void=s.void,
+        void=_category_ids(s.void),
     )
 
 
-LAYOUTS: dict[str, Callable[[ConvertDatasetSettings], Layout]] = {"coco": _open_coco}
-"""What opens each layout; ``conf/from`` names them."""
+def _open_labelme(
+    s: ConvertDatasetSettings, images: Storage, table: CategoryTable | None
+) -> Layout:
+    return LabelMe(
+        open_storage(Path(_given(s.annotations))),
+        images,
+        categories=_given(table),
+        overlaps=s.overlaps,
+        void=[str(label) for label in s.void],
+    )
+
+
+def _open_label_maps(
+    s: ConvertDatasetSettings, images: Storage, table: CategoryTable | None
+) -> Layout:
+    return LabelMaps(
+        open_storage(Path(s.annotations or _given(s.semantic))),
+        open_storage(Path(s.instances)) if s.instances else None,
+        images,
+        categories=_given(table),
+        void=_category_ids(s.void),
+    )
+
+
+def _open_panoptic(
+    s: ConvertDatasetSettings, images: Storage, table: CategoryTable | None
+) -> Layout:
+    pngs = open_storage(Path(_given(s.pngs)))
+    return PanopticForm(Path(_given(s.annotations)), pngs, images, categories=table)
+
+
+def _open_cityscapes(
+    s: ConvertDatasetSettings, images: Storage, _table: CategoryTable | None
+) -> Layout:
+    return Cityscapes(open_storage(Path(_given(s.annotations))), images)
+
+
+_OPENERS = {  # conf/from names them
+    "coco": _open_coco,
+    "labelme": _open_labelme,
+    "label_maps": _open_label_maps,
+    "panoptic": _open_panoptic,
+    "cityscapes": _open_cityscapes,
+}
+
+
+def _given(value: _T | None) -> _T:
+    """A setting that the layout's YAML file demands."""
+    if value is None:
+        raise RefineError("from: a setting of this layout is null; give a value")
+    return value
+
+
+def _category_ids(void: list[Any]) -> list[int]:
+    for value in void:
+        if type(value) is not int:
+            raise RefineError(f"void: {value!r} is no category id; give numbers, [0, 255] for one")
+    return void
 
 
 def _convert(layout: Layout, settings: ConvertDatasetSettings, annotations: Path) -> int:

@@ -1,20 +1,28 @@
 """``refine.convert_dataset`` on scenes that the tests write and count by themselves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from make.commands import run_main
 from make.errors import refused
 from make.layouts import (
+    CITYSCAPES,
     OWN,
     category_list,
     count_written,
     label_map,
     rectangle_scenes,
     save_labels,
+    write_cityscapes,
     write_coco,
+    write_label_pngs,
+    write_labelme,
+    write_panoptic,
+    write_photos,
     write_table,
+    write_two_channels,
 )
 from refine.config import compose
 from refine.layouts.category_file import load_categories
@@ -64,6 +72,112 @@ def test_coco_instances_with_semantic_maps_or_stuff(tmp_path, kind, seed):
     document = json.loads((tmp_path / f"out/annotations/instances_{SPLIT}.json").read_text())
     areas = [a["area"] for a in document["annotations"] if a["image_id"] == 101]
     assert sorted(areas) == sorted(int(t.mask.sum()) for t in scenes[0].things)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_labelme(tmp_path, seed):
+    scenes = rectangle_scenes(seed, crowds=False)
+    write_labelme(tmp_path, scenes)
+    given = paths(tmp_path, annotations="photos", table="table.csv")
+    assert convert(tmp_path, "from=labelme", *given) == 0
+    assert_as_painted(tmp_path, scenes)
+
+
+@pytest.mark.parametrize("overlaps", ["earlier", "smaller"])
+def test_the_order_of_overlaps_can_be_chosen(tmp_path, overlaps):
+    """Files are written from bottom to top, so of a file upside down the earlier is on top."""
+    scenes = rectangle_scenes(4, crowds=False)
+    upside_down = [replace(s, things=s.things[::-1]) for s in scenes]
+    write_labelme(tmp_path, upside_down)
+    for scene in scenes:  # stuff comes first
+        path = tmp_path / f"photos/{scene.stem}.json"
+        document = json.loads(path.read_text())
+        document["shapes"] = document["shapes"][2:] + document["shapes"][:2]
+        path.write_text(json.dumps(document))
+    given = paths(tmp_path, annotations="photos", table="table.csv")
+    convert(tmp_path, "from=labelme", *given, f"overlaps={overlaps}")
+    assert_as_painted(tmp_path, scenes)
+    convert(tmp_path, "from=labelme", *given, f"out={tmp_path}/other")  # later: stuff hides all
+    stuff = count_written(tmp_path / "other", SPLIT)["sub/a.jpg"]
+    assert {("sky", False, 30 * 90), ("vegetation", False, 28 * 90)} <= set(stuff)
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey", "rgb"])
+def test_label_pngs(tmp_path, kind):
+    scenes = rectangle_scenes(5)
+    write_label_pngs(tmp_path, scenes, kind=kind)
+    folders = {"semantic": "SegmentationClass", "instances": "SegmentationObject"}
+    given = paths(tmp_path, **folders, images="JPEGImages", table="table.csv")
+    assert convert(tmp_path, "from=label_pngs", *given) == 0
+    assert_as_painted(tmp_path, scenes)
+
+
+@pytest.mark.parametrize("kind", ["rgb", "la"])
+def test_two_channels(tmp_path, kind):
+    scenes = rectangle_scenes(6)
+    write_two_channels(tmp_path, scenes, kind=kind)
+    given = paths(tmp_path, annotations="maps", images="photos", table="table.csv")
+    assert convert(tmp_path, "from=two_channels", *given) == 0
+    assert_as_painted(tmp_path, scenes)
+
+
+@pytest.mark.parametrize("number", [str, {"a": 4, "photo 1": 0, "photo 2": 9}.get])
+def test_panoptic_form_of_anyone(tmp_path, number):
+    scenes = rectangle_scenes(7)
+    write_panoptic(tmp_path, scenes, number=number)
+    given = paths(tmp_path, annotations="panoptic.json", pngs="panoptic", images="photos")
+    assert convert(tmp_path, "from=panoptic", *given) == 0
+    assert_as_painted(tmp_path, scenes)
+
+
+def test_ade20k(tmp_path):
+    scenes = rectangle_scenes(8)
+    write_panoptic(tmp_path, scenes)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "photos").rename(tmp_path / "images/validation")
+    (tmp_path / "panoptic").rename(tmp_path / f"ade20k_panoptic_{SPLIT}")
+    (tmp_path / "panoptic.json").rename(tmp_path / f"ade20k_panoptic_{SPLIT}.json")
+    document = json.loads((tmp_path / f"ade20k_panoptic_{SPLIT}.json").read_text())
+    for image in document["images"]:  # in the prepared files without folders
+        image["file_name"] = image["file_name"].split("/")[-1]
+    (tmp_path / f"ade20k_panoptic_{SPLIT}.json").write_text(json.dumps(document))
+    assert convert(tmp_path, "from=ade20k", f"root={tmp_path}") == 0
+    for scene in scenes:
+        scene.stem = f"validation/{scene.stem}"
+    assert_as_painted(tmp_path, scenes)
+
+
+@pytest.mark.parametrize("polygons", [True, False])
+def test_cityscapes(tmp_path, polygons):
+    scenes = rectangle_scenes(9)
+    write_cityscapes(tmp_path, scenes, SPLIT, polygons=polygons)
+    assert convert(tmp_path, "from=cityscapes", f"root={tmp_path}") == 0
+    for scene in scenes:
+        scene.stem = "aachen/aachen_" + scene.stem.replace("/", "_").replace(" ", "_")
+    assert_as_painted(tmp_path, scenes, suffix="_leftImg8bit.png")
+    path = tmp_path / f"out/annotations/instances_{SPLIT}.json"
+    assert path.exists() == polygons
+    if polygons:
+        found = json.loads(path.read_text())["annotations"]
+        things = [thing for scene in sorted(scenes, key=lambda s: s.stem) for thing in scene.things]
+        assert [a["area"] for a in found] == [int(t.mask.sum()) for t in things]
+        assert [a["iscrowd"] for a in found] == [int(t.is_crowd) for t in things]
+
+
+def test_cityscapes_panoptic_form(tmp_path):
+    scenes = rectangle_scenes(10)
+    for scene in scenes:
+        scene.stem = f"aachen/aachen_{scene.stem[-1]}"
+    marks = {"png_suffix": "_gtFine_panoptic", "image_suffix": "_gtFine_leftImg8bit"}
+    write_panoptic(tmp_path, scenes, table=CITYSCAPES, **marks)
+    for scene in scenes:
+        scene.stem += "_leftImg8bit"
+    write_photos(tmp_path / "leftImg8bit" / SPLIT, scenes, suffix=".png")
+    (tmp_path / "gtFine").mkdir()
+    (tmp_path / "panoptic").rename(tmp_path / f"gtFine/cityscapes_panoptic_{SPLIT}")
+    (tmp_path / "panoptic.json").rename(tmp_path / f"gtFine/cityscapes_panoptic_{SPLIT}.json")
+    assert convert(tmp_path, "from=cityscapes_panoptic", f"root={tmp_path}") == 0
+    assert_as_painted(tmp_path, scenes, suffix=".png")
 
 
 @pytest.fixture
