@@ -127,6 +127,27 @@ def test_what_the_command_line_names_overrides_the_checkpoint():
     assert "named" not in named.to_plain()
 
 
+@pytest.mark.parametrize(
+    ("idle", "read"),
+    [
+        ("fusion.unknown_erasing.score_thresh=0.6", "fusion.unknown_erasing.mode=score"),
+        ("fusion.relations.sigma=1.0", "fusion.relations.kind=soft_occlusion"),
+        ("fusion.relations.head=mine", "fusion.relations.kind=srm"),
+        ("fusion.relations.shr_box_frac=0.5", "fusion.relations.kind=shr"),
+        ("model.ibpp.canvas_score_thresh=0.2", "model.ibpp.num_iterations=2"),
+    ],
+)
+def test_what_changes_nothing_is_said(idle, read, caplog):
+    recorded = compose("train", ["experiment=toy"]).to_plain()
+    compose("evaluate", [idle, read]).choose_sections(recorded)
+    assert not caplog.records
+    compose("evaluate", [idle]).choose_sections(recorded)
+    (record,) = caplog.records
+    key, (owner, value) = idle.split("=")[0], read.split("=")
+    assert record.message.startswith(f"{key} changes nothing unless {owner} is ")
+    assert value in record.message or owner == "model.ibpp.num_iterations"
+
+
 def test_another_folder_moves_callbacks_and_loggers():
     settings = compose("train", ["run_dir=a/b"]).in_folder(Path("c"))
     assert settings.run_dir == settings.logger["csv"]["save_dir"] == "c"

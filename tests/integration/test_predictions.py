@@ -116,6 +116,7 @@ def test_an_interrupted_write_is_completed(cache, checkpoint, tmp_path, monkeypa
     [
         ([], "either ckpt_path=FILE or predictions=FOLDER"),
         (["predictions=NOWHERE"], "NOWHERE"),
+        (["predictions=CACHE", "draw=2"], "draw=2"),
         (["predictions=CACHE", "from_baseline=true"], "baseline_predictions=FOLDER"),
         (["predictions=CACHE", "fusion.panoptic_only=true"], "panoptic_only=False"),
         (["predictions=CACHE", "data.val_image_ids=[10000001]"], "other images (5, not 1)"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,6 +12,7 @@ from typing import Any, Self, get_type_hints
 from omegaconf import OmegaConf
 
 from refine.config.flatten import flatten
+from refine.config.idle import find_idle
 from refine.config.instantiate import to_options
 from refine.config.locate import conf_dir
 from refine.options import (
@@ -27,6 +29,7 @@ from refine.options import (
 )
 from refine.options.checks import check, check_choice
 
+_LOGGER = logging.getLogger(__name__)
 _TRAINER_PLACES = ["accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar"]
 _PLACES = ["run_dir", "out", "logger", "callbacks.wandb", "data.num_workers"]
 _PLACES += [f"trainer.{name}" for name in _TRAINER_PLACES]
@@ -161,6 +164,7 @@ class CheckpointSettings(Settings):
 
         A section whose choice the command line names (``data=toy``) is the composed one; any other
         is the checkpoint's, changed by the dotted overrides (``fusion.merge.score_thresh=0.6``).
+        Overrides that change nothing are named in a warning.
 
         Raises:
             RefineError: The checkpoint's configuration no longer fits the options.
@@ -173,6 +177,8 @@ class CheckpointSettings(Settings):
             given = OmegaConf.create({name: composed})
             changes = {k.removeprefix(f"{name}."): OmegaConf.select(given, k) for k in keys}
             chosen[name] = to_options(base, options, changes=changes)
+        for line in find_idle(self.named, chosen["fusion"], chosen["model"]):
+            _LOGGER.warning(line)
         return Sections(**chosen)
 
 

@@ -36,6 +36,11 @@ def evaluate(
     """
     if (settings.ckpt_path is None) == (settings.predictions is None):
         raise RefineError("give either ckpt_path=FILE or predictions=FOLDER")
+    if settings.draw and settings.ckpt_path is None:
+        raise RefineError(
+            f"draw={settings.draw}: predictions={settings.predictions} holds no images to draw on; "
+            "give ckpt_path=FILE, or draw=0"
+        )
     if settings.ckpt_path is not None:
         check_trainer(settings.trainer)
     with lock_folder(Path(settings.run_dir)):
