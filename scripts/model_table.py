@@ -2,7 +2,7 @@
 
     python scripts/model_table.py > docs/models.md
 
-Counted on shapes alone (model_costs.py), so it takes a minute and no memory. The
+Counted on shapes alone (refine.detector.model_costs), so it takes a minute and no memory. The
 paper's PQ and ours come from the opening comment of each experiment.
 """
 
@@ -11,16 +11,13 @@ import re
 import sys
 from pathlib import Path
 
-import torch
-
-from model_costs import ModelCosts, count_costs
 from refine.config import compose
 from refine.config.locate import conf_dir
 from refine.config.settings import TrainSettings
-from refine.detector.refine_net import RefineNet
+from refine.detector.model_costs import ModelCosts, cost_of
 from refine.errors import run_script
 
-NUM_THINGS, NUM_CATEGORIES = 80, 133
+NUMBERS = {"num_things": 80, "num_categories": 133}
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
 IMAGES_PER_DEVICE = 2
 MEASURED_FLOPS = 84.5e12
@@ -53,13 +50,6 @@ COCO, 133 categories. The network alone: heads that order instances are not coun
   convolutions and GN may be slower.
 - **PQ, paper**: COCO val; of `x101_dcn_refine` test-dev.
 """
-
-
-def build_network(cfg: TrainSettings) -> RefineNet:
-    """The experiment's network for COCO, without values."""
-    with torch.device("meta"):
-        numbers = {"num_things": NUM_THINGS, "num_categories": NUM_CATEGORIES}
-        return RefineNet(cfg.model, anchors=cfg.data.anchors, **numbers)
 
 
 def read_opening(path: Path) -> str:
@@ -106,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         print(ABOUT)
         for name in args.experiments:
             cfg: TrainSettings = compose("train", [f"experiment={name}"])
-            costs = count_costs(build_network(cfg), SIZE)
+            costs = cost_of(cfg.model, SIZE, anchors=cfg.data.anchors, **NUMBERS)
             num_images = cfg.schedule.max_steps * cfg.data.batch_size
             print(format_row(name, costs, num_images, find_quality(openings[name])), flush=True)
         print(NOTES, end="")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from refine.api.predictor import Predictor, load
     from refine.errors import RefineError
     from refine.metrics.panoptic_quality import PanopticQuality
+    from refine.workflows.fit import fit
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "Predictor",
     "RefineError",
     "__version__",
+    "fit",
     "fuse_predictions",
     "load",
 ]
@@ -31,6 +33,7 @@ _MODULES = {
     "PanopticResult": "refine.api.panoptic_result",
     "Predictor": "refine.api.predictor",
     "RefineError": "refine.errors",
+    "fit": "refine.workflows.fit",
     "fuse_predictions": "refine.api.fuse_predictions",
     "load": "refine.api.predictor",
 }

@@ -65,9 +65,11 @@ def read_settings(config: DictConfig, command: str) -> Settings:
         raise
     except ValueError as error:
         raise RefineError(" ".join(first_line(error).split())) from None
+    parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     if isinstance(settings, CheckpointSettings):
-        parsed = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
         settings.named = [o.key_or_group for o in parsed]
+    elif isinstance(settings, TrainSettings):
+        settings.given = [f"{o.key_or_group}={o.value()}" for o in parsed]
     assert isinstance(settings, Settings)
     return settings
 

@@ -27,7 +27,7 @@ from refine.options import (
     TrainerOptions,
     to_plain,
 )
-from refine.options.checks import check, check_choice
+from refine.options.checks import check, check_choice, knob
 
 _LOGGER = logging.getLogger(__name__)
 _TRAINER_PLACES = ["accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar"]
@@ -101,7 +101,11 @@ class RunSettings(Settings):
 
 @dataclass(kw_only=True)
 class TrainSettings(RunSettings, Sections):
-    """Settings of ``refine.train``; ``conf/train.yaml`` explains each."""
+    """Settings of ``refine.train``; ``conf/train.yaml`` explains each.
+
+    Attributes:
+        given: ``KEY=VALUE`` of what the command line names; not recorded.
+    """
 
     optimizer: OptimizerOptions
     schedule: ScheduleOptions
@@ -115,6 +119,8 @@ class TrainSettings(RunSettings, Sections):
     weights: str
     pretrained: str
     ckpt_path: str | None
+    choose_from_data: bool = knob(False, rare=True)
+    given: list[str] = field(default_factory=list, metadata={"omegaconf_ignore": True})
 
     def __post_init__(self) -> None:
         super().__post_init__()

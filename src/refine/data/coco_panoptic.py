@@ -136,9 +136,29 @@ class CocoPanopticDataset(Dataset[Sample]):
         return [int(i) for i in self.files.annotations.image_ids[self._rows]]
 
     @property
+    def sizes(self) -> np.ndarray:
+        """``[N, 2]`` int64 height and width of every image."""
+        sizes: np.ndarray = self.files.annotations.sizes[self._rows]
+        return sizes
+
+    def thing_sides(self) -> np.ndarray:
+        """``[K]`` float64 square roots of the areas of all things, in short sides of their image.
+
+        Crowds are left out.
+        """
+        annotations, num_things = self.files.annotations, self.categories.num_things
+        owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
+        categories = annotations.segment_categories
+        is_thing = (categories >= 0) & (categories < num_things) & ~annotations.segment_crowds
+        chosen = np.flatnonzero(is_thing & np.isin(owners, self._rows))
+        shorts = annotations.sizes.min(axis=1)[owners[chosen]]
+        sides: np.ndarray = np.sqrt(annotations.segment_areas[chosen]) / shorts
+        return sides
+
+    @property
     def is_wide(self) -> np.ndarray:
         """``[N]`` bool: the image is at least as wide as high."""
-        heights, widths = self.files.annotations.sizes[self._rows].T
+        heights, widths = self.sizes.T
         wide: np.ndarray = widths >= heights
         return wide
 

@@ -62,6 +62,15 @@ def eval_geometry(size: tuple[int, int], options: ImageOptions) -> Geometry:
     return Geometry(size, resized, (0, 0), resized, flip=False, resize=options.resize)
 
 
+def typical_size(sizes: np.ndarray, options: ImageOptions) -> tuple[int, int]:
+    """The largest size at which training shows the median of ``[N, 2]`` int (height, width)."""
+    height, width = np.median(sizes, axis=0).round().astype(int).tolist()
+    side = max(options.train_short_sides_px)
+    resized = resized_size((height, width), side, options.max_long_side_px)
+    crop = options.crop_px or resized
+    return min(crop[0], resized[0]), min(crop[1], resized[1])
+
+
 def resized_size(size: tuple[int, int], short_px: int, max_long_px: int) -> tuple[int, int]:
     """The size at which the short side is ``short_px``, or less to keep the long side's limit."""
     # two roundings of the long side where its limit holds: the sizes are those of detectron2

@@ -1,6 +1,6 @@
 """Lines and tables on the console."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,12 @@ _CONSOLE = Console()
 def say(text: str) -> None:
     """Print a line, unwrapped."""
     _CONSOLE.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def list_some(names: Sequence[str], most: int = 16) -> str:
+    """Names in a line, and how many more there are than ``most``."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def print_table(groups: Mapping[str, GroupQuality], metrics: Mapping[str, float | int]) -> None:

@@ -10,6 +10,7 @@ from refine.detector.refine_net import RefineNet
 from refine.errors import RefineError
 from refine.options import BackboneOptions
 from refine.runs.checkpoint import Checkpoint
+from refine.runs.console import list_some
 
 _BODY = ("backbone.stem.", "backbone.stages.")
 
@@ -62,11 +63,14 @@ def start_from(
             f"norm={theirs.norm} stride_in_1x1={str(theirs.stride_in_1x1).lower()}"
         )
     network.load_state_dict(new | taken)
-    unknown = [c.name for k, c in enumerate(categories.categories) if axes.all[k] < 0]
+    known, unknown = (
+        [c.name for c, k in zip(categories.categories, axes.all, strict=True) if (k >= 0) == is_old]
+        for is_old in (True, False)
+    )
     return (
         f"{checkpoint.path}: {len(taken)} of {len(new)} tensors; categories by name: "
-        f"{len(categories) - len(unknown)} of {len(categories)}"
-        + (f"; at random: {', '.join(unknown[:6])}" if unknown else "")
+        f"{len(known)} of {len(categories)} ({list_some(known) or 'none'})"
+        + (f"; at random: {list_some(unknown)}" if unknown else "")
         + (f"; other tensors at random: {', '.join(left[:4])}" if left else "")
     )
 

@@ -13,6 +13,8 @@ from refine.callbacks.outlook import Outlook
 from refine.config.instantiate import build_all, build_trainer
 from refine.config.settings import TrainSettings
 from refine.data.datamodule import PanopticDataModule
+from refine.data.transforms import typical_size
+from refine.detector.model_costs import cost_of
 from refine.errors import RefineError
 from refine.order.heads import needed_head
 from refine.runs.checkpoint import check_categories, check_model, make_record, read_checkpoint
@@ -51,8 +53,7 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
     left_out = () if settings.trainer.enable_progress_bar else ("progress",)
     callbacks = build_all(settings.callbacks, without=left_out)
     callbacks.append(Pictures(settings.run_dir, count=settings.draw))
-    batch_size = settings.data.batch_size
-    callbacks.append(Outlook(images=len(datamodule.train_dataset), batch_size=batch_size))
+    callbacks.append(_build_outlook(settings, datamodule))
     loggers = build_all(settings.logger)
     trainer = build_trainer(
         settings.trainer,
@@ -72,6 +73,18 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
             module, datamodule=datamodule, ckpt_path=best, verbose=False, weights_only=True
         )
     return finish(trainer, module, datamodule, settings)
+
+
+def _build_outlook(settings: TrainSettings, datamodule: PanopticDataModule) -> Outlook:
+    dataset, categories = datamodule.train_dataset, datamodule.categories
+    costs = cost_of(
+        settings.model,
+        typical_size(dataset.sizes, settings.data.image),
+        anchors=settings.data.anchors,
+        num_things=categories.num_things,
+        num_categories=len(categories),
+    )
+    return Outlook(images=len(dataset), batch_size=settings.data.batch_size, costs=costs)
 
 
 def choose_weights(settings: TrainSettings) -> str:

@@ -12,6 +12,7 @@ from refine.runs.console import say
 from refine.runs.folder_lock import lock_folder
 from refine.runs.restore import restore_pipeline
 from refine.runs.run_folder import RunFolder
+from refine.workflows.choose_settings import choose_from_data
 from refine.workflows.final_evaluation import evaluate_pipeline, open_data
 from refine.workflows.train_detector import train_detector
 from refine.workflows.train_heads import HEAD_STAGES, count_steps, train_heads
@@ -29,7 +30,8 @@ def train(settings: TrainSettings) -> dict[str, float | int]:
             settings, or another process.
     """
     check_trainer(settings.trainer)
-    settings = limit_validation(settings)  # before the comparison with what a run has recorded
+    # before the comparison with what a run has recorded
+    settings = limit_validation(choose_from_data(settings))
     folder = RunFolder(settings.run_dir)
     with lock_folder(folder.path):
         if settings.stage == "all":

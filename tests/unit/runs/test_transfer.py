@@ -63,7 +63,7 @@ def test_equal_categories_take_everything(options):
     network, start, line = _start(options, OLD)
     state = start.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
-    assert f"{len(state)} of {len(state)} tensors; categories by name: 5 of 5" in line
+    assert f"{len(state)} of {len(state)} tensors; categories by name: 5 of 5 (car, cat," in line
     assert "random" not in line
 
 
@@ -90,7 +90,8 @@ def test_new_categories_are_random_and_named():
     random = _network(IBPP, _table(["owl", "dog"], ["sky", "fog", "car"]), seed=2).state_dict()
     network, start, line = _start(IBPP, (["owl", "dog"], ["sky", "fog", "car"]))
     old, new = network.state_dict(), start.state_dict()
-    assert "categories by name: 2 of 5; at random: owl, fog, car" in line  # a thing is no stuff
+    # a thing is no stuff
+    assert "categories by name: 2 of 5 (dog, sky); at random: owl, fog, car" in line
     name = "box_cascade.stages.0.head.classifier.weight"
     for k, expected in enumerate((old[name][0], random[name][1], old[name][3])):
         assert torch.equal(new[name][k], expected)

@@ -1,4 +1,4 @@
-"""Parameters, operations and training memory of a network, counted on shapes (the meta device)."""
+"""Parameters, operations and training memory of a network, counted without values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from refine.detector.box_stage import BOX_SIDE
 from refine.detector.mask_head import MASK_INPUT_SIDE
 from refine.detector.refine_net import RefineNet
+from refine.options import AnchorOptions, ModelOptions
 from refine.types import STRIDE
+
+WORKSPACE = 1.2
+"""Memory that a training takes, over what is counted: workspace of libraries, the allocator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,32 @@ class ModelCosts:
     training_flops: int
     fixed_bytes: int
     image_bytes: int
+
+    def training_bytes(self, images: int, *, is_half: bool = False) -> float:
+        """Estimate of the memory of a training on a device.
+
+        Args:
+            images: Images in a step on the device.
+            is_half: Whether activations have 16 bits.
+        """
+        kept = self.image_bytes / (2 if is_half else 1)
+        return WORKSPACE * (self.fixed_bytes + images * kept)
+
+
+def cost_of(
+    options: ModelOptions,
+    size: tuple[int, int],
+    *,
+    anchors: AnchorOptions,
+    num_things: int,
+    num_categories: int,
+) -> ModelCosts:
+    """The costs of a network at ``(height, width)``, rounded up to multiples of 32."""
+    with torch.device("meta"):
+        numbers = {"num_things": num_things, "num_categories": num_categories}
+        network = RefineNet(options, anchors=anchors, **numbers)
+    height, width = (-(-side // 32) * 32 for side in size)
+    return count_costs(network, (height, width))
 
 
 def count_costs(network: RefineNet, size: tuple[int, int]) -> ModelCosts:

@@ -5,12 +5,12 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from make.batches import NUM_CATEGORIES, NUM_THINGS, tiny_options
 from make.commands import load_script
+from refine.detector import model_costs as costs
 from refine.detector.backbone import build_backbone
 from refine.detector.deformable import DeformableConv
 from refine.detector.refine_net import RefineNet
 from refine.options import AnchorOptions, BackboneOptions
 
-costs = load_script("model_costs")
 SIZE = (64, 96)
 
 
