@@ -253,8 +253,13 @@ def _count_fitting(settings: TrainSettings, facts: DataFacts, free: int | None) 
 
 
 def _free_bytes(settings: TrainSettings) -> int | None:
-    is_gpu = settings.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    return free_bytes(torch.device("cuda" if is_gpu else "cpu"))
+    trainer = settings.trainer
+    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return free_bytes(torch.device("cpu"))
+    if trainer.devices != 1 or trainer.num_nodes != 1:
+        # the processes choose at once and each for itself, but the same
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return free_bytes(torch.device("cuda", torch.cuda.current_device()))
 
 
 def _read_record(run_dir: Path) -> dict[str, Any] | None:
