@@ -103,7 +103,7 @@ def test_bad_checkpoint(run, tmp_path, kind):
     [
         ("model.ibpp.num_iterations=1", ["model.ibpp.num_iterations=0, not 1"]),
         ("model.roi.cascade=true", ["model.roi.cascade=False, not True"]),
-        ("model.ibpp.num_iterations=-1", ["ibpp.num_iterations=-1: expected 0"]),
+        ("model.ibpp.num_iterations=-1", ["ibpp.num_iterations=-1: expected a number in 0"]),
         ("model.loss_weights.roi_stages=[1.0,1.0]", ["roi_stages=", "expected 1 weights"]),
     ],
 )
