@@ -25,7 +25,7 @@ from refine.coco_format.writer import PanopticWriter
 from refine.data.transforms import eval_geometry, transform_image
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse_evidence import fuse
-from refine.options import FusionOptions, ImageOptions
+from refine.options import FusionOptions, ImageOptions, OverlayOptions
 from refine.types import RawPrediction
 from refine.viz.image_files import encode_jpeg, read_image
 from refine.viz.labels import draw_labels, segment_labels
@@ -63,7 +63,7 @@ def prepare(*, plain: bool = False) -> Callable[[], Path]:
     """A program that predicts the photograph; the folder of its results."""
     folder = tempfile.TemporaryDirectory()
     (Path(folder.name) / "photo.jpg").write_bytes(encode_jpeg(_draw_photo(), max_width_px=SIZE[1]))
-    write = _write_plainly if plain else PanopticResult.write_to
+    write = _write_plainly if plain else _write
     return partial(_predict, folder, _make_prediction(), write)
 
 
@@ -109,23 +109,18 @@ def _predict(
     fused = fuse(evidence, FusionOptions(), stuff_area_limit_px=4096)
     result = PanopticResult.of(fused, _make_categories(), image=pixels)
     with PanopticWriter(out, result.categories) as writer:
-        write(result, writer, 1, file_name="photo.jpg", png_name="photo.png", labels=True)
+        write(result, writer)
     return out
 
 
-def _write_plainly(
-    result: PanopticResult,
-    writer: PanopticWriter,
-    image_id: int,
-    *,
-    file_name: str,
-    png_name: str,
-    labels: bool,
-) -> None:
-    del image_id, file_name
+def _write(result: PanopticResult, writer: PanopticWriter) -> None:
+    writer.add(1, "photo.jpg", result, png_name="photo.png")
+    result.write_overlay(writer.out_dir / "overlays" / "photo.png", OverlayOptions())
+
+
+def _write_plainly(result: PanopticResult, writer: PanopticWriter) -> None:
     ids = result.segment_map
     channels = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=2).astype(np.uint8)
-    assert labels
     assert result.image is not None
     colors = segment_colors(result, result.categories)
     found, index = np.unique(ids, return_inverse=True)
@@ -138,4 +133,4 @@ def _write_plainly(
     drawn = draw_labels(drawn, segment_labels(result, result.categories))
     for kind, pixels in (("panoptic", channels), ("overlays", drawn)):
         (writer.out_dir / kind).mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(writer.out_dir / kind / png_name)
+        Image.fromarray(pixels).save(writer.out_dir / kind / "photo.png")

@@ -2,12 +2,14 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from refine.categories import CategoryTable
 from refine.coco_format.writer import PanopticWriter
+from refine.options import OverlayOptions
 from refine.types import PanopticPrediction, Segment
 from refine.viz.image_files import write_png
 from refine.viz.overlay import draw_panoptic
@@ -67,15 +69,19 @@ class PanopticResult(PanopticPrediction):
         names = ", ".join(s.name for s in self.segments) or "no segments"
         return f"<PanopticResult of {self.file_name}, {height} x {width}: {names}>"
 
-    def draw(self, *, labels: bool = True) -> Image.Image:
+    def draw(self, *, labels: bool = True, **style: Any) -> Image.Image:
         """The image (grey if it was not given), its segments tinted, outlined and, if asked, named.
 
-        Labels show the category names, and the scores of things.
+        Labels show the category names, and the scores of things. ``style`` are other settings of
+        :class:`~refine.options.OverlayOptions`: ``opacity``, ``outlines``, ``longest_side_px``.
         """
+        return Image.fromarray(self._draw(OverlayOptions(labels=labels, **style)))
+
+    def _draw(self, style: OverlayOptions) -> np.ndarray:
         image = self.image
         if image is None:
             image = np.full((*self.segment_map.shape, 3), 128, np.uint8)
-        return Image.fromarray(draw_panoptic(image, self, self.categories, labels=labels))
+        return draw_panoptic(image, self, self.categories, style=style)
 
     def save(self, folder: str | Path, *, name: str | None = None, labels: bool = True) -> None:
         """Write ``overlays/NAME.png``, ``panoptic/NAME.png`` and ``panoptic.json``.
@@ -95,17 +101,9 @@ class PanopticResult(PanopticPrediction):
         with PanopticWriter(Path(folder), self.categories) as writer:
             image_id = writer.keep_others(file_name)
             png_name = f"{Path(file_name).stem}.png"
-            self.write_to(writer, image_id, file_name=file_name, png_name=png_name, labels=labels)
+            writer.add(image_id, file_name, self, png_name=png_name)
+            self.write_overlay(Path(folder) / "overlays" / png_name, OverlayOptions(labels=labels))
 
-    def write_to(
-        self,
-        writer: PanopticWriter,
-        image_id: int,
-        *,
-        file_name: str,
-        png_name: str,
-        labels: bool,
-    ) -> None:
-        """Add the result to a writer's files, and its overlay beside them under the same name."""
-        writer.add(image_id, file_name, self, png_name=png_name)
-        write_png(writer.out_dir / "overlays" / png_name, np.asarray(self.draw(labels=labels)))
+    def write_overlay(self, path: Path, style: OverlayOptions) -> None:
+        """Write the picture that :meth:`draw` makes; missing folders are made."""
+        write_png(path, self._draw(style))

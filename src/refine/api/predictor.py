@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Predictor:
     ) -> None:
         self.pipeline = pipeline
         self.categories = categories if choice is None else choice.table
-        self._image = image
+        self.image = image
         self._choice = choice
 
     @overload
@@ -104,31 +104,46 @@ class Predictor:
             RefineError: A file that is missing, damaged or no image, or another kind of input.
         """
         if not isinstance(images, list | tuple):
-            return self._predict([images], ["image.png"])[0]
+            return self.segment([read_input(images, "image.png", self.image)])[0]
         names = [f"image_{k}.png" for k in range(1, len(images) + 1)]
-        parts = (slice(k, k + batch_size) for k in range(0, len(images), batch_size))
-        return [result for part in parts for result in self._predict(images[part], names[part])]
+        results = []
+        for k in range(0, len(images), batch_size):
+            part = zip(images[k : k + batch_size], names[k:], strict=False)
+            results += self.segment([read_input(image, name, self.image) for image, name in part])
+        return results
 
-    def _predict(self, images: Sequence[Any], names: Sequence[str]) -> list[PanopticResult]:
-        found, samples = [], []
-        for image, name in zip(images, names, strict=True):
-            pixels = read_pixels(image, name)
-            size = (pixels.shape[0], pixels.shape[1])
-            seen = transform_image(pixels, eval_geometry(size, self._image))
-            file_name = Path(image).name if isinstance(image, str | Path) else name
-            found.append(pixels)
-            samples.append(Sample(image=seen, image_id=0, file_name=file_name, original_size=size))
-        batch = collate(samples).to(next(self.pipeline.parameters()).device)
-        predictions = zip(self.pipeline.predict(batch), found, samples, strict=True)
+    def segment(self, inputs: Sequence["Input"]) -> list[PanopticResult]:
+        """The results of images that the network sees together."""
+        batch = collate([i.sample for i in inputs]).to(next(self.pipeline.parameters()).device)
         return [
             PanopticResult.of(
                 panoptic if self._choice is None else self._choice.apply(panoptic),
                 self.categories,
-                image=pixels,
-                file_name=s.file_name,
+                image=given.pixels,
+                file_name=given.sample.file_name,
             )
-            for (_, panoptic), pixels, s in predictions
+            for given, (_, panoptic) in zip(inputs, self.pipeline.predict(batch), strict=True)
         ]
+
+
+class Input(NamedTuple):
+    """An image, ``[H, W, 3]`` uint8 RGB, and as the network sees it."""
+
+    pixels: np.ndarray
+    sample: Sample
+
+
+def read_input(image: Any, name: str, options: ImageOptions) -> Input:
+    """Read and resize an image in any of the forms of :data:`AnyImage`.
+
+    Raises:
+        RefineError: See :func:`read_pixels`.
+    """
+    pixels = read_pixels(image, name)
+    size = (pixels.shape[0], pixels.shape[1])
+    seen = transform_image(pixels, eval_geometry(size, options))
+    file_name = Path(image).name if isinstance(image, str | Path) else name
+    return Input(pixels, Sample(image=seen, image_id=0, file_name=file_name, original_size=size))
 
 
 def read_pixels(image: Any, name: str) -> np.ndarray:

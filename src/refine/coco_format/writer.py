@@ -1,8 +1,11 @@
 """Panoptic maps as files: the PNGs and the JSON that COCO's evaluators and servers take."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
+
+import numpy as np
 
 from refine.atomic import write_atomically, write_text
 from refine.categories import CategoryTable
@@ -77,31 +80,27 @@ class PanopticWriter:
                 f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "
                 f"in {self._png_dir}; rename one"
             )
+        write_segment_map(self._png_dir / png_name, panoptic.segment_map)
+        height, width = panoptic.segment_map.shape
+        infos = describe_segments(panoptic, self.categories)
+        self.record(image_id, file_name, infos, png_name=png_name, size=(height, width))
+
+    def record(
+        self,
+        image_id: int,
+        file_name: str,
+        segments_info: Sequence[Mapping[str, Any]],
+        *,
+        png_name: str,
+        size: tuple[int, int],
+    ) -> None:
+        """Note an image of ``size`` (height, width), whose PNG is written, for the JSON."""
         self._file_names.add(png_name)
-        segment_map = panoptic.segment_map
-        with write_atomically(self._png_dir / png_name) as part:
-            part.write_bytes(encode_segment_png(segment_map))
-        height, width = segment_map.shape
         self._images.append(
-            {"id": image_id, "file_name": file_name, "height": height, "width": width}
+            {"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]}
         )
-        boxes = find_label_boxes(segment_map)
-        infos = [
-            {
-                "id": segment.id,
-                "category_id": self.categories[segment.category].dataset_id,
-                "isthing": int(segment.is_thing),
-                "area": segment.area,
-                "bbox": _to_coco_box(boxes[segment.id]),
-                "iscrowd": int(segment.is_crowd),
-            }
-            for segment in panoptic.segments
-        ]
-        if isinstance(panoptic, PanopticPrediction):
-            for info, segment in zip(infos, panoptic.segments, strict=True):
-                info["score"] = round(segment.score, 6)
         self._annotations.append(
-            {"image_id": image_id, "file_name": png_name, "segments_info": infos}
+            {"image_id": image_id, "file_name": png_name, "segments_info": segments_info}
         )
 
     def __enter__(self) -> Self:
@@ -116,6 +115,34 @@ class PanopticWriter:
             "categories": self.categories.to_json(supercategories=self.split is not None),
         }
         write_text(self._json_path, json.dumps(document))
+
+
+def write_segment_map(path: Path, segment_map: np.ndarray) -> None:
+    """Write a ``[H, W]`` map of ids below 2^24 as a PNG, whole or not at all."""
+    with write_atomically(path) as part:
+        part.write_bytes(encode_segment_png(segment_map))
+
+
+def describe_segments(
+    panoptic: PanopticPrediction | GroundTruth, categories: CategoryTable
+) -> list[dict[str, Any]]:
+    """The ``segments_info`` of a map; of a prediction, with scores."""
+    boxes = find_label_boxes(panoptic.segment_map)
+    infos: list[dict[str, Any]] = [
+        {
+            "id": segment.id,
+            "category_id": categories[segment.category].dataset_id,
+            "isthing": int(segment.is_thing),
+            "area": segment.area,
+            "bbox": _to_coco_box(boxes[segment.id]),
+            "iscrowd": int(segment.is_crowd),
+        }
+        for segment in panoptic.segments
+    ]
+    if isinstance(panoptic, PanopticPrediction):
+        for info, segment in zip(infos, panoptic.segments, strict=True):
+            info["score"] = round(segment.score, 6)
+    return infos
 
 
 def _to_coco_box(box: tuple[int, int, int, int]) -> list[int]:

@@ -112,10 +112,11 @@ def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Itera
 
 def _describe_continuation(name: str, arguments: list[str], folders: list[Path]) -> str:
     """What to run to go on, if the command can."""
-    if name != "train":
+    keys = {"train": "hydra.run.dir", "predict": "out"}
+    if name not in keys:
         return ""
-    is_given = any(a.startswith("hydra.run.dir=") for a in arguments)
-    folder = [f"hydra.run.dir={folder}" for folder in folders if folder.exists() and not is_given]
+    is_given = any(a.startswith(f"{keys[name]}=") for a in arguments)
+    folder = [f"{keys[name]}={folder}" for folder in folders if folder.exists() and not is_given]
     return f"; to go on: python -m refine.{name} {shlex.join([*arguments, *folder])}"
 
 

@@ -22,6 +22,7 @@ from refine.options import (
     ModelOptions,
     OcclusionStageOptions,
     OptimizerOptions,
+    OverlayOptions,
     RankingStageOptions,
     ScheduleOptions,
     TrainerOptions,
@@ -211,7 +212,16 @@ class PredictSettings(CheckpointSettings):
     ids_from: str | None
     out: str
     device: str
+    batch_size: int
+    num_workers: int
     labels: bool
+    overlay: OverlayOptions | None
+    rle: bool
+    submission: str | None
+
+    def __post_init__(self) -> None:
+        check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        check(0 <= self.num_workers <= 64, "num_workers", self.num_workers, "a number in 0 .. 64")
 
 
 @dataclass(kw_only=True)

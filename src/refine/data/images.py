@@ -11,7 +11,9 @@ from refine.coco_format.png import MAX_PIXELS, PILLOW_ERRORS, check_size, explai
 from refine.errors import RefineError
 
 _EIGHT_BIT_MODES = ("RGB", "L", "CMYK", "P", "RGBA", "LA", "YCbCr", "1")
+_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112  # of EXIF: 1 is upright; from 5 on, height and width are exchanged
+_MAX_16_BIT = 65535
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -27,15 +29,18 @@ _warned: set[Path] = set()
 
 
 def decode_image(data: bytes, *, source: str, size: tuple[int, int] | None = None) -> np.ndarray:
-    """The ``[H, W, 3]`` uint8 RGB pixels of an image file of any 8-bit kind that Pillow reads.
+    """The ``[H, W, 3]`` uint8 RGB pixels of an image file of any 8- or 16-bit kind Pillow reads.
+
+    16 bits are scaled to 8, what is transparent lies on white, and of an animation it is the first
+    frame.
 
     Without a ``size``, the image is turned as its EXIF orientation says, as viewers show it. With
     the ``(height, width)`` that annotations have, it is turned only if it fits them no other way;
     where both fit, the pixels are taken as they are stored, which is COCO's rule, with a warning.
 
     Raises:
-        RefineError: Truncated, no image, of another size, huge, or not 8 bits per channel
-            (``source``: file name).
+        RefineError: Truncated, no image, of another size, huge, or neither 8 nor 16 bits per
+            channel (``source``: file name).
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -74,16 +79,29 @@ def _damaged(source: str, error: Exception) -> RefineError:
 def to_rgb(image: Image.Image, *, source: str, is_turned: bool = True) -> np.ndarray:
     """The ``[H, W, 3]`` uint8 RGB pixels of a PIL image, turned as its EXIF orientation says.
 
-    Without ``is_turned``, they are as they are stored.
+    Without ``is_turned``, they are as they are stored. 16 bits are scaled to 8, and what is
+    transparent lies on white.
 
     Raises:
-        RefineError: Not 8 bits per channel; ``source`` is the name shown in the message.
+        RefineError: Neither 8 nor 16 bits per channel; ``source`` is the name in the message.
     """
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
     turn = _TURNS.get(find_orientation(image)) if is_turned else None
+    if image.mode in _SIXTEEN_BIT_MODES:
+        image = _scale_to_eight_bits(image, source)
+    elif image.mode not in _EIGHT_BIT_MODES:
+        raise RefineError(f"{source}: pixels of type {image.mode}; convert it to 8 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     upright = image if turn is None else image.transpose(turn)
     return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
+
+
+def _scale_to_eight_bits(image: Image.Image, source: str) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > _MAX_16_BIT:
+        raise RefineError(f"{source}: values beyond 16 bits; convert it to 8 bits")
+    return Image.fromarray(((values * 255 + _MAX_16_BIT // 2) // _MAX_16_BIT).astype(np.uint8))
 
 
 def find_orientation(image: Image.Image) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from refine.ops.arrays import find_label_runs
 from refine.types import CodedMask, MaskCrop
 
 
@@ -46,6 +47,22 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
         plain = {"size": [height, width], "counts": list(counts)}
         packed = coco_mask.frPyObjects(plain, height, width)["counts"]
     return CodedMask(height, width, packed)
+
+
+def encode_segments(segment_map: np.ndarray, ids: Sequence[int]) -> list[CodedMask]:
+    """These segments of a ``[H, W]`` map as COCO's run lengths, from the runs of the whole map."""
+    height, width = segment_map.shape
+    values, lengths = find_label_runs(np.ascontiguousarray(segment_map.T))
+    stops = np.cumsum(lengths)
+    coded = []
+    for k in ids:
+        mine = values == k
+        first, last = (stops - lengths)[mine], stops[mine]
+        is_gap = first[1:] != last[:-1]  # else the run goes on in the next column
+        first, last = first[np.r_[True, is_gap]], last[np.r_[is_gap, True]]
+        counts = np.diff(np.stack([first, last], axis=1).ravel(), prepend=0, append=height * width)
+        coded.append(compress_runs(counts.tolist(), height=height, width=width))
+    return coded
 
 
 def find_mask_box(coded: CodedMask) -> tuple[float, float, float, float] | None:

@@ -9,10 +9,11 @@ from refine.categories import CategoryTable
 from refine.fusion.merge import Instance
 from refine.metrics.functional import Panoptic
 from refine.ops.arrays import find_label_runs
+from refine.options import OverlayOptions
 from refine.types import PanopticPrediction, Segment
 from refine.viz.labels import draw_labels, segment_labels
 from refine.viz.palette import look_up, segment_colors
-from refine.viz.panels import WHITE, blend, resize_map
+from refine.viz.panels import WHITE, blend, resize_image, resize_map
 
 _CONTOUR = 0.7
 _ROWS_A_PASS = 32
@@ -24,22 +25,29 @@ def draw_panoptic(
     categories: CategoryTable,
     *,
     labels: bool = True,
-    opacity: float = 0.55,
-    outlines: bool = True,
+    style: OverlayOptions | None = None,
 ) -> np.ndarray:
-    """Tint every segment, draw its contour (``outlines``) and its name and score (``labels``).
+    """Tint every segment, draw its contour and, with ``labels``, its name and score.
 
-    ``opacity``, in [0, 1], is the share of a segment's colour in its pixels.
+    A ``style``, where it is given, decides about all of this.
     """
+    style = style or OverlayOptions(labels=labels)
     require_size(panoptic, image)
+    longest = max(image.shape[:2])
+    if style.longest_side_px is not None and longest > style.longest_side_px:
+        height, width = (max(1, n * style.longest_side_px // longest) for n in image.shape[:2])
+        size = (height, width)
+        image, panoptic = resize_image(image, size), resize_panoptic(panoptic, size)
     colors = segment_colors(panoptic, categories)
     rows = {k: row for row, k in enumerate(colors)}
     levels = np.arange(256, dtype=np.uint8)
-    table = blend(levels, np.array([*colors.values()])[:, :, None], opacity)  # [ids, RGB, level]
-    if outlines:
+    table = blend(
+        levels, np.array([*colors.values()])[:, :, None], style.opacity
+    )  # [ids, RGB, level]
+    if style.outlines:
         table = np.concatenate([table, blend(table, np.full_like(table, WHITE[0]), _CONTOUR)])
     drawn = _paint(image, panoptic.segment_map, rows, table)
-    return draw_labels(drawn, segment_labels(panoptic, categories)) if labels else drawn
+    return draw_labels(drawn, segment_labels(panoptic, categories)) if style.labels else drawn
 
 
 def _paint(

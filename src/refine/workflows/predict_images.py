@@ -1,39 +1,101 @@
 """Predicts any images: overlays, panoptic PNGs and a COCO-panoptic JSON."""
 
-import glob
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from rich.progress import track
+from rich.progress import Progress as ProgressBar
 
-from refine.api.predictor import Predictor, choose_device
-from refine.coco_format.annotations import load_image_ids
+from refine.api.predictor import Input, Predictor, choose_device, read_input
+from refine.coco_format.annotations import load_image_table
 from refine.coco_format.category_choice import choose_categories
-from refine.coco_format.writer import PanopticWriter
+from refine.coco_format.submission import check_submission, name_submission, write_submission
 from refine.config.instantiate import to_options
-from refine.config.settings import PredictSettings
+from refine.config.settings import PredictSettings, Sections, is_place
 from refine.errors import RefineError
 from refine.options import CategoryOptions
-from refine.runs.checkpoint import read_checkpoint
+from refine.runs.checkpoint import Checkpoint, hash_weights, read_checkpoint
 from refine.runs.console import say
+from refine.runs.folder_lock import lock_folder
 from refine.runs.restore import restore_pipeline
+from refine.workflows.prediction_files import PredictionFiles
+from refine.workflows.prediction_progress import Progress
+from refine.workflows.prediction_sources import (
+    choose_image_ids,
+    choose_png_names,
+    find_images,
+    keep_listed,
+)
+from refine.workflows.worker_pool import open_pool, submit_ahead
 
-_RESULTS = ("overlays", "panoptic")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """An image: its name in the source, its file and the name of its PNGs."""
+
+    name: str
+    path: Path
+    png_name: str
+
+    @property
+    def stamp(self) -> list[int]:
+        """Size and time of the file, which tell whether it has changed."""
+        state = self.path.stat()
+        return [state.st_size, state.st_mtime_ns]
 
 
 def predict(settings: PredictSettings) -> Path:
     """Write ``overlays/``, ``panoptic/`` and ``panoptic.json`` of images; the folder of all that.
 
+    What an interrupted prediction of the same settings has finished there is not computed again.
+
     Raises:
         RefineError: No images, a bad checkpoint or device; or images that cannot be read, after the
             results of all others have been written.
     """
-    out = Path(settings.out)
+    out, ids_from = Path(settings.out), settings.ids_from and Path(settings.ids_from)
     images = find_images(settings.source, out=out)
+    if settings.submission is not None:
+        if not ids_from:
+            raise RefineError("ids_from: a submission needs the JSON of the split's images")
+        name_submission(settings.submission, ids_from)
+        images = keep_listed(images, ids_from)
+    image_ids = choose_image_ids([*images.values()], ids_from=ids_from or None)
     checkpoint = read_checkpoint(Path(settings.ckpt_path))
     sections = settings.choose_sections(checkpoint.config)
+    predictor = _build_predictor(settings, checkpoint, sections)
+    tasks = [
+        _Task(name, path, png_name)
+        for (name, path), png_name in zip(images.items(), choose_png_names([*images]), strict=True)
+    ]
+    files = PredictionFiles(out=out, overlay=settings.overlay, rle=settings.rle)
+    with lock_folder(out, key="out"):
+        progress = Progress(out, _describe(settings, checkpoint, sections))
+        bad = _predict_all(predictor, tasks, files, progress, settings)
+        entries = {t.name: progress.entries[t.name] for t in tasks if t.name in progress.entries}
+        ids = dict(zip(images, image_ids, strict=True))
+        files.write_summary(entries, ids, predictor.categories)
+        progress.remove()
+    overlays = f"; overlays: {out / 'overlays'}" if settings.overlay is not None else ""
+    say(f"{len(entries)} images{overlays}; results: {out / 'panoptic.json'}")
+    if image_ids == list(range(1, len(images) + 1)) and not ids_from:
+        say("image ids are 1, 2, ...; to score, predict with ids_from=THE_ANNOTATIONS.json")
+    for reason in bad:
+        say(f"left out: {reason}")
+    if settings.submission is not None:
+        _submit(settings, {ids[name]: entry for name, entry in entries.items()}, predictor)
+    if bad:
+        raise RefineError(f"{len(bad)} of {len(images)} images left out, the first one: {bad[0]}")
+    return out
+
+
+def _build_predictor(
+    settings: PredictSettings, checkpoint: Checkpoint, sections: Sections
+) -> Predictor:
     pipeline = restore_pipeline(checkpoint, sections).to(choose_device(settings.device))
     choice = None
     if any(name.startswith("data.categories") for name in settings.named):
@@ -42,116 +104,86 @@ def predict(settings: PredictSettings) -> Path:
         choice = choose_categories(old, given, source=settings.ckpt_path)
         if choice is not None:
             say(f"{settings.ckpt_path}: {choice.describe(old)}")
-    predictor = Predictor(
+    return Predictor(
         pipeline, categories=checkpoint.categories, image=sections.data.image, choice=choice
     )
-    ids_from = None if settings.ids_from is None else Path(settings.ids_from)
-    image_ids = choose_image_ids([*images.values()], ids_from=ids_from)
-    bad = _predict_all(predictor, images, image_ids, out, labels=settings.labels)
-    done = f"{len(images) - len(bad)} images"
-    say(f"{done}; overlays: {out / 'overlays'}; results: {out / 'panoptic.json'}")
-    if image_ids == list(range(1, len(images) + 1)) and ids_from is None:
-        say("image ids are 1, 2, ...; to score, predict with ids_from=THE_ANNOTATIONS.json")
-    if bad:
-        for reason in bad:
-            say(f"left out: {reason}")
-        raise RefineError(f"{len(bad)} of {len(images)} images left out, the first one: {bad[0]}")
-    return out
+
+
+def _describe(
+    settings: PredictSettings, checkpoint: Checkpoint, sections: Sections
+) -> dict[str, Any]:
+    """All that the results of an image depend on, besides the image."""
+    chosen = {k: v for k, v in asdict(sections).items() if not is_place(k)}
+    return {
+        "ckpt_path": hash_weights(checkpoint.weights),
+        **chosen,
+        "data.categories": settings.data["categories"],
+        "overlay": settings.overlay and asdict(settings.overlay),
+        "batch_size": settings.batch_size,
+        "rle": settings.rle,
+    }
 
 
 def _predict_all(
     predictor: Predictor,
-    images: Mapping[str, Path],
-    image_ids: Sequence[int],
-    out: Path,
-    *,
-    labels: bool,
+    tasks: list[_Task],
+    files: PredictionFiles,
+    progress: Progress,
+    settings: PredictSettings,
 ) -> list[RefineError]:
-    """Write the results of all images that can be read; the reasons of the others."""
-    rows = zip(images.items(), image_ids, choose_png_names([*images]), strict=True)
+    """Write the files of all images that can be read; the reasons of the others."""
+    todo = [task for task in tasks if not _is_done(task, files, progress.entries)]
+    if len(todo) < len(tasks):
+        say(f"{len(tasks) - len(todo)} of {len(tasks)} images are done already")
     bad: list[RefineError] = []
-    with PanopticWriter(out, predictor.categories) as writer:
-        for (name, path), image_id, png_name in track(
-            rows, total=len(images), description="predicting"
-        ):
-            try:
-                result = predictor.predict(path)
-            except RefineError as error:
-                bad.append(error)
-                continue
-            result.write_to(writer, image_id, file_name=name, png_name=png_name, labels=labels)
+    ahead = 2 * max(settings.batch_size, settings.num_workers) if settings.num_workers else 0
+    with open_pool(settings.num_workers) as pool, ProgressBar() as bar:
+        shown = bar.add_task("predicting", total=len(tasks), completed=len(tasks) - len(todo))
+        writing: deque[tuple[_Task, Future[dict[str, Any]]]] = deque()
+        readable = _read_all(todo, predictor, pool, ahead, bad)
+        while batch := list(islice(readable, settings.batch_size)):
+            results = predictor.segment([given for _, given in batch])
+            for (task, _), result in zip(batch, results, strict=True):
+                writing.append((task, pool.submit(files.write, result, task.png_name)))
+            while len(writing) > ahead:
+                _finish(*writing.popleft(), progress)
+            bar.update(shown, completed=len(progress.entries) + len(bad))
+        for task, written in writing:
+            _finish(task, written, progress)
     return bad
 
 
-def find_images(source: str, *, out: Path | None = None) -> dict[str, Path]:
-    """Image files of a path, a folder with its subfolders or a glob, by their names in it, sorted.
-
-    Hidden files are left out, and so are results of earlier predictions and the folder ``out``.
-
-    Raises:
-        RefineError: There are none.
-    """
-    base = Path(source)
-    if base.is_dir():
-        found = [p for p in base.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
-        results = {p.parent / kind for p in base.rglob("panoptic.json") for kind in _RESULTS}
-        results |= {out / kind for kind in _RESULTS} if out is not None else set()
-        found = [p for p in found if results.isdisjoint(p.parents) and not _is_hidden(p, base)]
-    elif base.is_file():
-        base, found = base.parent, [base]
-    else:
-        found = [Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file()]  # noqa: PTH207 - absolute patterns too
-        base = next(p for p in base.parents if not glob.has_magic(str(p)))
-    if not found:
-        raise RefineError(
-            f"source={source}: no images there; give an image, a folder with "
-            f"{', '.join(SUFFIXES)}, or a quoted glob"
-        )
-    return {p.relative_to(base).as_posix(): p for p in sorted(found)}
+def _is_done(task: _Task, files: PredictionFiles, entries: Mapping[str, Any]) -> bool:
+    entry = entries.get(task.name, {})
+    is_same = (entry.get("png"), entry.get("stamp")) == (task.png_name, task.stamp)
+    return is_same and files.are_whole(task.png_name)
 
 
-def choose_png_names(names: Sequence[str]) -> list[str]:
-    """Names of the results: ``a/b.png`` of ``a/b.jpg``, ``a/b.jpg.png`` if others are called so."""
-    short = [PurePosixPath(name).with_suffix(".png").as_posix() for name in names]
-    count = Counter(name.lower() for name in short)
-    chosen = [s if count[s.lower()] == 1 else f"{n}.png" for s, n in zip(short, names, strict=True)]
-    return chosen if len(set(chosen)) == len(names) else [f"{name}.png" for name in names]
+def _read_all(
+    tasks: list[_Task], predictor: Predictor, pool: Executor, ahead: int, bad: list[RefineError]
+) -> Iterator[tuple[_Task, Input]]:
+    """The images that can be read, in their order; the errors of the others go to ``bad``."""
+    arguments = ((task.path, task.name, predictor.image) for task in tasks)
+    reading = submit_ahead(pool, read_input, arguments, ahead=ahead)
+    for task, read in zip(tasks, reading, strict=True):
+        try:
+            yield task, read.result()
+        except RefineError as error:
+            bad.append(error)
 
 
-def choose_image_ids(paths: Sequence[Path], *, ids_from: Path | None = None) -> list[int]:
-    """The ids that a COCO JSON, ``ids_from``, gives to images of these names.
-
-    A name's ending does not count, and folders only where names are not enough. Without the JSON:
-    COCO's own ids if every file is called by one (``000000000139.jpg``), else 1, 2, ...
-
-    Raises:
-        RefineError: The JSON is malformed, or does not have an image, or two fit each other.
-    """
-    if ids_from is None:
-        ids = {int(p.stem): p for p in paths if p.stem.isdecimal()}
-        return list(ids if len(ids) == len(paths) else range(1, len(paths) + 1))
-    known: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-    for name, image_id in load_image_ids(ids_from).items():
-        path = PurePosixPath(name)
-        known.setdefault(path.stem, []).append((path.parent.parts, image_id))
-    found = [_look_up(path, known.get(path.stem, []), ids_from) for path in paths]
-    owners = dict(zip(found, paths, strict=True))  # the last one of each
-    for image, image_id in zip(paths, found, strict=True):
-        other = owners[image_id]
-        if other != image:
-            raise RefineError(f"{image}: {ids_from} has one image for it and for {other}")
-    return found
+def _finish(task: _Task, written: "Future[dict[str, Any]]", progress: Progress) -> None:
+    progress.add(task.name, {**written.result(), "stamp": task.stamp})
 
 
-def _look_up(path: Path, found: list[tuple[tuple[str, ...], int]], ids_from: Path) -> int:
-    if len(found) > 1:
-        parents = path.absolute().parent.parts
-        found = [(p, i) for p, i in found if parents[len(parents) - len(p) :] == p]
-    if len(found) != 1:
-        count = "two images" if found else "no image"
-        raise RefineError(f"{path}: {ids_from} has {count} of this name; leave the file out")
-    return found[0][1]
-
-
-def _is_hidden(path: Path, base: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(base).parts)
+def _submit(
+    settings: PredictSettings, entries: Mapping[int, Mapping[str, Any]], predictor: Predictor
+) -> None:
+    assert settings.ids_from is not None
+    assert settings.submission is not None
+    ids_from, out = Path(settings.ids_from), Path(settings.out)
+    table = load_image_table(ids_from)
+    path = out / f"{name_submission(settings.submission, ids_from)}.zip"
+    write_submission(path, entries, table, out / "panoptic")
+    check_submission(path, table, predictor.categories)
+    say(f"submission, checked: {path}")

@@ -71,7 +71,7 @@ def test_a_list_gives_a_list_in_its_order(model, photo, result, batch_size):
         (7, "image.png: 7; give the path"),
         (np.zeros((4, 4, 3)), r"image.png: float64 of shape \(4, 4, 3\); give"),
         (torch.zeros(4, 5, 3, dtype=torch.uint8), r"uint8 of shape \(5, 3, 4\)"),
-        (Image.new("I;16", (4, 4)), "pixels of type I;16"),
+        (Image.new("F", (4, 4)), "pixels of type F"),
     ],
 )
 def test_other_inputs_are_refused(model, image, message):

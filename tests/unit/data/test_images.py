@@ -42,15 +42,53 @@ def test_files_of_every_kind_become_rgb(kind, mode):
     assert np.abs(pixels - expected).mean() < 3
 
 
-def test_damaged_files_and_sixteen_bits_are_named():
+def test_damaged_files_and_more_than_sixteen_bits_are_named():
     data = _encoded(_smooth())
     cut = [data[: int(len(data) * share)] for share in (0, 0.05, 0.5, 0.95)]
     for damaged in (*cut, b"<html>not found</html>"):
         with pytest.raises(RefineError, match=r"^x/a.jpg: damaged image .*get the file again$"):
             decode_image(damaged, source="x/a.jpg")
-    image = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
-    with pytest.raises(RefineError, match=r"a.png: .*convert it to 8 bits"):
-        decode_image(_encoded(image, "PNG"), source="a.png")
+    for values in (np.full((4, 4), 0.5, np.float32), np.full((4, 4), 70_000, np.int32)):
+        with pytest.raises(RefineError, match=r"a.tif: .*convert it to 8 bits"):
+            decode_image(_encoded(Image.fromarray(values), "TIFF"), source="a.tif")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("PNG", "<u2"), ("PPM", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2")]
+)
+def test_sixteen_bits_are_scaled_to_eight(kind, dtype):
+    values = np.linspace(0, 65535, 48 * 32).astype(dtype).reshape(32, 48)
+    image = Image.fromarray(values)
+    pixels = decode_image(_encoded(image, kind), source="a")
+    expected = np.array([[round(v / 257) for v in row] for row in values.tolist()], np.uint8)
+    assert np.array_equal(pixels, np.repeat(expected[:, :, None], 3, axis=2))
+
+
+def test_what_is_transparent_lies_on_white():
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (32, 48, 4), dtype=np.uint8)
+    values[:8, :, 3], values[8:16, :, 3] = 0, 255
+    share = values[:, :, 3:] / 255
+    on_white = values[:, :, :3] * share + 255 * (1 - share)
+    for kind, settings in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True, "exact": True})):
+        pixels = decode_image(_encoded(Image.fromarray(values), kind, **settings), source="a")
+        assert np.abs(pixels - on_white).max() <= 1
+        assert np.array_equal(pixels[8:16], values[8:16, :, :3])
+    grey = Image.merge("LA", [Image.fromarray(values[:, :, k].copy()) for k in (0, 3)])
+    pixels = decode_image(_encoded(grey, "PNG"), source="a")
+    assert np.abs(pixels - on_white[:, :, :1]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_transparent_colour_of_a_palette_is_white(kind):
+    index = np.random.default_rng(0).integers(0, 4, (32, 48), dtype=np.uint8)
+    palette = [200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9]
+    image = Image.frombytes("P", (48, 32), index.tobytes())
+    image.putpalette(palette)
+    pixels = decode_image(_encoded(image, kind, transparency=1), source="a")
+    colors = np.array(palette, np.uint8).reshape(4, 3)
+    colors[1] = 255
+    assert np.array_equal(pixels, colors[index])
 
 
 def _as_seen(pixels, orientation):

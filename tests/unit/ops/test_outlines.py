@@ -6,6 +6,7 @@ from refine.ops.outlines import (
     compress_runs,
     decode_mask,
     encode_mask,
+    encode_segments,
     rasterize_polygons,
     tight_crop,
 )
@@ -107,3 +108,16 @@ def test_run_lengths_of_both_kinds_agree():
 def test_run_lengths_that_do_not_fit_are_refused(counts):
     with pytest.raises(ValueError, match=r"run|ascii"):
         compress_runs(counts, height=4, width=5)
+
+
+def test_segments_of_a_map_are_coded_as_coco_codes_each_mask():
+    rng = np.random.default_rng(0)
+    for size in ((1, 1), (1, 9), (9, 1), (12, 17), (40, 30)):
+        segment_map = np.kron(rng.integers(0, 5, size), np.ones((3, 2), int)).astype(np.int32)
+        ids = sorted(set(segment_map.ravel().tolist()))
+        for k, coded in zip(ids, encode_segments(segment_map, ids), strict=True):
+            expected = coco_mask.encode(np.asfortranarray(segment_map == k, np.uint8))
+            assert [coded.height, coded.width] == expected["size"]
+            assert np.array_equal(coco_mask.decode(expected), segment_map == k)
+            again = {"size": expected["size"], "counts": coded.counts}
+            assert np.array_equal(coco_mask.decode(again), segment_map == k)

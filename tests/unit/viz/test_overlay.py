@@ -8,6 +8,7 @@ import pytest
 from make.pictures import CAT, CATEGORIES, DOG, GRASS, grey_image, prediction, truth
 from oracles import overlay
 from refine.fusion.merge import Instance
+from refine.options import OverlayOptions
 from refine.types import GroundTruth, MaskCrop, Segment
 from refine.viz.labels import Label, draw_labels, find_inner_point, segment_labels
 from refine.viz.overlay import crop_panoptic, draw_panoptic, keep_segments, stack_instances
@@ -45,7 +46,8 @@ def test_an_overlay_is_that_of_the_pixel_by_pixel_oracle(size, opacity, outlines
     scene = truth(segment_map, {1: CAT, 2: CAT, 3: DOG, 200_000: GRASS})  # 77 has no segment
     options = {"opacity": opacity, "outlines": outlines}
     expected = overlay.tint(image, segment_map, segment_colors(scene, CATEGORIES), **options)
-    drawn = draw_panoptic(image, scene, CATEGORIES, labels=False, **options)
+    style = OverlayOptions(labels=False, **options)
+    drawn = draw_panoptic(image, scene, CATEGORIES, style=style)
     assert np.array_equal(drawn, expected)
 
 

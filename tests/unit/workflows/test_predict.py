@@ -2,7 +2,12 @@ import json
 from pathlib import Path
 
 from make.errors import refused
-from refine.workflows.predict_images import choose_image_ids, choose_png_names, find_images
+from refine.workflows.prediction_sources import (
+    choose_image_ids,
+    choose_png_names,
+    find_images,
+    keep_listed,
+)
 
 
 def test_images_of_a_file_a_folder_and_a_glob(tmp_path):
@@ -22,6 +27,28 @@ def test_images_of_a_file_a_folder_and_a_glob(tmp_path):
         assert [*found.values()] == [tmp_path / name for name in names]
     with refused("no images there"):
         find_images(str(tmp_path / "old"))
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path):
+    names = ["b/x.png", "f1.png", "f2.png", "f02x.png", "f10.png", "f10/a.png", "f²3.png"]
+    for name in reversed(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [*find_images(str(tmp_path))]
+    assert sorted(found) == sorted(names)
+    assert [n for n in found if n in ("f1.png", "f2.png", "f10.png")] == [
+        "f1.png", "f2.png", "f10.png",
+    ]  # fmt: skip
+    assert found.index("b/x.png") < found.index("f10/a.png")
+
+
+def test_images_that_a_json_lists_are_kept(tmp_path):
+    path = tmp_path / "info.json"
+    path.write_text(json.dumps({"images": [{"id": 3, "file_name": "a.jpg"}]}))
+    images = {name: Path(name) for name in ("a.png", "b.png", "s/a.png")}
+    assert [*keep_listed(images, path)] == ["a.png", "s/a.png"]
+    with refused("info.json: lists none of the images"):
+        keep_listed({"b.png": Path("b.png")}, path)
 
 
 def test_every_image_has_a_result_of_its_own():
