@@ -32,5 +32,5 @@ from refine.options.order import OcclusionOptions as OcclusionOptions
 from refine.options.order import OcclusionStageOptions as OcclusionStageOptions
 from refine.options.order import RankingOptions as RankingOptions
 from refine.options.order import RankingStageOptions as RankingStageOptions
-from refine.options.overlay import OverlayOptions as OverlayOptions
+from refine.options.overlay_style import OverlayOptions as OverlayOptions
 from refine.options.trainer import TrainerOptions as TrainerOptions
