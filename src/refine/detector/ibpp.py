@@ -19,6 +19,7 @@ from refine.detector.blocks import named_draws
 from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE, MaskHead
 from refine.detector.rois import RoIs
 from refine.detector.semantic_head import RefinedSemanticHead, SemanticPredictor
+from refine.ops.conversion import make_convolvable
 from refine.ops.roi_align import pool_rois
 from refine.ops.roi_flatten import flatten_rois
 from refine.options import IBPPOptions, RoIOptions
@@ -155,7 +156,7 @@ class IBPP(nn.Module):
         return roi_features + self.pool_feature(feature, boxes, MASK_INPUT_SIDE)
 
     def pool_feature(self, feature: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
-        """Eq. 2: ``f_sem = RoIAlign(F_sem)``, ``[N, channels, side, side]`` float32.
+        """Eq. 2: ``f_sem = RoIAlign(F_sem)``, ``[N, channels, side, side]``.
 
         With ``join=embedding`` ``f_sem = E(RoIAlign(F_sem))`` with a 1x1 convolution E. As both are
         linear, this is HTC's ``RoIAlign(E(F_sem))`` without its ReLU, under which a convolution
@@ -189,7 +190,7 @@ class IBPP(nn.Module):
         return torch.cat([joined, pooled], dim=1)
 
     def pool_semantics(self, semantic_logits: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
-        """Eq. 3: ``p_sem = RoIAlign(P_sem)``, ``[N, C, side, side]`` float32."""
+        """Eq. 3: ``p_sem = RoIAlign(P_sem)``, ``[N, C, side, side]``."""
         crossing = self._to_masks(semantic_logits)
         if self.options.project == "softmax":
             crossing = crossing.float().softmax(dim=1)
@@ -238,19 +239,18 @@ class IBPP(nn.Module):
         # boxes without area draw nothing
         boxes = torch.cat([r.boxes for r in rois]) * is_written[:, None]
         place = torch.searchsorted(planes, labels).clamp(max=len(planes) - 1)
-        counts = [len(r.boxes) for r in rois]
-        images = (torch.split(x, counts) for x in (probabilities * gain, boxes, place))
-        canvas = [
-            flatten_rois(
-                *image,
-                num_planes=len(planes),
-                size=size,
-                stride=STRIDE,
-                reduce=options.canvas_reduce,
-            )
-            for image in zip(*images, strict=True)
-        ]
-        return torch.stack(canvas), planes
+        # the planes of one image after those of another
+        before = [torch.full_like(r.labels, k * len(planes)) for k, r in enumerate(rois)]
+        canvas = flatten_rois(
+            probabilities * gain,
+            boxes,
+            place + torch.cat(before),
+            num_planes=len(rois) * len(planes),
+            size=size,
+            stride=STRIDE,
+            reduce=options.canvas_reduce,
+        )
+        return canvas.view(len(rois), len(planes), *size), planes
 
     def refine_semantics(
         self,
@@ -277,7 +277,7 @@ class IBPP(nn.Module):
         return semantic.detach() if is_detached else semantic
 
     def _pool(self, feature: Tensor, boxes: Sequence[Tensor], side: int) -> Tensor:
-        return pool_rois(
+        pooled = pool_rois(
             [feature],
             boxes,
             strides=[STRIDE],
@@ -285,6 +285,7 @@ class IBPP(nn.Module):
             canonical_size_px=1.0,  # there is one level to choose from
             sampling_ratio=self.sampling_ratio,
         )
+        return make_convolvable(pooled)
 
 
 def _labels(rois: Sequence[RoIs]) -> Tensor:

@@ -24,9 +24,10 @@ from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
 from refine.detector.rois import RoIs
 from refine.detector.semantic_head import SemanticTrunk
+from refine.ops.conversion import make_convolvable, make_poolable
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.outlines import decode_mask
-from refine.ops.roi_align import make_poolable, pool_rois
+from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
 from refine.types import Batch, IterationTrace, Observation, RawPrediction
 
@@ -293,7 +294,7 @@ class RefineNet(nn.Module):
             masks = torch.stack([o.mask_logits.float().sigmoid() for o in outputs[1:]])
             mask_logits = masks.mean(dim=0).logit(eps=1e-6)
         raws = self._to_raw(batch, rois, mask_logits, outputs[-1].semantic_logits)
-        parts = torch.split(features, [len(r.boxes) for r in rois])
+        parts = torch.split(features.float(), [len(r.boxes) for r in rois])
         return [Observation(raw, part) for raw, part in zip(raws, parts, strict=True)]
 
     def _iterate_fixed(
@@ -315,7 +316,7 @@ class RefineNet(nn.Module):
     def _pool_masks(self, dense: _Dense, rois: Sequence[RoIs]) -> Tensor:
         """RoI features of the mask heads, ``f_ins + f_sem``."""
         boxes = [r.boxes for r in rois]
-        pooled = self._pool(dense, boxes, MASK_INPUT_SIDE)
+        pooled = make_convolvable(self._pool(dense, boxes, MASK_INPUT_SIDE))
         return self.ibpp.join_features(pooled, dense.poolable_feature, boxes)
 
     def _pool_boxes(self, dense: _Dense, boxes: Sequence[Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from refine.detector.blocks import conv_norm_act, init_he, named_draws, widen
 from refine.detector.deformable import DeformableConv
+from refine.ops.conversion import format_of
 
 NEVER = -1e4
 """Logit of a category that is never predicted: a probability of 0, and float16 can hold it."""
@@ -131,8 +132,9 @@ class RefinedSemanticHead(nn.Module):
             conv = cast(nn.Conv2d, layers[0])
             of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
             weight = conv.weight[:, torch.cat([planes, of_feature])]
-            joined = torch.cat([canvas.to(feature.dtype), feature], dim=1)
-            # the weights' gather makes them contiguous; the features say the memory format
+            # convolved in the memory format of the joined features, whatever that of the weights
+            canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
+            joined = torch.cat([canvas, feature], dim=1)
             x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
             del layers[0]
         for layer in layers:

@@ -30,6 +30,8 @@ def select_by_nms(
 ) -> list[Tensor]:
     """Positions ``[K]`` int64 of the boxes of each image that survive, best first.
 
+    Of equal scores the earlier position is better.
+
     Args:
         boxes: ``[B, N, 4]`` xyxy, level by level, each level best first.
         scores: ``[B, N]``, any real numbers.
@@ -55,8 +57,10 @@ def _one_by_one(
     selected = []
     for k, number in enumerate(candidates.sum(dim=1).tolist()):
         index = find(candidates[k], number)
-        kept = batched_nms(boxes[k, index], scores[k, index], level[index], iou_thresh)
-        selected.append(index[kept[:limit]])
+        kept = index[batched_nms(boxes[k, index], scores[k, index], level[index], iou_thresh)]
+        kept = kept.sort().values  # the order of equals is theirs in the image
+        best = scores[k, kept].sort(descending=True, stable=True).indices
+        selected.append(kept[best[:limit]])
     return selected
 
 
@@ -85,7 +89,8 @@ def select_at_once(
             alive = candidates & ~beaten
         if torch.equal(alive, before):
             break
-    order = torch.where(alive, scores, -torch.inf).topk(min(limit, boxes.shape[1]), dim=1).indices
+    survivors = torch.where(alive, scores, -torch.inf)  # topk would not keep the order of equals
+    order = survivors.sort(dim=1, descending=True, stable=True).indices[:, :limit]
     numbers = alive.sum(dim=1).clamp(max=limit).tolist()
     return [index[:number] for index, number in zip(order, numbers, strict=True)]
 

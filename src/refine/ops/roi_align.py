@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from refine.ops.conversion import Permutation, make_poolable
+
 
 def assign_levels(
     boxes: Tensor, *, canonical_size_px: float, min_level: int, max_level: int
@@ -22,14 +24,6 @@ def assign_levels(
     # the epsilon keeps a box of exactly canonical size on its level, as detectron2 does
     levels = torch.floor(4 + torch.log2(sizes / canonical_size_px + 1e-8))
     return levels.clamp(min_level, max_level).to(torch.int64)
-
-
-def make_poolable(feature: Tensor) -> Tensor:
-    """A feature ``[B, C, h, w]`` as the kernel of RoIAlign wants it: float32, channels first.
-
-    There is no bf16 kernel. Callers that pool a feature several times convert it once.
-    """
-    return feature.float().contiguous()
 
 
 def pool_rois(
@@ -85,4 +79,7 @@ def pool_rois(
                 )
             ]
         )
-    return pooled if order is None else pooled[order.argsort()]
+    if order is None:
+        return pooled
+    in_order: Tensor = Permutation.apply(pooled, order)
+    return in_order

@@ -37,7 +37,7 @@ def flatten_rois(
     stride: int = STRIDE,
     reduce: str = "max",
 ) -> Tensor:
-    """Draw the RoI masks of one image on its canvas, differentiably.
+    """Draw RoI masks on a canvas, differentiably.
 
     Pixel ``(u, v)`` of the canvas shows a mask where its centre ``((u + .5) stride,
     (v + .5) stride)`` lies in the box, left and top edge included, right and bottom one not.

@@ -33,6 +33,22 @@ def test_both_forms_select_the_same(counts, limit, iou_thresh):
     assert all(len(e) <= limit for e in expected)
 
 
+@pytest.mark.parametrize("count", [60, 1500])  # torchvision has another form for many boxes
+def test_equal_scores_keep_the_order_of_the_boxes(count):
+    counts = (count, count // 2)
+    boxes, candidates = _boxes(2, sum(counts), span=6.0 * count)
+    scores = _scores(2, counts).round()  # levels share most of their scores
+    options = {"counts": counts, "iou_thresh": 0.5, "limit": count}
+    expected, found = (
+        f(boxes, scores, candidates, **options) for f in (select_by_nms, select_at_once)
+    )
+    for of_image, of_form, at_once in zip(scores, expected, found, strict=True):
+        assert of_form.tolist() == at_once.tolist()
+        keys = [(-float(of_image[k]), int(k)) for k in of_form]
+        assert keys == sorted(keys)
+        assert len({score for score, _ in keys}) < len(keys) / 3
+
+
 def test_a_long_chain_in_which_every_other_box_survives():
     begin = torch.arange(40.0)[:, None] * torch.tensor([[1.0, 0, 1, 0]])
     boxes = (torch.tensor([[0.0, 0, 3, 3]]) + begin)[None]  # IoU 1/2 with the next, 1/5 after that

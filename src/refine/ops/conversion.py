@@ -1,0 +1,77 @@
+"""Types and memory formats in one copy, on the way there and on the way back."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_CONTIGUOUS = torch.contiguous_format
+
+
+def format_of(feature: Tensor) -> torch.memory_format:
+    """Memory format of ``[B, C, h, w]``; contiguous where it is neither or both."""
+    is_last = feature.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last and not feature.is_contiguous() else _CONTIGUOUS
+
+
+def make_poolable(feature: Tensor) -> Tensor:
+    """A feature ``[B, C, h, w]`` as the kernel of RoIAlign wants it: float32, channels first.
+
+    There is no bf16 kernel. Callers that pool a feature several times convert it once. The gradient
+    has the type and memory format of the feature, so that it is added to others without a copy.
+    """
+    return _convert(feature, torch.float32, _CONTIGUOUS)
+
+
+def make_convolvable(pooled: Tensor) -> Tensor:
+    """RoI features ``[N, C, m, m]`` as convolutions want them under autocast, else as they are.
+
+    Otherwise every convolution that reads them would change the type first, then the memory format,
+    and the latter once more for the gradient of its weights.
+    """
+    device = pooled.device.type
+    available = torch.amp.is_autocast_available(device)
+    if not (available and torch.is_autocast_enabled(device)):
+        return pooled
+    return _convert(pooled, torch.get_autocast_dtype(device), torch.channels_last)
+
+
+def _convert(tensor: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
+    if tensor.dtype == dtype and tensor.is_contiguous(memory_format=memory_format):
+        return tensor
+    converted: Tensor = _Conversion.apply(tensor, dtype, memory_format)
+    return converted
+
+
+class _Conversion(torch.autograd.Function):
+    """``Tensor.to``, whose gradient would keep the other memory format."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, tensor: Tensor, dtype: torch.dtype, memory_format: torch.memory_format
+    ) -> Tensor:
+        ctx.dtype, ctx.format = tensor.dtype, format_of(tensor)
+        return tensor.to(dtype, memory_format=memory_format)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad.to(ctx.dtype, memory_format=ctx.format), None, None
+
+
+class Permutation(torch.autograd.Function):
+    """Rows in another order, whose gradient is the rows in the old one, with nothing to sum."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
+        """Row ``k`` of ``[N, ...]`` goes to place ``order[k]`` (``[N]`` int64, a permutation)."""
+        ctx.save_for_backward(order)
+        return rows[order.argsort()]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient of each row."""
+        (order,) = ctx.saved_tensors
+        return grad[order], None
