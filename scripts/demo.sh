@@ -7,7 +7,7 @@
 # command continues: finished jobs are kept, an interrupted training resumes.
 source "$(dirname "$0")/steps.sh"
 out=${OUT:-runs/demo}
-scenes=(data=toy_v1) # learned in minutes, unlike version 2
+scenes=(data=toy_demo) # version 2, with the hues of categories: learned in minutes
 [ -z "${SCENES:-}" ] || scenes+=("data.root='$out/toy'" data.toy.{num_train,num_val}="$SCENES")
 quiet=(trainer=cpu trainer.enable_progress_bar=false compute_ap=false)
 two=(hydra/launcher=joblib hydra.launcher.n_jobs=2 hydra.launcher.batch_size=1) # at a time
