@@ -2,7 +2,8 @@
 # REFINE on generated scenes, part by part: baseline, control of IBPP, + IBPP, + SOE, + UE.
 #     [SEED=0] [STEPS=260] [SCENES=N] [PICTURES=12] [OUT=runs/demo] scripts/demo.sh [KEY=VALUE ...]
 # Trains Panoptic-FPN, REFINE, and REFINE with nothing crossing (the control of IBPP) side by side on
-# the same scenes for as many steps, caches what the first two predict, evaluates each part from the cache, draws. SCENES makes a dataset of N scenes for training
+# the same scenes for as many steps, caches what two of them predict, evaluates each part from the
+# cache, draws. SCENES makes a dataset of N scenes for training
 # and N for validation, in OUT/toy. KEY=VALUE are settings of both trainings. Interrupted, the same
 # command continues: finished jobs are kept, an interrupted training resumes.
 source "$(dirname "$0")/steps.sh"
