@@ -103,11 +103,6 @@ class CocoPanopticDataset(Dataset[Sample]):
         """
         annotations, num_things = self.files.annotations, self.categories.num_things
         source, split = annotations.source, "training" if self.training else "evaluation"
-        if self.training and not num_things:
-            raise RefineError(
-                f"{source}: no category is a thing (isthing 1), and the detector needs one; add "
-                "it, or train a network for semantic segmentation"
-            )
         owners = np.repeat(np.arange(len(annotations)), np.diff(annotations.offsets))
         present = annotations.segment_categories[np.isin(owners, self._rows)]
         present = present[present >= 0]  # others are void by choice

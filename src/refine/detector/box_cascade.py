@@ -129,7 +129,7 @@ class BoxCascade(nn.Module):
                 images = zip(boxes, best, deltas, image_sizes, strict=True)
                 boxes = [self._stage(k - 1).refine(*image) for image in images]
             logits, flat_deltas = self._stage(k).head(pool(boxes))
-            scores.append(logits.float().softmax(dim=1)[:, 1:])
+            scores.append(_score_things(logits))
             deltas = torch.split(flat_deltas.float(), counts)
         return boxes, torch.split(torch.stack(scores).mean(dim=0), counts), deltas
 
@@ -152,7 +152,7 @@ class BoxCascade(nn.Module):
             features = features * share + features.detach() * (1 - share)
         logits, deltas = stage.head(features)
         counts = [len(s.boxes) for s in samples]
-        scores = torch.split(logits.detach().float().softmax(dim=1)[:, 1:], counts)
+        scores = torch.split(_score_things(logits.detach()), counts)
         moved, of_images = [], torch.split(deltas.detach(), counts)
         for sample, score, delta, size in zip(samples, scores, of_images, image_sizes, strict=True):
             # positives by the regression of their category, negatives by that of the likeliest
@@ -166,11 +166,17 @@ class BoxCascade(nn.Module):
     ) -> Iterator[RoIs]:
         """The true boxes of each image, with the scores that a stage gives them."""
         logits, _ = self._stage(index).head(pool([t.boxes for t in targets]))
-        scores = logits.float().softmax(dim=1)[:, 1:].split([len(t.boxes) for t in targets])
+        scores = _score_things(logits).split([len(t.boxes) for t in targets])
         of_labels = _pick(scores, [t.labels for t in targets])
         for target, of_label in zip(targets, of_labels, strict=True):
             instances = torch.arange(len(of_label), device=of_label.device)
             yield RoIs(target.boxes, target.labels, of_label, instances)
+
+
+def _score_things(logits: Tensor) -> Tensor:
+    """``[N, num_things]`` probabilities; without things a column of -1, which nothing passes."""
+    scores = logits.float().softmax(dim=1)[:, 1:]
+    return scores if scores.shape[1] else scores.new_full((len(scores), 1), -1.0)
 
 
 def _pick(scores: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:

@@ -38,7 +38,9 @@ class BoxHead(nn.Module):
         self.fc2 = nn.Linear(fc_channels, fc_channels)
         self.classifier = nn.Linear(fc_channels, 1 + num_things)
         with named_draws("regressor"):  # its size must not move the others' draws
-            self.regressor = nn.Linear(fc_channels, 4 * (1 if class_agnostic else num_things))
+            self.regressor = nn.Linear(
+                fc_channels, 4 * (1 if class_agnostic else max(num_things, 1))
+            )
             nn.init.normal_(self.regressor.weight, std=0.001)
         init_he(self.fc1)
         init_he(self.fc2)

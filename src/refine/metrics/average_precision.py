@@ -9,8 +9,11 @@ from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchmetrics.wrappers.abstract import WrapperMetric
 
+from refine.ops.memory import release_memory
 from refine.ops.outlines import decode_mask
 from refine.types import InstanceTruth, MaskCrop
+
+_TRIM_EVERY = 50  # images
 
 
 class AveragePrecision(WrapperMetric):
@@ -26,6 +29,7 @@ class AveragePrecision(WrapperMetric):
 
     def __init__(self) -> None:
         super().__init__()
+        self._num_updates = 0
         is_fast = find_spec("faster_coco_eval") is not None
         self._inner = MeanAveragePrecision(
             iou_type=("bbox", "segm"), backend="faster_coco_eval" if is_fast else "pycocotools"
@@ -74,10 +78,14 @@ class AveragePrecision(WrapperMetric):
                 kept = values[:0] if is_padding else values
                 entry[key] = kept if key == "masks" else kept.to(self._inner.device)
         self._inner.update([predicted], [true])
+        self._num_updates += 1
+        if self._num_updates % _TRIM_EVERY == 0:
+            release_memory()
 
     def compute(self) -> dict[str, Tensor]:
         """``ap_box`` and ``ap_mask``, fractions; 0 if no image has an instance."""
         values = self._inner.compute()
+        release_memory()
         box, mask = (values[name].clamp(min=0) for name in ("bbox_map", "segm_map"))
         return {"ap_box": box, "ap_mask": mask}
 

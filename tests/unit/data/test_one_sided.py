@@ -37,12 +37,12 @@ def _set_up(options, stage="fit"):
     return module
 
 
-def test_no_thing_category_is_refused_for_training_only(tmp_path):
-    options = _write(tmp_path, kept=[92, 187], categories=[92, 187])
-    with refused("panoptic_train2017.json: no category is a thing (isthing 1)"):
-        _set_up(options)
-    module = _set_up(options, "validate")
+def test_without_a_thing_category_there_is_stuff_to_learn(tmp_path):
+    module = _set_up(_write(tmp_path, kept=[92, 187], categories=[92, 187]))
     assert [len(module.val_dataset[k].truth.segments) for k in range(3)] == [1, 1, 0]
+    target = module.train_dataset[0].target
+    assert len(target.labels) == 0
+    assert set(target.semantic.unique().tolist()) <= {0, 1, 255}
 
 
 @pytest.mark.parametrize("stage", ["fit", "validate"])
