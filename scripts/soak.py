@@ -15,8 +15,13 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+
+from refine.config import compose
+from refine.training.detector_module import DetectorModule
+from refine.workflows.evaluate_checkpoint import evaluate
 
 TINY = shlex.split(
     "experiment=toy model.backbone.fpn_channels=32 model.semantic.channels=32 data.batch_size=2 "
@@ -28,30 +33,28 @@ TINY = shlex.split(
 )
 
 
-def start(command: str, name: str, *arguments: str) -> Any:
-    """A process of ``python -m refine.COMMAND`` with its results in the folder ``name``."""
-    words = [sys.executable, "-m", f"refine.{command}", *arguments, f"hydra.run.dir={name}"]
+def start(name: str, *arguments: str) -> Any:
+    """A training with its results in the folder ``name``."""
+    words = [sys.executable, "-m", "refine.train", *arguments, f"hydra.run.dir={name}"]
     return subprocess.Popen(words, stdout=Path(f"{name}.log").open("w"), stderr=subprocess.STDOUT)
 
 
 def finish(process: Any, name: str) -> Any:
     """The last weights in the folder of a process, which has to end well."""
     assert process.wait() == 0, Path(f"{name}.log").read_text()[-2000:]
-    path = Path(name, "checkpoints", "last.ckpt")
-    return torch.load(path, weights_only=True)["state_dict"] if path.exists() else None
+    return torch.load(Path(name, "checkpoints", "last.ckpt"), weights_only=True)["state_dict"]
 
 
-def kill_at_random(kills: int, images: int, dice: random.Random) -> tuple[int, int, int]:
+def kill_at_random(kills: int, dice: random.Random) -> tuple[int, int, int]:
     """Trainings that ended with the right weights, all trainings, kills within a write."""
-    given = [*TINY, f"data.toy.num_val={images}"]
-    finish(start("train", "scenes", *given), "scenes")  # the first one writes the scenes
+    finish(start("scenes", *TINY), "scenes")  # the first one writes the scenes
     begin = time.monotonic()
-    whole = finish(start("train", "whole", *given), "whole")
+    whole = finish(start("whole", *TINY), "whole")
     length, right, trainings, within = time.monotonic() - begin, 0, 0, 0
     while kills > 0:
         trainings, process = trainings + 1, None
         while process is None or process.returncode == -9:
-            process, is_within = start("train", "killed", *given), False
+            process, is_within = start("killed", *TINY), False
             end, waits = time.monotonic() + dice.uniform(0, length), dice.random() < 0.5
             while process.poll() is None:
                 time.sleep(0.05 if time.monotonic() < end else 0.0005)
@@ -67,20 +70,23 @@ def kill_at_random(kills: int, images: int, dice: random.Random) -> tuple[int, i
 
 
 def measure_growth() -> float:
-    """How much more memory the second half of an evaluation takes than the first one, in MB."""
-    process, sizes = start("evaluate", "evaluation", "ckpt_path=whole/checkpoints/last.ckpt"), [0.0]
-    while process.poll() is None:
-        words = Path(f"/proc/{process.pid}/status").read_text().partition("VmRSS:")[2].split()
-        sizes += [int(words[0]) / 1024] if words else []
-        time.sleep(0.2)
-    finish(process, "evaluation")
-    return max(sizes[len(sizes) // 2 :]) - max(sizes[: len(sizes) // 2])
+    """By how many MB an evaluation's memory grows after its first 50 images."""
+    sizes, original = list[float](), DetectorModule.validation_step
+
+    def validation_step(module: DetectorModule, batch: Any) -> Any:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        sizes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        return original(module, batch)
+
+    given = ["ckpt_path=whole/checkpoints/last.ckpt", "run_dir=evaluation", "trainer=cpu"]
+    with patch.object(DetectorModule, "validation_step", validation_step):
+        evaluate(compose("evaluate", [*given, "trainer.enable_progress_bar=false"]))
+    return max(sizes[50:]) - max(sizes[:50])
 
 
-def kill_partner(images: int) -> float:
+def kill_partner() -> float:
     """Seconds from the death of one of two processes to the end of the other."""
-    more = f"trainer=ddp_cpu trainer.max_steps=100000 data.toy.num_val={images}".split()
-    process = start("train", "two", *TINY, *more)
+    process = start("two", *TINY, "trainer=ddp_cpu", "trainer.max_steps=100000")
     while not Path("two/checkpoints/last.ckpt").exists():
         time.sleep(0.2)
         assert process.poll() is None, Path("two.log").read_text()[-2000:]
@@ -91,15 +97,13 @@ def kill_partner(images: int) -> float:
     return time.monotonic() - begin
 
 
-def soak(kills: int, images: int, seed: int, temporary: Path) -> bool:
+def soak(kills: int, seed: int, temporary: Path) -> bool:
     """Whether everything holds; the figures are printed."""
-    right, trainings, within = kill_at_random(kills, images, random.Random(seed))
-    left = sum(path.is_file() for path in temporary.rglob("*"))
+    right, trainings, within = kill_at_random(kills, random.Random(seed))
+    left = len([*temporary.rglob("*")])
     print(f"{kills} kills, {within} within a write; {right} of {trainings} runs right; {left=}")
-    growth = measure_growth()
-    print(f"{images} images: memory grew by {growth:.0f} MB")
-    seconds = kill_partner(images)
-    print(f"two processes, one killed: the other one ended after {seconds:.0f} s")
+    print(f"evaluation: memory grew by {(growth := measure_growth()):.0f} MB")
+    print(f"two processes, one killed: the other ended after {(seconds := kill_partner()):.0f} s")
     return right == trainings and not left and growth <= 50 and seconds <= 60
 
 
@@ -113,7 +117,9 @@ def main() -> int:
     args, make = parser.parse_args(), tempfile.TemporaryDirectory
     with make() as temporary, make(dir=args.folder) as folder, contextlib.chdir(folder):
         os.environ |= {"TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
-        return 0 if soak(args.kills, args.images, args.seed, Path(temporary)) else 1
+        TINY.append(f"data.toy.num_val={args.images}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/torch"  # one for a user, made by torch
+        return 0 if soak(args.kills, args.seed, Path(temporary)) else 1
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class BoxCascade(nn.Module):
     ) -> Iterator[RoIs]:
         """The true boxes of each image, with the scores that a stage gives them."""
         logits, _ = self._stage(index).head(pool([t.boxes for t in targets]))
-        scores = _score_things(logits).split([len(t.boxes) for t in targets])
+        scores = torch.split(_score_things(logits), [len(t.boxes) for t in targets])
         of_labels = _pick(scores, [t.labels for t in targets])
         for target, of_label in zip(targets, of_labels, strict=True):
             instances = torch.arange(len(of_label), device=of_label.device)
