@@ -1,6 +1,8 @@
 """Kills trainings at random moments, watches the memory of an evaluation, kills a partner.
 
 python scripts/soak.py [--kills 30] [--images 1000] [--folder FOLDER] [--seed 0]
+
+FOLDER is best on another file system than the temporary one, where a move is a copy.
 """
 
 import argparse
@@ -97,29 +99,25 @@ def kill_partner() -> float:
     return time.monotonic() - begin
 
 
-def soak(kills: int, seed: int, temporary: Path) -> bool:
-    """Whether everything holds; the figures are printed."""
-    right, trainings, within = kill_at_random(kills, random.Random(seed))
-    left = len([*temporary.rglob("*")])
-    print(f"{kills} kills, {within} within a write; {right} of {trainings} runs right; {left=}")
-    print(f"evaluation: memory grew by {(growth := measure_growth()):.0f} MB")
-    print(f"two processes, one killed: the other ended after {(seconds := kill_partner()):.0f} s")
-    return right == trainings and not left and growth <= 50 and seconds <= 60
-
-
 def main() -> int:
-    """0 if everything held."""
+    """0 if everything held; the figures are printed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, value in (("kills", 30), ("images", 1000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
-    elsewhere = "best on another file system than the temporary folder, where a move is a copy"
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help=elsewhere)
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     args, make = parser.parse_args(), tempfile.TemporaryDirectory
     with make() as temporary, make(dir=args.folder) as folder, contextlib.chdir(folder):
         os.environ |= {"TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
-        TINY.append(f"data.toy.num_val={args.images}")
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/torch"  # one for a user, made by torch
-        return 0 if soak(args.kills, args.seed, Path(temporary)) else 1
+        TINY.append(f"data.toy.num_val={args.images}")
+        right, trainings, within = kill_at_random(args.kills, random.Random(args.seed))
+        left = len([*Path(temporary).rglob("*")])
+        print(
+            f"{args.kills} kills, {within} in a write; {right} of {trainings} runs right; {left=}"
+        )
+        print(f"evaluation: memory grew by {(growth := measure_growth()):.0f} MB")
+        print(f"two processes, one killed: the other ended after {(wait := kill_partner()):.0f} s")
+    return 0 if right == trainings and not left and growth <= 50 and wait <= 60 else 1
 
 
 if __name__ == "__main__":
