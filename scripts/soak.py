@@ -1,8 +1,6 @@
 """Kills trainings at random moments, watches the memory of an evaluation, kills a partner.
 
-python scripts/soak.py [--kills 30] [--images 1000] [--folder FOLDER] [--seed 0]
-
-FOLDER is best on another file system than the temporary one, where a move is a copy.
+python scripts/soak.py [--kills 30] [--images 1000] [--seed 0] [--folder ON_ANOTHER_FILE_SYSTEM]
 """
 
 import argparse
@@ -25,6 +23,7 @@ from refine.config import compose
 from refine.training.detector_module import DetectorModule
 from refine.workflows.evaluate_checkpoint import evaluate
 
+PAGE = os.sysconf("SC_PAGE_SIZE")
 TINY = shlex.split(
     "experiment=toy model.backbone.fpn_channels=32 model.semantic.channels=32 data.batch_size=2 "
     "model.roi.box_fc_channels=32 model.roi.mask_channels=32 compute_ap=false data.root=toy "
@@ -50,8 +49,7 @@ def finish(process: Any, name: str) -> Any:
 def kill_at_random(kills: int, dice: random.Random) -> tuple[int, int, int]:
     """Trainings that ended with the right weights, all trainings, kills within a write."""
     finish(start("scenes", *TINY), "scenes")  # the first one writes the scenes
-    begin = time.monotonic()
-    whole = finish(start("whole", *TINY), "whole")
+    begin, whole = time.monotonic(), finish(start("whole", *TINY), "whole")
     length, right, trainings, within = time.monotonic() - begin, 0, 0, 0
     while kills > 0:
         trainings, process = trainings + 1, None
@@ -74,13 +72,12 @@ def kill_at_random(kills: int, dice: random.Random) -> tuple[int, int, int]:
 def measure_growth() -> float:
     """By how many MB an evaluation's memory grows after its first 50 images."""
     sizes, original = list[float](), DetectorModule.validation_step
+    given = ["ckpt_path=whole/checkpoints/last.ckpt", "run_dir=evaluation", "trainer=cpu"]
 
     def validation_step(module: DetectorModule, batch: Any) -> Any:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        sizes.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+        sizes.append(int(Path("/proc/self/statm").read_text().split()[1]) * PAGE / 1e6)
         return original(module, batch)
 
-    given = ["ckpt_path=whole/checkpoints/last.ckpt", "run_dir=evaluation", "trainer=cpu"]
     with patch.object(DetectorModule, "validation_step", validation_step):
         evaluate(compose("evaluate", [*given, "trainer.enable_progress_bar=false"]))
     return max(sizes[50:]) - max(sizes[:50])
@@ -112,9 +109,7 @@ def main() -> int:
         TINY.append(f"data.toy.num_val={args.images}")
         right, trainings, within = kill_at_random(args.kills, random.Random(args.seed))
         left = len([*Path(temporary).rglob("*")])
-        print(
-            f"{args.kills} kills, {within} in a write; {right} of {trainings} runs right; {left=}"
-        )
+        print(f"{args.kills} kills, {within} in a write; {right} of {trainings} right; {left=}")
         print(f"evaluation: memory grew by {(growth := measure_growth()):.0f} MB")
         print(f"two processes, one killed: the other ended after {(wait := kill_partner()):.0f} s")
     return 0 if right == trainings and not left and growth <= 50 and wait <= 60 else 1
