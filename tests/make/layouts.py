@@ -22,11 +22,16 @@ OWN = {  # name: id, isthing, color
     "person": (7, 1, (220, 20, 60)),
 }
 CITYSCAPES = {
-    "sky": (23, 0, (70, 130, 180)),
-    "vegetation": (21, 0, (107, 142, 35)),
-    "car": (26, 1, (0, 0, 142)),
-    "person": (24, 1, (220, 20, 60)),
-}
+    "road": (7, 0, (128, 64, 128)), "sidewalk": (8, 0, (244, 35, 232)),
+    "building": (11, 0, (70, 70, 70)), "wall": (12, 0, (102, 102, 156)),
+    "fence": (13, 0, (190, 153, 153)), "pole": (17, 0, (153, 153, 153)),
+    "traffic light": (19, 0, (250, 170, 30)), "traffic sign": (20, 0, (220, 220, 0)),
+    "vegetation": (21, 0, (107, 142, 35)), "terrain": (22, 0, (152, 251, 152)),
+    "sky": (23, 0, (70, 130, 180)), "person": (24, 1, (220, 20, 60)),
+    "rider": (25, 1, (255, 0, 0)), "car": (26, 1, (0, 0, 142)), "truck": (27, 1, (0, 0, 70)),
+    "bus": (28, 1, (0, 60, 100)), "train": (31, 1, (0, 80, 100)),
+    "motorcycle": (32, 1, (0, 0, 230)), "bicycle": (33, 1, (119, 11, 32)),
+}  # fmt: skip
 VOID = ""
 
 
@@ -206,19 +211,22 @@ def write_coco(root, scenes, *, semantic="grey", table=OWN, seed=0):
     return root
 
 
-def write_labelme(root, scenes):
+def write_labelme(root, scenes, *, table=OWN, stuff_as="rectangle"):
     """A JSON beside each photo; things are drawn after stuff, the upper ones later."""
     write_photos(root / "photos", scenes)
-    write_table(root / "table.csv", OWN)
+    write_table(root / "table.csv", table)
     for scene in scenes:
         height, width = scene.size
         shapes = []
-        for name in ("sky", "vegetation"):
-            ys, _ = np.nonzero(scene.stuff == name)
-            shapes.append(
-                {"label": name, "shape_type": "rectangle", "group_id": None, "flags": {},
-                 "points": [[0, int(ys.min())], [width, int(ys.max()) + 1]]}
-            )  # fmt: skip
+        for name in sorted(set(scene.stuff.ravel()) - {VOID}):
+            mask = scene.stuff == name
+            ys, _ = np.nonzero(mask)
+            shape = {
+                "shape_type": "rectangle",
+                "points": [[0, int(ys.min())], [width, int(ys.max()) + 1]],
+            }
+            shape = labelme_mask(mask) if stuff_as == "mask" else shape
+            shapes.append({"label": name, "group_id": None, "flags": {}, **shape})
         for k, thing in enumerate(scene.things):
             several = len(thing.polygons) > 1
             shapes += [
@@ -337,7 +345,7 @@ def write_cityscapes(root, scenes, split="train", *, table=CITYSCAPES, polygons=
                 value = number * 1000 + counts[number]
                 counts[number] += 1
             labels[painted == k] = value
-            largest = max(thing.polygons, key=len)
+            largest = max(thing.polygons, key=len, default=[0, 0, 1, 0, 1, 1])
             objects.append({"label": label, "polygon": np.reshape(largest, (-1, 2)).tolist()})
         Image.fromarray(labels.astype(np.uint16)).save(target)
         if polygons:
