@@ -26,12 +26,20 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from make.dataset import instances_json, panoptic_json, write_tree
+from make.layouts import (
+    rectangle_scenes,
+    write_cityscapes,
+    write_coco,
+    write_label_pngs,
+    write_labelme,
+    write_panoptic,
+)
 from make.predictions import SMALL, a_header, fake_prediction, write_all
 from make.weights import to_caffe2, write_pickle
 from refine.categories import CategoryTable
 from refine.coco_format.layout import open_dataset
 from refine.config import compose
-from refine.config.settings import Sections
+from refine.config.settings import ConvertDatasetSettings, Sections
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.images import decode_image
 from refine.errors import MAX_LENGTH, RefineError, is_printable
@@ -40,6 +48,7 @@ from refine.prediction_cache.cache import PredictionReader
 from refine.runs.checkpoint import make_record, read_checkpoint
 from refine.runs.restore import build_pipeline, restore_pipeline
 from refine.weights.formats import read_weights
+from refine.workflows.convert_annotations import open_layout
 from refine.workflows.score_results import score_results
 
 CPU_SECONDS, MEMORY_BYTES = 10, 2 << 30
@@ -88,6 +97,16 @@ def make_originals(root):
     header = a_header([7], "compact", occlusion_heads=("o",), ranking_heads=("r",))
     write_all(root / "cache", header, {7: raw})
     _make_weights(root)
+    _make_layouts(root / "layouts")
+
+
+def _make_layouts(root):
+    scenes = rectangle_scenes(0, count=1)
+    write_labelme(root / "labelme", rectangle_scenes(0, count=1, crowds=False), stuff_as="mask")
+    write_coco(root / "coco", scenes, semantic="json")
+    write_label_pngs(root / "label_maps", scenes)
+    write_panoptic(root / "panoptic", scenes)
+    write_cityscapes(root / "cityscapes", scenes)
 
 
 def _make_weights(root):
@@ -142,6 +161,27 @@ def read_checkpoint_file(root):
         restore_pipeline(found)
 
 
+LAYOUTS = {
+    "labelme": {"images": "photos", "annotations": "photos", "table": "table.csv"},
+    "coco": {"images": "photos", "instances": "instances.json", "semantic": "stuff.json"},
+    "label_maps": {
+        "images": "JPEGImages", "semantic": "SegmentationClass", "table": "table.csv",
+        "instances": "SegmentationObject",
+    },
+    "panoptic": {"images": "photos", "annotations": "panoptic.json", "pngs": "panoptic"},
+    "cityscapes": {"images": "leftImg8bit/train", "annotations": "gtFine/train"},
+}  # fmt: skip
+
+
+def read_layouts(root):
+    plain = {"split": "train", "out": "out", "link": True, "skip_bad": False, "void": [0, 255]}
+    for name, parts in LAYOUTS.items():
+        given = {key: str(root / name / part) for key, part in parts.items()}
+        layout = open_layout(ConvertDatasetSettings(layout=name, **given, **plain))
+        for k in range(len(layout)):
+            layout.read(k)
+
+
 BORDERS = {  # share of the cases, files below the folder of the originals, reader
     "dataset": (6, "data", read_dataset),
     "results": (2, "data", read_scores),
@@ -150,6 +190,7 @@ BORDERS = {  # share of the cases, files below the folder of the originals, read
     "cache": (4, "cache", read_cache),
     "weights": (3, None, read_weight_files),
     "checkpoint": (1, None, read_checkpoint_file),
+    "layouts": (3, "layouts", read_layouts),
 }
 
 

@@ -28,7 +28,7 @@ class LabelValues:
             raise RefineError(f"{len(categories)} categories; at most {IGNORE_INDEX} can be used")
         self._categories = categories
         self._of_value = np.full(_LARGEST_ID + 1, -1, np.int16)
-        self._void = " or ".join(map(str, void))
+        self._void = " or ".join(map(str, void)) or "no value"
         self._of_value[[v for v in void if 0 <= v <= _LARGEST_ID]] = IGNORE_INDEX
         for k, category in enumerate(categories.categories):
             if category.dataset_id <= _LARGEST_ID:

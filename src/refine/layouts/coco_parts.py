@@ -106,21 +106,22 @@ def _join_categories(instances: Path, semantic: Path) -> CategoryTable:
     """The things of an instances JSON, and the other categories of a stuff JSON."""
     entries = _read_categories(instances, is_thing=1 if semantic.suffix == ".json" else None)
     if semantic.suffix == ".json":
-        known = {entry.get("id") for entry in entries}
+        known = {entry["id"] for entry in entries}
         stuff = _read_categories(semantic, is_thing=0)
-        entries += [entry for entry in stuff if entry.get("id") not in known]
+        entries += [entry for entry in stuff if entry["id"] not in known]
     return CategoryTable.of(entries, source=str(instances))
 
 
 def _read_categories(path: Path, *, is_thing: int | None) -> list[dict[str, Any]]:
     """A JSON's categories; ``is_thing`` holds where they do not say it."""
     document = parse_json_object(read_bytes(path), source=str(path))
-    entries = entries_of(document, "categories", source=str(path)).items
-    if is_thing is None and not all("isthing" in entry for entry in entries):
+    entries = entries_of(document, "categories", source=str(path))
+    entries.integers("id")
+    if is_thing is None and not all("isthing" in entry for entry in entries.items):
         raise RefineError(
             f"{path}: its categories have no 'isthing' and label maps no names; give table=FILE.csv"
         )
-    return [{"isthing": is_thing, **entry} for entry in entries]
+    return [{"isthing": is_thing, **entry} for entry in entries.items]
 
 
 def _without_segments(images: ImageTable, categories: CategoryTable) -> PanopticAnnotations:

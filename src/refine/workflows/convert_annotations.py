@@ -1,6 +1,7 @@
 """Write the annotations of another layout as a split of a COCO-panoptic dataset."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -240,5 +241,5 @@ def _describe(
     for note, number in counts.notes.items():
         if number:
             yield f"  {note}: {number}"
-    root = settings.out
-    yield (f"  next: python -m refine.check data=custom_panoptic data.root={root} splits=[{split}]")
+    given = ["data=custom_panoptic", f"data.root={settings.out}", f"splits=[{split}]"]
+    yield f"  next: python -m refine.check {shlex.join(given)}"
