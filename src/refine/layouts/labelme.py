@@ -14,7 +14,7 @@ import numpy as np
 from refine.categories import CategoryTable
 from refine.coco_format.instances import Outline, plain_annotations
 from refine.coco_format.json_entries import Entries, entries_of, parse_json_object
-from refine.coco_format.png import decode_label_png
+from refine.coco_format.png import check_size, decode_label_png
 from refine.coco_format.storage import Storage
 from refine.data.rows import original_mask
 from refine.errors import RefineError
@@ -74,6 +74,7 @@ class LabelMe(Layout):
         height, width = (
             int(whole.integers(key, low=1, high=2**20)[0]) for key in ("imageHeight", "imageWidth")
         )
+        check_size((height, width), None, source=source)
         photo = self._find_photo(name, whole.column("imagePath", str, default="")[0], source)
         shapes, num_empty = self._read_shapes(document, (height, width), source)
         nothing = np.full((height, width), IGNORE_INDEX, np.uint8)

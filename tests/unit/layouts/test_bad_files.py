@@ -65,6 +65,7 @@ def _set(document, **values):
         (lambda d: _set(d, shape_type="mask", mask="*"), ["shapes[3]", "base64"]),
         (lambda d: _set(d, shape_type="mask", mask="AAAA"), ["shapes[3]", "not a PNG"]),
         (lambda d: d.update(imageHeight=None), ["photo 1.json", "'imageHeight' is None"]),
+        (lambda d: d.update(imageHeight=2**20, imageWidth=2**20), ["more than 89478485 pixels"]),
         (lambda d: d.pop("shapes"), ["photo 1.json", "'shapes' is missing"]),
     ],
 )

@@ -1,6 +1,7 @@
 """``refine.convert_dataset`` on scenes that the tests write and count by themselves."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,19 @@ def test_label_pngs(tmp_path, kind):
     write_label_pngs(tmp_path, scenes, kind=kind)
     folders = {"semantic": "SegmentationClass", "instances": "SegmentationObject"}
     given = paths(tmp_path, **folders, images="JPEGImages", table="table.csv")
+    assert convert(tmp_path, "from=label_pngs", *given) == 0
+    assert_as_painted(tmp_path, scenes)
+
+
+def test_folders_may_be_zips(tmp_path):
+    scenes = rectangle_scenes(5)
+    write_label_pngs(tmp_path, scenes)
+    folders = ["SegmentationClass", "SegmentationObject", "JPEGImages"]
+    for name in folders:
+        shutil.make_archive(tmp_path / name, "zip", tmp_path / name)
+        shutil.rmtree(tmp_path / name)
+    names = zip(("semantic", "instances", "images"), folders, strict=True)
+    given = paths(tmp_path, **{key: f"{name}.zip" for key, name in names}, table="table.csv")
     assert convert(tmp_path, "from=label_pngs", *given) == 0
     assert_as_painted(tmp_path, scenes)
 
