@@ -1,5 +1,6 @@
 """Images in, panoptic maps out: the one inference path of training, commands and notebooks."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,7 @@ class Pipeline(nn.Module):
         heads: Occlusion and ranking heads by name (:mod:`refine.order.heads`); none at first.
         asks_all_heads: Every head answers for every image, as a prediction cache wants it, not
             only the one that the fusion reads.
+        computes_in_half: The network computes in bfloat16 where that is safe.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Pipeline(nn.Module):
         self.stuff_area_limit_px = stuff_area_limit_px
         self.heads = nn.ModuleDict()
         self.asks_all_heads = False
+        self.computes_in_half = False
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> list[tuple[Evidence, PanopticPrediction]]:
@@ -60,7 +63,10 @@ class Pipeline(nn.Module):
         """
         fusion = self.fusion
         min_score = fusion.merge.score_thresh if fusion.panoptic_only else 0.0
-        observations = self.network.observe(batch, min_score=min_score)
+        device = batch.images.device.type
+        half = torch.autocast(device, torch.bfloat16) if self.computes_in_half else nullcontext()
+        with half:
+            observations = self.network.observe(batch, min_score=min_score)
         needed = needed_head(fusion.relations)
         heads = {k: h for k, h in self.heads.items() if self.asks_all_heads or k == needed}
         outputs = []

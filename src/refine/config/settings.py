@@ -212,6 +212,7 @@ class PredictSettings(CheckpointSettings):
     ids_from: str | None
     out: str
     device: str
+    fast: bool
     batch_size: int
     num_workers: int
     labels: bool

@@ -204,6 +204,10 @@ class IBPP(nn.Module):
             earlier = other.compute_features(projected, earlier)
         return head(projected, labels, earlier)  # type: ignore[no-any-return]
 
+    def is_written(self, rois: RoIs) -> Tensor:
+        """``[N]`` bool: the masks of these RoIs are drawn on the canvas."""
+        return (rois.scores >= self.options.canvas_score_thresh) & self.options.canvas_crosses
+
     def project_masks(
         self, mask_logits: Tensor, rois: Sequence[RoIs], size: tuple[int, int], gain: float = 1.0
     ) -> tuple[Tensor, Tensor]:
@@ -228,7 +232,7 @@ class IBPP(nn.Module):
         scores, labels = torch.cat([r.scores for r in rois]), _labels(rois)
         if options.canvas_weight == "score":
             probabilities = probabilities * scores[:, None, None]
-        is_written = (scores >= options.canvas_score_thresh) & options.canvas_crosses
+        is_written = torch.cat([self.is_written(r) for r in rois])
         # one row says which categories are there: the host waits for the device once
         present = torch.zeros(self.num_things, device=labels.device).index_add(
             0, labels, is_written.float()

@@ -288,7 +288,8 @@ class RefineNet(nn.Module):
 
     def _observe(self, batch: Batch, dense: _Dense, rois: Sequence[RoIs]) -> list[Observation]:
         features = self._pool_masks(dense, rois)
-        outputs = list(self._iterate_fixed(dense, rois, features))
+        is_last = self.options.ibpp.mask_ensemble == "last"
+        outputs = list(self._iterate_fixed(dense, rois, features, wants_last=is_last))
         mask_logits = outputs[-1].mask_logits
         if self.num_iterations and self.options.ibpp.mask_ensemble == "mean":
             masks = torch.stack([o.mask_logits.float().sigmoid() for o in outputs[1:]])
@@ -298,10 +299,18 @@ class RefineNet(nn.Module):
         return [Observation(raw, part) for raw, part in zip(raws, parts, strict=True)]
 
     def _iterate_fixed(
-        self, dense: _Dense, rois: Sequence[RoIs], features: Tensor
+        self, dense: _Dense, rois: Sequence[RoIs], features: Tensor, *, wants_last: bool = False
     ) -> Iterator[IterationOutput]:
-        """All iterations on the same RoIs, whose features do not change."""
-        inputs = [(rois, features)] * max(self.num_iterations, 1)
+        """All iterations on the same RoIs, whose features do not change.
+
+        If only the last masks are wanted, earlier ones that no canvas shows are left out.
+        """
+        before = (rois, features)
+        if wants_last and self.num_iterations > 1:
+            shown = [self.ibpp.is_written(r) for r in rois]
+            selected = [r.select(index) for r, index in zip(rois, shown, strict=True)]
+            before = (selected, features[torch.cat(shown)])
+        inputs = [before] * (self.num_iterations - 1) + [(rois, features)]
         return self.ibpp.iterate(dense.feature, dense.semantic_logits, inputs)
 
     def _pool_in_turn(

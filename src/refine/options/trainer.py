@@ -4,9 +4,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from refine.options.checks import LIMIT, NOT_NEGATIVE, POSITIVE, Options, Range, knob
+from refine.options.processor import has_half_units
 
-_BITS = ("32", "64", "16", "bf16", "32-true", "64-true", "16-mixed", "bf16-mixed", "bf16-true")
-_PRECISION = Range(lambda value: str(value) in (*_BITS, "16-true"), f"one of {', '.join(_BITS)}")
+_BITS = (
+    "32",
+    "64",
+    "16",
+    "bf16",
+    "32-true",
+    "64-true",
+    "16-mixed",
+    "bf16-mixed",
+    "bf16-true",
+    "fast",
+)
+_PRECISION = Range(
+    lambda value: str(value) in (*_BITS, "16-true", "fast"), f"one of {', '.join(_BITS)}"
+)
 
 
 @dataclass(kw_only=True)
@@ -14,6 +28,8 @@ class TrainerOptions(Options, section="trainer"):
     """Arguments of ``pytorch_lightning.Trainer``, whose documentation explains each.
 
     Attributes:
+        precision: Also ``fast``, for the CPU: ``bf16-mixed`` if it has units for that, else
+            ``32-true``. What it is has then been chosen, and is recorded.
         max_time: ``DD:HH:MM:SS``, or a dictionary as ``datetime.timedelta`` takes it.
         val_check_interval: Training batches between validations.
         check_val_every_n_epoch: None counts those batches across epochs.
@@ -47,3 +63,14 @@ class TrainerOptions(Options, section="trainer"):
     fast_dev_run: bool | int | None = knob(None, rare=True)
     overfit_batches: int | float | None = knob(None, rare=True)
     gradient_clip_algorithm: str | None = knob(None, rare=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision != "fast":
+            return
+        self.require(
+            self.accelerator == "cpu",
+            "precision",
+            "bf16-mixed or another of Lightning's; fast is for trainer.accelerator=cpu",
+        )
+        self.precision = "bf16-mixed" if has_half_units() else "32-true"

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import Progress as ProgressBar
 
-from refine.api.predictor import Input, Predictor, choose_device, read_input
+from refine.api.predictor import Input, Predictor, choose_device, has_half_units, read_input
 from refine.coco_format.annotations import load_image_table
 from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.submission import check_submission, name_submission, write_submission
@@ -96,7 +96,9 @@ def predict(settings: PredictSettings) -> Path:
 def _build_predictor(
     settings: PredictSettings, checkpoint: Checkpoint, sections: Sections
 ) -> Predictor:
-    pipeline = restore_pipeline(checkpoint, sections).to(choose_device(settings.device))
+    device = choose_device(settings.device)
+    pipeline = restore_pipeline(checkpoint, sections).to(device)
+    pipeline.computes_in_half = settings.fast and has_half_units(device)
     choice = None
     if any(name.startswith("data.categories") for name in settings.named):
         old = checkpoint.categories
@@ -120,6 +122,7 @@ def _describe(
         "data.categories": settings.data["categories"],
         "overlay": settings.overlay and asdict(settings.overlay),
         "batch_size": settings.batch_size,
+        **({"fast": True} if settings.fast else {}),  # older folders know no such key
         "rle": settings.rle,
     }
 

@@ -157,6 +157,7 @@ def test_an_interrupted_folder_goes_on(checkpoint, frames, tmp_path, monkeypatch
         ("fusion.merge.score_thresh=0.9", "fusion.merge.score_thresh=0.2, now 0.9"),
         ("overlay.opacity=0.1", "overlay.opacity=0.55, now 0.1"),
         ("rle=true", "rle=false, now true"),
+        ("fast=true", "fast"),
     ):
         with refused("progress.jsonl: an interrupted prediction with", told, "choose another out"):
             predict(out, *where, changed)

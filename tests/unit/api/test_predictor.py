@@ -140,3 +140,18 @@ def test_predictions_in_some_categories_only(model, checkpoint, photo, result, t
         (ids == land[0]) == np.isin(result.segment_map, [k for k, v in kept.items() if v == "land"])
     ).all()
     assert len(annotation["segments_info"]) == list(kept.values()).count(thing) + 1
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_fast_computes_in_bfloat16_where_there_are_units_for_it(
+    checkpoint, photo, result, monkeypatch, has_units
+):
+    monkeypatch.setattr("refine.options.processor.has_half_units", lambda: has_units)
+    fast, types = refine.load(checkpoint, device="cpu", fast=True), set()
+    features = fast.pipeline.network.semantic_trunk
+    features.register_forward_hook(lambda module, args, out: types.add(out.dtype))
+    found = fast.predict(photo)
+    assert types == {torch.bfloat16 if has_units else torch.float32}
+    assert found.segment_map.shape == result.segment_map.shape
+    if not has_units:
+        assert np.array_equal(found.segment_map, result.segment_map)

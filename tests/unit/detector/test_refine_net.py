@@ -199,6 +199,27 @@ def test_panoptic_only_is_exact_if_nothing_weaker_reaches_the_canvas(canvas_thre
             assert torch.allclose(a, b, rtol=1e-4, atol=1e-5) == is_exact
 
 
+@pytest.mark.parametrize("direction", ["both", "sem_to_ins"])
+def test_masks_that_no_canvas_shows_wait_for_the_last_iteration(direction):
+    thresh = 0.33 if direction == "both" else 0.0
+    network = tiny_network(iterations=3, direction=direction, canvas_score_thresh=thresh).eval()
+    counts = []
+    for head in network.ibpp.mask_heads:
+        head.register_forward_hook(lambda _, args, masks: counts.append(len(masks)))
+    found = _predict(network, _batch(0, 1))
+    scores = torch.cat([raw.scores for raw in found])
+    shown = int((scores >= thresh).sum()) if direction == "both" else 0
+    assert shown < len(scores)
+    assert counts == [shown, shown, len(scores)]
+    with torch.no_grad():
+        traces = network.trace(_batch(0, 1))  # which asks for all masks
+    assert counts[3:] == [len(scores)] * 3
+    for raw, trace in zip(found, traces, strict=True):
+        for name in ("mask_logits", "semantic_logits"):
+            pair = (getattr(one, name) for one in (raw, trace[-1].raw))
+            torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5)
+
+
 def test_trace_ends_where_predict_ends(every_network):
     network, batch = every_network.eval(), _batch(0, 1)
     with torch.no_grad():
