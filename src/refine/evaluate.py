@@ -3,11 +3,12 @@
 from refine.config.command import run_command
 from refine.config.job import Job
 from refine.config.settings import EvaluateSettings
-from refine.runs.run_folder import RunFolder
-from refine.workflows.evaluate_checkpoint import evaluate
 
 
 def _task(settings: EvaluateSettings, job: Job) -> float:
+    from refine.runs.run_folder import RunFolder  # --help and bad settings need none of it
+    from refine.workflows.evaluate_checkpoint import evaluate
+
     folder = RunFolder(settings.run_dir)
     status = folder.claim(settings).status  # results of another run are not overwritten
     is_known = job.sweep_dir is not None and status == "finished"

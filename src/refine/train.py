@@ -7,11 +7,12 @@
 from refine.config.command import run_command
 from refine.config.job import Job
 from refine.config.settings import TrainSettings
-from refine.workflows.train_stages import train
 
 
 def _task(settings: TrainSettings, _: Job) -> float:
     """PQ, or the first metric of a stage that has none."""
+    from refine.workflows.train_stages import train  # --help and bad settings need none of it
+
     metrics = train(settings)
     return float(metrics.get("pq", next(iter(metrics.values()))))
 

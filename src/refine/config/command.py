@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+import refine
 from refine.config.composition import clear_errors, read_settings, register_schemas
 from refine.config.interruption import take_signal, watch_signals
 from refine.config.job import describe_job
@@ -43,6 +44,8 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
         task: Called once for each job with its :class:`~refine.config.settings.Settings` and its
             :class:`~refine.config.job.Job`. A sweeper that searches compares what it returns.
     """
+    if _says_version():
+        return
     register_schemas()
     full_error = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes exceptions on instead of printing them
@@ -80,6 +83,13 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
                 main(run_job)()
         finally:
             sys.argv = given
+
+
+def _says_version() -> bool:
+    is_asked = sys.argv[1:] == ["--version"]
+    if is_asked:
+        sys.stdout.write(f"refine {refine.__version__}\n")
+    return is_asked
 
 
 def _require_folder(hydra_config: HydraConf) -> None:

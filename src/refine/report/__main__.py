@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import refine
 from refine.atomic import write_text
 from refine.errors import RefineError, run_script
 
@@ -34,6 +35,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("runs", nargs="*", type=Path, metavar="RUNS")
+    add("--version", action="version", version=f"refine {refine.__version__}")
     add("--wandb", metavar="ENTITY/PROJECT", help="read runs from there instead")
     add("--tables", nargs="*", type=int, choices=range(1, 7), help="as text; all if none named")
     add("--format", choices=_FORMATS, default="markdown", help="format of --tables")
