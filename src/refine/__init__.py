@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from refine.api.fuse_predictions import fuse_predictions
     from refine.api.panoptic_result import PanopticResult
     from refine.api.predictor import Predictor, load
+    from refine.detector.backbone import register_backbone
     from refine.errors import RefineError
+    from refine.fusion.relations import register_relation
     from refine.metrics.panoptic_quality import PanopticQuality
     from refine.workflows.fit import fit
 
@@ -26,6 +28,8 @@ __all__ = [
     "fit",
     "fuse_predictions",
     "load",
+    "register_backbone",
+    "register_relation",
 ]
 
 _MODULES = {
@@ -36,6 +40,8 @@ _MODULES = {
     "fit": "refine.workflows.fit",
     "fuse_predictions": "refine.api.fuse_predictions",
     "load": "refine.api.predictor",
+    "register_backbone": "refine.detector.backbone",
+    "register_relation": "refine.fusion.relations",
 }
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError, explain, explain_groups
+from refine.config.plugins import import_plugins
 from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
 from refine.errors import RefineError, first_line
 
@@ -56,7 +57,8 @@ def read_settings(config: DictConfig, command: str) -> Settings:
     missing = sorted(OmegaConf.missing_keys(task))
     if missing:
         raise RefineError(f"{missing[0]}: a value is needed; give {missing[0]}=VALUE")
-    plain = OmegaConf.to_container(task, resolve=True)
+    plain: Any = OmegaConf.to_container(task, resolve=True)
+    import_plugins(plain.get("plugins", ()))
     try:
         settings = OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(COMMANDS[command]), plain)

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable
 
 from refine.options import FusionOptions, ModelOptions
+from refine.options.fusion import LEARNED, RELATIONS
 
-_LEARNED = ("srm", "occlusion", "soft_occlusion")
+_OWN = RELATIONS.added  # may read any setting
 
 # prefix of keys -> the setting that decides, what it has to be, and whether it is that
 _READ_IF: dict[str, tuple[str, str, Callable[[FusionOptions, ModelOptions], bool]]] = {
@@ -16,17 +17,17 @@ _READ_IF: dict[str, tuple[str, str, Callable[[FusionOptions, ModelOptions], bool
     "fusion.relations.sigma": (
         "fusion.relations.kind",
         "soft_occlusion",
-        lambda fusion, _: fusion.relations.kind == "soft_occlusion",
+        lambda fusion, _: fusion.relations.kind in ("soft_occlusion", *_OWN),
     ),
     "fusion.relations.shr_box_frac": (
         "fusion.relations.kind",
         "shr",
-        lambda fusion, _: fusion.relations.kind == "shr",
+        lambda fusion, _: fusion.relations.kind in ("shr", *_OWN),
     ),
     "fusion.relations.head": (
         "fusion.relations.kind",
-        " or ".join(_LEARNED),
-        lambda fusion, _: fusion.relations.kind in _LEARNED,
+        " or ".join(LEARNED),
+        lambda fusion, _: fusion.relations.kind in (*LEARNED, *_OWN),
     ),
     "model.ibpp.": (
         "model.ibpp.num_iterations",

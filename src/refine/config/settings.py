@@ -94,6 +94,7 @@ class RunSettings(Settings):
     compute_ap: bool
     draw: int
     run_dir: str
+    plugins: list[str] = knob([], rare=True)
 
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "a number in 0 .. 4294967295")
@@ -219,6 +220,7 @@ class PredictSettings(CheckpointSettings):
     overlay: OverlayOptions | None
     rle: bool
     submission: str | None
+    plugins: list[str] = knob([], rare=True)
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
@@ -238,6 +240,7 @@ class FuseSettings(Settings):
     stuff_area_limit_px: int
     fusion: FusionOptions
     out: str
+    plugins: list[str] = knob([], rare=True)
 
     def __post_init__(self) -> None:
         limit = self.stuff_area_limit_px

@@ -1,7 +1,9 @@
 """ResNet or ResNeXt with a feature pyramid."""
 
 import itertools
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self
 
@@ -15,7 +17,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from refine.detector.blocks import NUM_GROUPS, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
 from refine.detector.norms import FoldedConv, FrozenNorm, GroupNorm
-from refine.options import BackboneOptions
+from refine.errors import RefineError
+from refine.options import BACKBONES, BackboneOptions
 from refine.options.model import BASIC_BACKBONES
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -30,6 +33,7 @@ _LAYERS = {
     "r50": (3, 4, 6, 3),
     "r152": (3, 8, 36, 3),
 }
+_Builder = Callable[[BackboneOptions], nn.Module]
 _DEEP = (3, 4, 23, 3)  # all with 101 layers
 _GROUPING = {
     "x101_32x8d": {"groups": 32, "width_per_group": 8},
@@ -37,11 +41,13 @@ _GROUPING = {
 }
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Images to features at five strides: a body, and a feature pyramid on it.
 
-    A frozen stage never changes by a bit: its parameters take no gradient, and it stays in eval
-    mode, so that batch statistics do not move either. The ``fc`` of the body is not used.
+    Args:
+        parts: Modules of the body by name.
+        widths: Channels of its features at strides 4, 8, 16 and 32.
+        options: ``fpn_channels`` and ``norm`` are read.
 
     Attributes:
         channels: Channels of every level.
@@ -50,18 +56,51 @@ class Backbone(nn.Module):
 
     strides = (4, 8, 16, 32, 64)
 
-    def __init__(self, body: ResNet, *, options: BackboneOptions) -> None:
+    def __init__(
+        self, parts: Mapping[str, nn.Module], *, widths: Sequence[int], options: BackboneOptions
+    ) -> None:
         super().__init__()
         self.channels = options.fpn_channels
-        self.stem = nn.Sequential()
-        for name in ("conv1", "bn1", "relu", "maxpool"):
-            self.stem.add_module(name, getattr(body, name))
-        self.stages = nn.ModuleDict({f"layer{k}": getattr(body, f"layer{k}") for k in range(1, 5)})
+        for name, part in parts.items():
+            self.add_module(name, part)
         self.fpn = FeaturePyramidNetwork(
-            [body.fc.in_features // shrink for shrink in (8, 4, 2, 1)],
+            list(widths),
             options.fpn_channels,
             extra_blocks=LastLevelMaxPool(),
             norm_layer=group_norm if options.norm == "gn" else None,
+        )
+
+    @abstractmethod
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The body's features at strides 4, 8, 16 and 32."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """P2 to P6, ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
+
+        Args:
+            images: ``[B, 3, H, W]`` normalised; H and W multiples of 32.
+        """
+        features = {f"layer{k}": x for k, x in enumerate(self.features(images), start=1)}
+        return list(self.fpn(features).values())
+
+
+class ResNetBackbone(Backbone):
+    """The pyramid on a ResNet, whose ``fc`` is not used.
+
+    A frozen stage never changes by a bit: its parameters take no gradient, and it stays in eval
+    mode, so that batch statistics do not move either.
+    """
+
+    stem: nn.Sequential
+    stages: nn.ModuleDict
+
+    def __init__(self, body: ResNet, *, options: BackboneOptions) -> None:
+        stem = OrderedDict((k, getattr(body, k)) for k in ("conv1", "bn1", "relu", "maxpool"))
+        stages = {f"layer{k}": getattr(body, f"layer{k}") for k in range(1, 5)}
+        super().__init__(
+            {"stem": nn.Sequential(stem), "stages": nn.ModuleDict(stages)},
+            widths=[body.fc.in_features // shrink for shrink in (8, 4, 2, 1)],
+            options=options,
         )
         self._frozen = [self.stem, *self.stages.values()][: options.frozen_stages]
         for stage in self._frozen:
@@ -75,26 +114,83 @@ class Backbone(nn.Module):
             stage.eval()
         return self
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """P2 to P6, ``[B, channels, ceil(H / stride), ceil(W / stride)]``.
-
-        Args:
-            images: ``[B, 3, H, W]`` normalised; H and W multiples of 32.
-        """
+    def features(self, images: Tensor) -> list[Tensor]:
+        """See :meth:`Backbone.features`."""
         x = self.stem(images)
-        features = {}
-        for name, stage in self.stages.items():
+        features = []
+        for stage in self.stages.values():
             if self._checkpoints and stage.training and torch.is_grad_enabled():
                 for block in stage.children():
                     x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = stage(x)
-            features[name] = x
-        return list(self.fpn(features).values())
+            features.append(x)
+        return features
+
+
+class OwnBackbone(Backbone):
+    """The pyramid on a body that :func:`register_backbone` added.
+
+    Raises:
+        RefineError: The body has no ``channels``, or its features are not those that they promise.
+    """
+
+    body: nn.Module
+
+    def __init__(self, body: nn.Module, *, options: BackboneOptions) -> None:
+        widths = getattr(body, "channels", None)
+        if not isinstance(body, nn.Module) or not widths or len(widths) != 4:
+            raise RefineError(
+                f"model.backbone.name={options.name}: built {type(body).__name__} with "
+                f"channels={widths}; expected a module with the channels of its four features"
+            )
+        super().__init__({"body": body}, widths=widths, options=options)
+        self._name, self._widths = options.name, tuple(widths)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """See :meth:`Backbone.features`."""
+        features = list(self.body(images))
+        count, _, height, width = images.shape
+        expected = [
+            (count, channels, height // stride, width // stride)
+            for channels, stride in zip(self._widths, self.strides, strict=False)
+        ]
+        if (found := [tuple(x.shape) for x in features]) != expected:
+            raise RefineError(
+                f"model.backbone.name={self._name}: gave {found}; expected {expected}"
+            )
+        return features
+
+
+def register_backbone(name: str) -> Callable[[_Builder], _Builder]:
+    """Make a function a choice of ``model.backbone.name``.
+
+    It takes :class:`~refine.options.BackboneOptions` and returns a module: ``[B, 3, H, W]``
+    normalised RGB images to a sequence of four features at strides 4, 8, 16 and 32, whose numbers
+    of channels are its attribute ``channels``. H and W are multiples of 32. A ``ValueError`` if
+    this package has the name itself.
+
+    Args:
+        name: Name on the command line, with ``plugins=[MODULE]`` for the module that holds it.
+
+    Example:
+        >>> import refine
+        >>> @refine.register_backbone("convnext_tiny")
+        ... def build_convnext(options):
+        ...     return ConvNeXtBody()
+    """
+
+    def register(builder: _Builder) -> _Builder:
+        BACKBONES.register(name, builder)
+        return builder
+
+    return register
 
 
 def build_backbone(options: BackboneOptions) -> Backbone:
     """The backbone with random weights (:mod:`refine.weights` loads others)."""
+    if options.name in BACKBONES.added:
+        return OwnBackbone(BACKBONES.added[options.name](options), options=options)
     body = ResNet(
         BasicBlock if options.name in BASIC_BACKBONES else Bottleneck,
         list(_LAYERS.get(options.name, _DEEP)),
@@ -111,7 +207,7 @@ def build_backbone(options: BackboneOptions) -> Backbone:
                 part.conv2, modulated=options.dcn_modulated, groups=options.dcn_groups
             )
     _fold_norms(body)
-    return Backbone(body, options=options)
+    return ResNetBackbone(body, options=options)
 
 
 def _fold_norms(module: nn.Module) -> None:
@@ -133,7 +229,7 @@ def published_keys(backbone: Backbone) -> dict[str, str]:
     pyramid and the convolutions that predict offsets are in no published weights.
     """
     return {
-        key.removeprefix("stem.").removeprefix("stages."): key
+        key.removeprefix("stem.").removeprefix("stages.").removeprefix("body."): key
         for key in backbone.state_dict()
         if not key.startswith("fpn.") and f".{OFFSETS}." not in key
     }

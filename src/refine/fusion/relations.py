@@ -27,20 +27,32 @@ from refine.fusion.merge import Instance, Relations
 from refine.fusion.overlaps import Overlaps
 from refine.fusion.true_order import true_order
 from refine.options import RelationsOptions
+from refine.options.fusion import LEARNED, RELATIONS
 from refine.types import GroundTruth, RawPrediction
 
 _Answers = TypeVar("_Answers")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Query:
-    """The pairs that are asked about, and what the rules may look at."""
+class OverlappingPairs:
+    """The K pairs of instances ``(i, j)`` that a relation is asked about, i of the higher score.
 
-    pairs: np.ndarray  # [K, 2] int64 positions in the list of instances
-    instances: Sequence[Instance]  # by descending score
-    scores: np.ndarray  # [K, 2] float64
-    labels: np.ndarray  # [K, 2] int64
-    areas: np.ndarray  # [K, 2] float64 pixels of the masks
+    Attributes:
+        pairs: ``[K, 2]`` int64 positions in ``instances``.
+        instances: Instances by descending score, with their masks at original size.
+        scores: ``[K, 2]`` float64 detection scores in [0, 1].
+        labels: ``[K, 2]`` int64 contiguous thing categories.
+        areas: ``[K, 2]`` float64 pixels of the masks.
+        raw: Output of the network.
+        truth: Ground truth of the image, if there is one.
+        options: Settings of ``fusion.relations``.
+    """
+
+    pairs: np.ndarray
+    instances: Sequence[Instance]
+    scores: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
     raw: RawPrediction
     truth: GroundTruth | None
     options: RelationsOptions
@@ -53,6 +65,55 @@ class _Query:
             raise ValueError("an instance does not say which detection it is (index)")
         detections: np.ndarray = indices[self.pairs]
         return detections
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """``[K, 2, 4]`` float64 xyxy in pixels of the network's input."""
+        boxes: np.ndarray = self.raw.boxes.double().cpu().numpy()[self.detections]
+        return boxes
+
+    @property
+    def occlusions(self) -> np.ndarray:
+        """``[K, 2]`` float64 ``O(i, j)`` and ``O(j, i)`` in [0, 1], of head ``relations.head``.
+
+        A :class:`RefineError` if there is no such head, or it was not asked about a pair.
+        """
+        return _read_occlusions(self)
+
+
+Rule = Callable[[OverlappingPairs], np.ndarray]
+"""Of every pair ``[K]`` preferences, as the head of this module says."""
+
+
+def register_relation(name: str, *, asks_head: bool = False) -> Callable[[Rule], Rule]:
+    """Make a function a choice of ``fusion.relations.kind``.
+
+    It takes :class:`OverlappingPairs` and gives each pair ``(i, j)`` a number: above 0 i lies on
+    top, below 0 j does, 0 leaves it to the scores, NaN leaves the pair without a relation. A
+    ``ValueError`` if this package has the name itself.
+
+    Args:
+        name: Name on the command line, with ``plugins=[MODULE]`` for the module that holds it.
+        asks_head: Whether it reads :attr:`OverlappingPairs.occlusions`.
+
+    Example:
+        >>> import refine
+        >>> @refine.register_relation("lower")
+        ... def prefer_lower(pairs):
+        ...     bottoms = pairs.boxes[..., 3]
+        ...     return bottoms[:, 0] - bottoms[:, 1]
+    """
+
+    def register(rule: Rule) -> Rule:
+        RELATIONS.register(name, (rule, asks_head))
+        return rule
+
+    return register
+
+
+def asks_head(kind: str) -> bool:
+    """Whether a relation reads the answers of a head."""
+    return kind in LEARNED or (kind in RELATIONS.added and RELATIONS.added[kind][1])
 
 
 def relate(
@@ -82,10 +143,25 @@ def relate(
     if not options.intra_category:
         pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
     areas = overlaps.areas[pairs].astype(np.float64)
-    query = _Query(pairs, instances, scores[pairs], labels[pairs], areas, raw, truth, options)
-    preferences = _RULES[options.kind](query)
+    query = OverlappingPairs(
+        pairs, instances, scores[pairs], labels[pairs], areas, raw, truth, options
+    )
+    preferences = _ask(query)
     on_top = np.where(np.isnan(preferences), 0, np.where(preferences < 0, -1, 1))
     return Relations(pairs, on_top.astype(np.int8), np.abs(np.nan_to_num(preferences)))
+
+
+def _ask(query: OverlappingPairs) -> np.ndarray:
+    kind = query.options.kind
+    if kind in _RULES:
+        return _RULES[kind](query)
+    preferences = np.asarray(RELATIONS.added[kind][0](query))
+    if preferences.shape != (len(query.pairs),) or preferences.dtype.kind not in "fiub":
+        raise RefineError(
+            f"fusion.relations.kind={kind} gave {preferences.dtype} of shape {preferences.shape} "
+            f"for {len(query.pairs)} pairs; expected one number for each"
+        )
+    return preferences.astype(np.float64)
 
 
 def prefer_by_soft_occlusion(
@@ -123,9 +199,9 @@ def prefer_by_soft_occlusion(
     return np.where(differences == 0, 0.0, np.copysign(np.maximum(sizes, smallest), differences))
 
 
-def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
+def _prefer_by_hierarchy(query: OverlappingPairs) -> np.ndarray:
     """A (continuous) box inside another is on top; if both are, the one of the higher score."""
-    boxes = query.raw.boxes.double().cpu().numpy()[query.detections]  # [K, 2, 4]
+    boxes = query.boxes
     sides = boxes[..., 2:] - boxes[..., :2]
     common = boxes[..., 2:].min(axis=1) - boxes[..., :2].max(axis=1)
     shares = common.clip(0).prod(axis=1)[:, None] / sides.prod(axis=2)
@@ -133,7 +209,7 @@ def _prefer_by_hierarchy(query: _Query) -> np.ndarray:
     return np.where(is_inside[:, 0], shares[:, 0], np.where(is_inside[:, 1], -shares[:, 1], np.nan))
 
 
-def _prefer_by_ranking(query: _Query) -> np.ndarray:
+def _prefer_by_ranking(query: OverlappingPairs) -> np.ndarray:
     """A ranking says nothing within one category: its score is that of the category's mask."""
     name = query.options.head
     ranking = _head(query.raw.rankings, name, "ranking").double().cpu().numpy()
@@ -143,7 +219,7 @@ def _prefer_by_ranking(query: _Query) -> np.ndarray:
     return np.where(is_one_category, np.nan, _lead(ranking[query.detections]))
 
 
-def _prefer_by_truth(query: _Query) -> np.ndarray:
+def _prefer_by_truth(query: OverlappingPairs) -> np.ndarray:
     if query.truth is None:
         raise RefineError(
             "fusion.relations.kind=oracle needs ground truth: choose it in an evaluation, not to "
@@ -152,8 +228,7 @@ def _prefer_by_truth(query: _Query) -> np.ndarray:
     return true_order(query.instances, query.pairs, query.truth)
 
 
-def _occlusions(query: _Query) -> np.ndarray:
-    """``[K, 2]`` float64: ``O(i, j)`` and ``O(j, i)`` of every queried pair."""
+def _read_occlusions(query: OverlappingPairs) -> np.ndarray:
     name = query.options.head
     answers = _head(query.raw.occlusions, name, "occlusion")
     probabilities = answers.probabilities.double().cpu().numpy()
@@ -188,14 +263,14 @@ def _lead(values: np.ndarray) -> np.ndarray:
     return lead
 
 
-_RULES: dict[str, Callable[[_Query], np.ndarray]] = {
+_RULES: dict[str, Rule] = {
     "score": lambda query: _lead(query.scores),
     "area": lambda query: -_lead(query.areas) / query.areas.max(axis=1),
     "shr": _prefer_by_hierarchy,
     "srm": _prefer_by_ranking,
-    "occlusion": lambda query: _lead(_occlusions(query)),
+    "occlusion": lambda query: _lead(query.occlusions),
     "soft_occlusion": lambda query: prefer_by_soft_occlusion(
-        query.scores, _occlusions(query), sigma=query.options.sigma
+        query.scores, query.occlusions, sigma=query.options.sigma
     ),
     "oracle": _prefer_by_truth,
 }

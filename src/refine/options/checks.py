@@ -1,6 +1,6 @@
 """Ranges of the knobs: a field states its default and its range together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import inf
@@ -36,6 +36,44 @@ CHANNELS = between(1, 16384)
 def one_of(choices: Sequence[str]) -> Range:
     """One of these names."""
     return Range(lambda value: value in choices, "one of " + ", ".join(choices))
+
+
+class Choices:
+    """The names that a knob may have: those of this package, and those that others register.
+
+    Iterating gives the former.
+
+    Attributes:
+        kind: What they name, for messages.
+        added: What was registered, by name.
+    """
+
+    def __init__(self, kind: str, *own: str) -> None:
+        self.kind = kind
+        self.added: dict[str, Any] = {}
+        self._own = own
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self.added
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def register(self, name: str, value: Any) -> None:
+        """Add a name; an added one is replaced, so that a cell of a notebook can run again.
+
+        A ``ValueError`` if this package has the name itself.
+        """
+        expected = f"another name than {', '.join(self._own)}"
+        check(bool(name) and name not in self._own, f"name of a {self.kind}", name, expected)
+        self.added[name] = value
+
+    @property
+    def range(self) -> Range:
+        """One of these names."""
+        expected = f"one of {', '.join(self._own)}, or one that a module registers"
+        fix = "(plugins=[MODULE]; in Python import it first)"
+        return Range(lambda value: value in self, f"{expected} {fix}")
 
 
 def knob(default: Any, range_: Range | None = None, *, rare: bool = False) -> Any:

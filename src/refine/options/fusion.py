@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from refine.options.checks import FRACTION, POSITIVE, Options, knob, one_of
+from refine.options.checks import FRACTION, POSITIVE, Choices, Options, knob, one_of
 
-RELATIONS = ("score", "area", "shr", "srm", "occlusion", "soft_occlusion", "oracle")
+RELATIONS = Choices(
+    "relation", "score", "area", "shr", "srm", "occlusion", "soft_occlusion", "oracle"
+)
+LEARNED = ("srm", "occlusion", "soft_occlusion")
+"""Relations of this package that ask a head."""
 
 
 @dataclass(kw_only=True)
@@ -34,7 +38,8 @@ class RelationsOptions(Options, section="fusion.relations"):
     Attributes:
         kind: ``score`` (higher score on top: the heuristic), ``area`` (smaller over larger),
             ``shr``, ``srm``, ``occlusion`` (hard: OCFusion, Strong Baseline), ``soft_occlusion``
-            (SOE, eq. 7) or ``oracle`` (true order, needs ground truth).
+            (SOE, eq. 7), ``oracle`` (true order, needs ground truth), or one that
+            :func:`refine.register_relation` adds.
         overlap_thresh: Least share of either mask inside the other for a pair to be asked (rho).
         intra_category: Whether pairs of one category are asked about, too.
         sigma: Weight of score (large) against occlusion (small) in ``soft_occlusion``.
@@ -42,7 +47,7 @@ class RelationsOptions(Options, section="fusion.relations"):
         head: Name of the occlusion or ranking head that answers.
     """
 
-    kind: str = knob("score", one_of(RELATIONS))
+    kind: str = knob("score", RELATIONS.range)
     overlap_thresh: float = knob(0.2, FRACTION)
     intra_category: bool = True
     sigma: float = knob(2.5, POSITIVE)

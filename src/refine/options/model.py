@@ -8,13 +8,14 @@ from refine.options.checks import (
     FRACTION,
     NOT_NEGATIVE,
     POSITIVE,
+    Choices,
     Options,
     Range,
     knob,
     one_of,
 )
 
-BACKBONES = ("r18", "r34", "r50", "r101", "r152", "x101_32x8d", "x101_64x4d")
+BACKBONES = Choices("backbone", "r18", "r34", "r50", "r101", "r152", "x101_32x8d", "x101_64x4d")
 BASIC_BACKBONES = ("r18", "r34")
 """Backbones whose blocks have no 1x1 convolution."""
 NORMS = ("gn", "frozen_bn", "bn", "sync_bn")
@@ -32,7 +33,7 @@ class BackboneOptions(Options, section="model.backbone"):
     """ResNet or ResNeXt with a feature pyramid.
 
     Attributes:
-        name: One of :data:`BACKBONES`.
+        name: One of :data:`BACKBONES`, or one that :func:`refine.register_backbone` adds.
         norm: ``gn`` (32 groups), ``frozen_bn`` (all fixed), ``bn`` (statistics of the images on one
             device) or ``sync_bn`` (of those on all devices).
         fpn_channels: Channels of P2 to P6, a multiple of 32.
@@ -45,7 +46,7 @@ class BackboneOptions(Options, section="model.backbone"):
             memory, about a third more time, the same gradients.
     """
 
-    name: str = knob("r50", one_of(BACKBONES))
+    name: str = knob("r50", BACKBONES.range)
     norm: str = knob("frozen_bn", one_of(NORMS))
     fpn_channels: int = knob(256, _WIDTH)
     frozen_stages: int = knob(2, Range(lambda value: 0 <= value <= 5, "0 to 5"))
@@ -60,6 +61,11 @@ class BackboneOptions(Options, section="model.backbone"):
         has_1x1 = self.name not in BASIC_BACKBONES
         expected = f"false: {self.name} has none"
         self.require(has_1x1 or not self.stride_in_1x1, "stride_in_1x1", expected)
+        if self.name in BACKBONES.added:
+            off = {"frozen_stages": 0, "dcn_stages": [], "activation_checkpointing": False}
+            for name, value in {**off, "stride_in_1x1": False}.items():
+                why = f"{str(value).lower()}, as {self.name} is no ResNet; its own code does that"
+                self.require(getattr(self, name) == value, name, why)
         self.require(
             self.norm not in ("bn", "sync_bn") or not self.activation_checkpointing,
             "activation_checkpointing",

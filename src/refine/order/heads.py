@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from refine.fusion.evidence import Evidence
+from refine.fusion.relations import asks_head
 from refine.options import MergeOptions, OcclusionOptions, RankingOptions, RelationsOptions
 from refine.order.category_pairs import CategoryPairHead
 from refine.order.occlusion_head import OcclusionHead
@@ -51,7 +52,7 @@ def build_head(spec: Mapping[str, Any], *, in_channels: int, num_things: int) ->
 
 def needed_head(relations: RelationsOptions) -> str | None:
     """Name of the head that a relation asks, or None."""
-    return relations.head if relations.kind in ("srm", "occlusion", "soft_occlusion") else None
+    return relations.head if asks_head(relations.kind) else None
 
 
 @torch.no_grad()

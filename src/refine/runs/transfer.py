@@ -12,7 +12,7 @@ from refine.options import BackboneOptions
 from refine.runs.checkpoint import Checkpoint
 from refine.runs.console import list_some
 
-_BODY = ("backbone.stem.", "backbone.stages.")
+_BODY = ("backbone.stem.", "backbone.stages.", "backbone.body.")
 
 # outputs for things, with background first; codes of a box for each thing; masks; all categories
 _CLASSIFIER = re.compile(r"box_cascade\.stages\.\d+\.head\.classifier\.")

@@ -2,7 +2,7 @@
 
 from refine.detector.backbone import Backbone, published_keys
 from refine.errors import RefineError
-from refine.options import BackboneOptions
+from refine.options import BACKBONES, BackboneOptions
 from refine.options.model import BASIC_BACKBONES
 from refine.weights.formats import read_weights
 from refine.weights.sources import DownloadError, locate_weights
@@ -23,7 +23,8 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
             another normalisation or place of the stride, or keys that do not fit.
     """
     if spec == "none":
-        if options.norm == "frozen_bn":  # of no data: activations would overflow
+        is_own = options.name in BACKBONES.added
+        if options.norm == "frozen_bn" and not is_own:  # of no data: activations would overflow
             raise RefineError(
                 "weights=none with model.backbone.norm=frozen_bn cannot train; give weights, or "
                 "add model.backbone.norm=gn model.backbone.frozen_stages=0"
@@ -47,6 +48,8 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
 
 def _find_conflict(weights: Weights, options: BackboneOptions) -> str | None:
     """Why a backbone of these options cannot use the weights, and the fix; None if it can."""
+    if options.name in BACKBONES.added:
+        return None
     norm, is_gn = options.norm, weights.norm == "gn"
     if is_gn != (norm == "gn"):
         return (

@@ -26,12 +26,12 @@ from refine.config.settings import FuseSettings
 from refine.data.rows import original_mask, paint_stuff
 from refine.errors import RefineError
 from refine.fusion.fuse_evidence import fuse
+from refine.fusion.relations import asks_head
 from refine.options import FusionOptions
 from refine.runs.console import print_table, say
 from refine.types import GroundTruth
 from refine.workflows.score_results import score_results
 
-_RELATIONS = ("score", "area", "shr", "oracle")  # that need no head of a network
 _Size = tuple[int, int]
 _Reader = Callable[[int, str, _Size], np.ndarray]
 
@@ -77,10 +77,10 @@ def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
 
 def _check_relation(settings: FuseSettings) -> None:
     kind = settings.fusion.relations.kind
-    if kind not in _RELATIONS:
+    if asks_head(kind):
         raise RefineError(
             f"fusion.relations.kind={kind} asks a head of a network, and result files have none; "
-            f"choose {', '.join(_RELATIONS)}, or give refine.fuse_predictions the occlusions"
+            "choose score, area, shr or oracle, or give refine.fuse_predictions the occlusions"
         )
     modes = (kind, settings.fusion.unknown_erasing.mode)
     if "oracle" in modes and settings.gt_json is None:

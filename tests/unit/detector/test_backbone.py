@@ -71,7 +71,7 @@ def test_levels_have_the_declared_channels_and_strides(name):
     [
         *[("r18", norm, V1 if norm == "bn" else V2) for norm in NORMS],
         ("r18", "gn", {}),
-        *[pytest.param(name, "gn", V2, marks=pytest.mark.slow) for name in BACKBONES[1:]],
+        *[pytest.param(name, "gn", V2, marks=pytest.mark.slow) for name in [*BACKBONES][1:]],
     ],
     ids=str,
 )
