@@ -1,33 +1,18 @@
 """What README and docs tell people to type exists: commands, their settings, scripts, links."""
 
 import re
-import shlex
-from pathlib import Path
 
 import pytest
 
+from make.pages import HYDRA, PAGES, ROOT, commands, write_shown_files
 from refine.config import compose
 from refine.config.locate import conf_dir
-
-ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
-HYDRA = {
-    "train", "evaluate", "predict", "fuse", "score", "convert", "check", "download",
-    "convert_dataset",
-}  # fmt: skip
-"""Commands that are Hydra applications."""
 
 
 def _commands():
     """``(command, overrides)`` of every command line; a sweep gives one for each of its values."""
-    for page in PAGES:
-        text = page.read_text().replace("\\\n", " ").replace("…", "")
-        blocks = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
-        inline = re.findall(r"`(python -m [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-        for line in [*blocks, *(code.replace("\n", " ") for code in inline)]:
-            if (found := re.match(r"python -m refine\.(\w+)(.*)", line)) and found[1] in HYDRA:
-                arguments = shlex.split(found[2], comments=True)
-                yield from ((found[1], overrides) for overrides in _expand(arguments))
+    for name, arguments in commands():
+        yield from ((name, overrides) for overrides in _expand(arguments))
 
 
 def _expand(arguments):
@@ -53,8 +38,17 @@ def _unseen(commands):
         seen |= keys
 
 
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory):
+    """A folder with the modules that pages show."""
+    folder = tmp_path_factory.mktemp("modules")
+    write_shown_files(folder)
+    return folder
+
+
 @pytest.mark.parametrize(("name", "overrides"), [*_unseen(_commands())])
-def test_commands_compose(name, overrides):
+def test_commands_compose(name, overrides, modules, monkeypatch):
+    monkeypatch.chdir(modules)
     compose(name, overrides)
 
 

@@ -179,9 +179,10 @@ def register_backbone(name: str) -> Callable[[_Builder], _Builder]:
         ... def build_convnext(options):
         ...     return ConvNeXtBody()
     """
+    BACKBONES.check_free(name)
 
     def register(builder: _Builder) -> _Builder:
-        BACKBONES.register(name, builder)
+        BACKBONES.added[name] = builder
         return builder
 
     return register

@@ -103,9 +103,10 @@ def register_relation(name: str, *, asks_head: bool = False) -> Callable[[Rule],
         ...     bottoms = pairs.boxes[..., 3]
         ...     return bottoms[:, 0] - bottoms[:, 1]
     """
+    RELATIONS.check_free(name)
 
     def register(rule: Rule) -> Rule:
-        RELATIONS.register(name, (rule, asks_head))
+        RELATIONS.added[name] = (rule, asks_head)
         return rule
 
     return register

@@ -45,7 +45,7 @@ class Choices:
 
     Attributes:
         kind: What they name, for messages.
-        added: What was registered, by name.
+        added: What others registered, by name.
     """
 
     def __init__(self, kind: str, *own: str) -> None:
@@ -59,14 +59,13 @@ class Choices:
     def __iter__(self) -> Iterator[str]:
         return iter(self._own)
 
-    def register(self, name: str, value: Any) -> None:
-        """Add a name; an added one is replaced, so that a cell of a notebook can run again.
+    def check_free(self, name: str) -> None:
+        """Raise ``ValueError`` if this package has the name itself.
 
-        A ``ValueError`` if this package has the name itself.
+        An added one may be added again, as by the cell of a notebook that runs twice.
         """
         expected = f"another name than {', '.join(self._own)}"
         check(bool(name) and name not in self._own, f"name of a {self.kind}", name, expected)
-        self.added[name] = value
 
     @property
     def range(self) -> Range:

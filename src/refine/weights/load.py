@@ -42,7 +42,8 @@ def load_backbone_weights(backbone: Backbone, spec: str, *, options: BackboneOpt
         raise RefineError(f"weights={spec}: {reason}") from None
     if conflict := _find_conflict(weights, options):
         raise RefineError(f"weights={spec} {conflict}")
-    _load_strictly(backbone, weights, spec)
+    is_own = options.name in BACKBONES.added
+    _load_strictly(backbone, weights, spec, has_more=is_own)
     return weights.pixels
 
 
@@ -71,12 +72,14 @@ def _find_conflict(weights: Weights, options: BackboneOptions) -> str | None:
     return None
 
 
-def _load_strictly(backbone: Backbone, weights: Weights, spec: str) -> None:
+def _load_strictly(backbone: Backbone, weights: Weights, spec: str, *, has_more: bool) -> None:
+    """``has_more``: the weights may hold more than the backbone, such as a classifier."""
     state, expected = backbone.state_dict(), published_keys(backbone)
     given, wanted = (
         {k for k in keys if not k.endswith("num_batches_tracked")}  # not needed for anything
         for keys in (weights.tensors, expected)
     )
+    given = given & wanted if has_more else given
     misshaped = {
         f"{key} {list(weights.tensors[key].shape)} for {list(state[expected[key]].shape)}"
         for key in given & wanted

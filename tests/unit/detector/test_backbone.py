@@ -6,9 +6,10 @@ from torchvision.models import resnet18, resnet34, resnet50, resnet152, resnext1
 from torchvision.ops import FrozenBatchNorm2d
 
 from make.batches import fake_batch, fake_sample, tiny_network
-from refine.detector.backbone import build_backbone, published_keys
+from refine.detector.backbone import build_backbone, published_keys, register_backbone
 from refine.detector.deformable import DeformableConv
 from refine.detector.losses import compute_loss_weights, total_loss
+from refine.errors import RefineError
 from refine.options import BACKBONES, NORMS, BackboneOptions, OptimizerOptions
 from refine.training.optim import build_optimizer
 
@@ -206,3 +207,42 @@ def test_compiling_changes_nothing(backend, part, checkpointing):
         x = torch.randn(1, 64, 16, 24, dtype=torch.float64)
     compiled.compile(backend=backend)
     _assert_equal_results(compiled, eager, x)
+
+
+class _Pooling(nn.Module):
+    """Means over squares: a body whose features are known."""
+
+    channels = (3, 3, 3, 3)
+
+    def __init__(self, _):
+        super().__init__()
+
+    def forward(self, images):
+        return [nn.functional.avg_pool2d(images, stride) for stride in (4, 8, 16, 32)]
+
+
+def test_a_registered_body_stands_below_the_pyramid(monkeypatch):
+    monkeypatch.setattr(BACKBONES, "added", {})
+    assert register_backbone("pooling")(_Pooling) is _Pooling
+    backbone = build_backbone(_options(name="pooling", frozen_stages=0))
+    means = [nn.functional.avg_pool2d(IMAGES, stride) for stride in (4, 8, 16, 32)]
+    expected = backbone.fpn({f"{k}": mean for k, mean in enumerate(means)})
+    for level, wanted in zip(backbone(IMAGES), expected.values(), strict=True):
+        torch.testing.assert_close(level, wanted)
+    assert [tuple(level.shape[1:]) for level in backbone(IMAGES)] == [
+        (32, 64 // stride, 64 // stride) for stride in backbone.strides
+    ]
+
+
+def test_a_registered_body_of_other_shapes_is_refused(monkeypatch):
+    monkeypatch.setattr(BACKBONES, "added", {})
+    register_backbone("none")(lambda options: nn.Identity())
+    with pytest.raises(RefineError, match="built Identity with channels=None; expected a module"):
+        build_backbone(_options(name="none", frozen_stages=0))
+    body = nn.Identity()
+    body.channels = (3, 3, 3, 3)
+    register_backbone("identity")(lambda options: body)
+    with pytest.raises(RefineError, match=r"expected \[\(1, 3, 16, 16\), \(1, 3, 8, 8\)"):
+        build_backbone(_options(name="identity", frozen_stages=0))(IMAGES)
+    with pytest.raises(ValueError, match="name of a backbone='r50': expected another name"):
+        register_backbone("r50")

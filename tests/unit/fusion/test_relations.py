@@ -8,9 +8,10 @@ from make.scenes import raw_of, truth_of
 from refine.errors import RefineError
 from refine.fusion.merge import Instance
 from refine.fusion.overlaps import pair_overlaps
-from refine.fusion.relations import prefer_by_soft_occlusion, relate
+from refine.fusion.relations import prefer_by_soft_occlusion, register_relation, relate
 from refine.options import RelationsOptions
 from refine.options.fusion import RELATIONS
+from refine.order.heads import needed_head
 from refine.types import GroundTruth, MaskCrop, PairOcclusions, Segment
 
 SIZE = (20, 20)
@@ -208,3 +209,41 @@ def test_nothing_overlaps(kind, count):
     found = run(scene, raw=raw, truth=truth_of(two_squares(1), {1: 0, 2: 0}), kind=kind)
     assert found.pairs.shape == (0, 2)
     assert found.edges == []
+
+
+def test_a_registered_relation_is_asked(monkeypatch):
+    monkeypatch.setattr(RELATIONS, "added", {})
+    seen = []
+
+    @register_relation("lower")
+    def prefer_lower(pairs):
+        seen.append(pairs)
+        return pairs.boxes[:, 0, 3] - pairs.boxes[:, 1, 3]
+
+    assert answers([BIG, SMALL], kind="lower") == [1]
+    low = rectangle(5, 2, 10, 4, score=0.6, index=1)
+    assert answers([BIG, low], kind="lower") == [-1]
+    assert seen[0].scores.tolist() == [[0.9, 0.6]]
+    assert seen[0].areas.tolist() == [[100, 16]]
+    assert seen[0].boxes.tolist() == [[[0, 0, 10, 10], [2, 2, 6, 6]]]
+    register_relation("lower")(lambda pairs: np.full(len(pairs.pairs), np.nan))
+    assert answers([BIG, low], kind="lower") == [0]
+    register_relation("lower")(lambda pairs: np.zeros(3))
+    with pytest.raises(RefineError, match=r"lower gave float64 of shape \(3,\) for 1 pairs"):
+        run([BIG, low], kind="lower")
+    with pytest.raises(ValueError, match="name of a relation='area': expected another name"):
+        register_relation("area")
+
+
+def test_a_registered_relation_may_ask_a_head(monkeypatch):
+    monkeypatch.setattr(RELATIONS, "added", {})
+    register_relation("doubtful", asks_head=True)(
+        lambda pairs: pairs.occlusions[:, 0] - pairs.occlusions[:, 1] - 0.5
+    )
+    for value, expected in ((0.9, 1), (0.7, -1)):
+        heads = {"occlusions": occlusions({(0, 1): value, (1, 0): 1 - value})}
+        raw = raw_of_instances([BIG, SMALL], **heads)
+        assert run([BIG, SMALL], raw=raw, kind="doubtful").on_top.tolist() == [expected]
+    assert needed_head(RelationsOptions(kind="doubtful", head="strong")) == "strong"
+    register_relation("doubtful")(lambda pairs: pairs.scores[:, 0])
+    assert needed_head(RelationsOptions(kind="doubtful", head="strong")) is None
