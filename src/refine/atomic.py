@@ -1,7 +1,11 @@
-"""Writes files whole or not at all."""
+"""Writes files and folders whole or not at all."""
 
+import glob
 import os
+import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,3 +37,47 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all; its folder is created if it is missing."""
     with write_atomically(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """Provide a new hidden folder beside ``path``, which is gone afterwards.
+
+    Those that killed processes have left there are removed: a living one holds a lock on its own.
+    """
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if re.fullmatch(r"[a-z0-9_]{8}", other.suffix[1:]) and other.is_dir():
+            with _hold(other) as is_held:
+                if is_held and {*other.iterdir()} <= {other / "draft"}:
+                    shutil.rmtree(other, ignore_errors=True)
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        with _hold(holder, waits=True) as is_held:
+            if is_held and not holder.exists():
+                continue  # another process took it for one that was left
+            try:
+                yield holder / "draft"
+            finally:
+                shutil.rmtree(holder, ignore_errors=True)
+            return
+
+
+@contextmanager
+def _hold(folder: Path, *, waits: bool = False) -> Iterator[bool]:
+    """Lock a folder as long as the block lasts; false if it is locked, or cannot be."""
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        is_held = True
+    except OSError:
+        is_held = False
+    try:
+        yield is_held
+    finally:
+        os.close(descriptor)

@@ -1,12 +1,16 @@
 """A file is written whole or not at all."""
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from refine.atomic import write_atomically, write_text
+from refine.atomic import draft_folder, write_atomically, write_text
 
 
 def test_text_replaces_the_old_file_and_creates_the_folder(tmp_path):
@@ -50,3 +54,43 @@ def test_a_file_may_be_read_by_whom_the_umask_lets(tmp_path, umask):
     finally:
         os.umask(before)
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+WRITE_A_DRAFT = """
+import sys, time
+from pathlib import Path
+from refine.atomic import draft_folder
+with draft_folder(Path(sys.argv[1])) as draft:
+    draft.mkdir()
+    (draft / "file").touch()
+    print(draft, flush=True)
+    time.sleep(100)
+"""
+
+
+def test_drafts_of_killed_processes_go_and_those_of_living_ones_stay(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITE_A_DRAFT, str(tmp_path / "toy")],
+            stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    try:
+        killed, living = (process.stdout.readline().strip() for process in processes)
+        processes[0].send_signal(signal.SIGKILL)
+        processes[0].wait()
+        for name in (".toy.notes", ".toy.abcdefgh", ".toys.abcdefgh"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "mine").touch()
+        assert Path(killed).exists()
+        with draft_folder(tmp_path / "toy") as draft:
+            assert draft.parent.is_dir()
+            assert not Path(killed).parent.exists()
+            assert Path(living, "file").exists()
+        assert not draft.parent.exists()
+        assert len([*tmp_path.rglob("mine")]) == 3
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -290,20 +290,26 @@ class DownloadSettings(Settings):
     what: str
     root: str
     files: list[str] | None
-    mirror: str | None
+    mirror: Any
     checksums: dict[str, str] | None
     attempts: int
     pause_s: float
 
     def __post_init__(self) -> None:
-        address = r"https?://[^/\s]+\S*"
-        is_address = self.mirror is None or re.fullmatch(address, self.mirror)
-        check(bool(is_address), "mirror", self.mirror, "an address, http://... or https://...")
+        for mirror in self.mirrors:
+            is_address = re.fullmatch(r"https?://[^/\s]+\S*", str(mirror))
+            check(bool(is_address), "mirror", mirror, "an address, http://... or https://...")
         for name, value in (self.checksums or {}).items():
             is_hash = re.fullmatch("md5:[0-9a-fA-F]{32}|sha256:[0-9a-fA-F]{64}", value)
             check(bool(is_hash), f"checksums.{name}", value, "md5:HEX or sha256:HEX")
         check(self.attempts >= 1, "attempts", self.attempts, "1 or more")
         check(0 <= self.pause_s <= 60, "pause_s", self.pause_s, "a number in 0 .. 60")
+
+    @property
+    def mirrors(self) -> list[str]:
+        """Addresses of other servers, to be tried in turn."""
+        given = [] if self.mirror is None else self.mirror
+        return list(given) if isinstance(given, list | tuple) else [given]
 
 
 @dataclass(kw_only=True)

@@ -89,8 +89,8 @@ class PanopticQuality(Metric):
         An image is a dictionary of ``segment_map``, ``[H, W]`` integers of which 0 is void, an
         array or a tensor on any device; and ``segments_info``, COCO's list of a dictionary for
         each segment: ``id``, ``category_id`` and, for targets, ``iscrowd`` (0 if it is not there)
-        and ``area`` (counted if it is not there). Results of :func:`refine.load`'s models and of
-        :func:`refine.fuse_predictions` are predictions, too.
+        and ``area``, its number of pixels, if it is there. Results of :func:`refine.load`'s models
+        and of :func:`refine.fuse_predictions` are predictions, too.
 
         Args:
             predictions: One for each image, at original size.
@@ -123,7 +123,7 @@ class PanopticQuality(Metric):
 
     def _match(self, prediction: Prediction, target: Target, name: str) -> PanopticStats:
         found = read_panoptic(prediction, self.categories, source=f"{name}, prediction")
-        true = read_panoptic(target, self.categories, source=f"{name}, target")
+        true = read_panoptic(target, self.categories, source=f"{name}, target", is_target=True)
         try:
             return match_segments(found, true, num_categories=len(self.categories))
         except ValueError as error:

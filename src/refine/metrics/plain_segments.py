@@ -13,14 +13,19 @@ from refine.types import GroundTruth, Segment
 
 
 def read_panoptic(
-    value: Panoptic | Mapping[str, Any], categories: CategoryTable, *, source: str
+    value: Panoptic | Mapping[str, Any],
+    categories: CategoryTable,
+    *,
+    source: str,
+    is_target: bool = False,
 ) -> Panoptic:
     """The segment map and the segments of a dictionary, checked; our own types as they are.
 
     Its form is that of :meth:`PanopticQuality.update`; messages call it ``source``.
 
     Raises:
-        RefineError: Another form, or a category that the table does not have.
+        RefineError: Another form, a category that the table does not have, or a target whose stated
+            area is not that of its pixels.
     """
     if isinstance(value, Panoptic):
         if getattr(value, "categories", categories) != categories:  # a PanopticResult has its own
@@ -44,9 +49,15 @@ def read_panoptic(
         where = f"{source}: segments_info[{k}]"
         try:
             segment_id, dataset_id = int(info["id"]), int(info["category_id"])
-            area = int(info.get("area", areas.get(segment_id, 0)))
+            pixels = areas.get(segment_id, 0)
+            area = int(info.get("area", pixels))
         except (KeyError, TypeError, ValueError):
             raise RefineError(f"{where} is {info!r}; expected id and category_id") from None
+        if is_target and area != pixels:  # IoU of a target is measured by its area
+            raise RefineError(
+                f"{where} states an area of {area}, but segment {segment_id} has {pixels} pixels; "
+                "fix it, or leave area out"
+            )
         category = categories.to_contiguous(dataset_id)
         if category is None:
             raise RefineError(f"{where} has the unknown category_id {dataset_id}")

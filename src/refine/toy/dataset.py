@@ -11,7 +11,6 @@ It is read by the same reader as COCO. One key is not COCO's: each instance has 
 
 import json
 import logging
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from refine.atomic import draft_folder
 from refine.categories import CategoryTable
 from refine.coco_format.png import encode_segment_png
 from refine.errors import RefineError
@@ -86,10 +86,7 @@ def write_toy_dataset(root: Path, options: ToyOptions, *, num_processes: int = 1
         raise RefineError(f"{root}: not empty; name another folder or remove this one")
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{root.name}.", dir=root.parent, ignore_cleanup_errors=True
-        ) as holder:
-            draft = Path(holder) / "draft"  # the holder itself is private to its user
+        with draft_folder(root) as draft:  # its holder is private to its user
             counts = Counter[str]()
             for split in SPLITS:
                 counts += _write_split(draft, options, split, num_processes=num_processes)

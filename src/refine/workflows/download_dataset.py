@@ -118,10 +118,26 @@ def _provide(path: Path, archive: Archive, settings: DownloadSettings, bars: Pro
         if fault := _check(path, archive, bars):
             raise RefineError(f"{path}: {fault}; delete it to download it again")
         return "is there already"
+    mirrors: list[str | None] = [*settings.mirrors] or [None]
+    for mirror, after in zip(mirrors, [*mirrors[1:], None], strict=True):
+        try:
+            _complete(path, archive, mirror, settings, bars)
+            break
+        except RefineError as error:
+            if after is None:
+                raise
+            say(f"{error}; goes on with {after}")
+    return "complete and checked"
+
+
+def _complete(
+    path: Path, archive: Archive, mirror: str | None, settings: DownloadSettings, bars: Progress
+) -> None:
+    """Download what an archive lacks from one server, and give it its name once it is checked."""
     part = _part(path)
     resumes = part.exists()
     while True:
-        url = _download(path.name, part, archive, settings, bars)
+        url = _download(path.name, part, archive, mirror, settings, bars)
         fault = _check(part, archive, bars)
         if fault is None:
             break
@@ -135,16 +151,20 @@ def _provide(path: Path, archive: Archive, settings: DownloadSettings, bars: Pro
     with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
-    return "complete and checked"
 
 
 def _download(
-    name: str, part: Path, archive: Archive, settings: DownloadSettings, bars: Progress
+    name: str,
+    part: Path,
+    archive: Archive,
+    mirror: str | None,
+    settings: DownloadSettings,
+    bars: Progress,
 ) -> str:
     """Complete the part of an archive; returns its address."""
-    base = (settings.mirror or COCO).rstrip("/")
+    base = (mirror or COCO).rstrip("/")
     urls = [f"{base}/{archive.folder}/{name}"]
-    if settings.mirror:
+    if mirror:
         urls.append(f"{base}/{name}")
     retries = Retries(attempts=settings.attempts, pause_s=settings.pause_s)
     bar = bars.add_task(name, total=archive.size, completed=size_of(part))

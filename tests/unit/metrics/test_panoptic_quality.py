@@ -82,13 +82,22 @@ def test_plain_dictionaries_count_like_our_own_types(convert):
     assert (batch["pq"], metric.tp.tolist()) == (0.5, [1, 3])
 
 
-def test_crowds_and_stated_areas_of_plain_targets():
+def test_crowds_of_plain_targets():
     prediction, truth = image(1)
     metric = PanopticQuality(LIST)
     metric.update(as_plain(prediction), as_plain(truth, iscrowd=1))
     assert metric.tp.tolist() == metric.fn.tolist() == [0, 0]
-    metric.update([as_plain(prediction)], [as_plain(truth, area=80)])
-    assert (metric.tp.tolist(), metric.fn.tolist()) == ([0, 0], [1, 1])
+
+
+@pytest.mark.parametrize("area", [39, 80])
+def test_stated_areas_of_plain_targets_are_those_of_their_pixels(area):
+    prediction, truth = image(1)
+    metric = PanopticQuality(LIST)
+    metric.update(as_plain(prediction, area=area), as_plain(truth, area=40))
+    with pytest.raises(
+        RefineError, match=rf"segments_info\[0\] states an area of {area}, .* 40 pix"
+    ):
+        metric.update([as_plain(prediction)], [as_plain(truth, area=area)])
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,25 @@ def test_a_file_that_is_there_is_checked_and_never_touched(server, content, tmp_
         assert (tmp_path / "d" / NAME).read_bytes() == mine
 
 
+def test_mirrors_are_tried_in_turn(server, content, tmp_path, capsys):
+    """The first one breaks off, the second one lacks it, the third one sends the rest."""
+    server.tricks = ["drop"] + ["503"] * ATTEMPTS
+    mirrors = [server.url, f"{server.url}/absent", server.url]
+    _download(tmp_path / "d", server, mirror=mirrors)
+    assert (tmp_path / "d" / NAME).read_bytes() == content
+    assert server.requests[-1][1] == f"bytes={len(content) // 2}-"
+    said = capsys.readouterr().out.replace("\n", "")
+    assert f"goes on with {server.url}/absent" in said
+
+
+def test_the_last_mirror_says_what_is_wrong(server, content, tmp_path):
+    mirrors = [f"{server.url}/absent", f"{server.url}/gone"]
+    with refused(f"{server.url}/gone/{NAME}: the server answers 404"):
+        _download(
+            tmp_path / "d", server, mirror=mirrors, archives=_archives({f"/zips/{NAME}": content})
+        )
+
+
 def test_a_mirror_may_hold_all_in_one_folder(server, content, tmp_path):
     table = _archives(server.files)
     server.files = {f"/coco/{NAME}": content}
@@ -298,6 +317,7 @@ def test_folders_that_cannot_take_it(server, content, tmp_path):
         (f"checksums={{{NAME}: abc}}", ["checksums", NAME, "md5:HEX"]),
         ("mirror=ftp://host", ["mirror", "http"]),
         ("mirror=", ["mirror", "http"]),
+        ("mirror=[http://a.org,b.org]", ["mirror='b.org'", "http"]),
         ("attempts=0", ["attempts", "1 or more"]),
         ("pause_s=-1", ["pause_s"]),
     ],
