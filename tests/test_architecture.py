@@ -20,7 +20,7 @@ _ROOMS = (
     "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
     "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs layouts",
     "evaluation api", "training", "callbacks report", "workflows",
-    "train evaluate predict fuse score convert check download convert_dataset",
+    "train evaluate predict fuse score convert check download convert_dataset export",
 )  # fmt: skip
 LAYERS = {room: layer for layer, rooms in enumerate(_ROOMS) for room in rooms.split()}
 
@@ -37,6 +37,8 @@ ONLY_IN = {
     "rich": ("runs", "callbacks", "workflows"),
     "torchvision.models": ("detector", "weights"),
     "torchvision.models.detection": ("detector/proposals",),
+    "onnx": ("workflows/export_network",),
+    "onnxruntime": ("workflows/export_network",),
     "wandb": ("callbacks", "report/__main__"),
     "pandas": ("report",),
     "jinja2": ("report",),

@@ -32,7 +32,17 @@ def test_wheel_holds_types_configuration_and_commands(wheel):
     for name in ("paper_tables.yaml", "templates/page.html.j2", "templates/chart.mplstyle"):
         assert f"refine/report/{name}" in names
     assert "refine-report = refine.report.__main__:main" in commands
-    for name in ("train", "evaluate", "predict", "fuse", "score", "convert", "check", "download"):
+    for name in (
+        "train",
+        "evaluate",
+        "predict",
+        "fuse",
+        "score",
+        "convert",
+        "check",
+        "download",
+        "export",
+    ):
         assert f"refine-{name} = refine.{name}:main" in commands
     assert "refine-convert-dataset = refine.convert_dataset:main" in commands
 

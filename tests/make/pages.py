@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 HYDRA = {
     "train", "evaluate", "predict", "fuse", "score", "convert", "check", "download",
-    "convert_dataset",
+    "convert_dataset", "export",
 }  # fmt: skip
 """Commands that are Hydra applications."""
 

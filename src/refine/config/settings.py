@@ -274,6 +274,18 @@ class ConvertSettings(Settings):
 
 
 @dataclass(kw_only=True)
+class ExportSettings(Settings):
+    """Settings of ``refine.export``; ``conf/export.yaml`` explains each."""
+
+    ckpt_path: str
+    out: str
+    format: str
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, ("auto", "bundle", "torch", "onnx"))
+
+
+@dataclass(kw_only=True)
 class CheckSettings(Settings):
     """Settings of ``refine.check``; ``conf/check.yaml`` explains each."""
 
@@ -349,6 +361,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "fuse": FuseSettings,
     "score": ScoreSettings,
     "convert": ConvertSettings,
+    "export": ExportSettings,
     "check": CheckSettings,
     "download": DownloadSettings,
     "convert_dataset": ConvertDatasetSettings,

@@ -17,6 +17,7 @@ from refine.config.settings import Sections
 from refine.errors import RefineError
 from refine.options import ModelOptions
 from refine.runs.console import say
+from refine.weights.bundle import load_bundle
 
 _OF_DETECTRON2 = (
     "ckpt_path={path}: not a checkpoint of refine.train; if it is one of detectron2, convert it: "
@@ -86,7 +87,7 @@ def hash_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of ``refine.train``.
+    """Read a checkpoint of ``refine.train``, or a bundle of ``refine.export`` (``.safetensors``).
 
     Raises:
         RefineError: The file is missing, cut short, or not of this package.
@@ -96,7 +97,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if path.suffix == ".pkl":
         raise RefineError(_OF_DETECTRON2.format(path=path))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            content: Any = load_bundle(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a damaged file raises is any of a dozen kinds
         raise RefineError(
             f"ckpt_path={path}: not a readable checkpoint (cut short, or not written by "
