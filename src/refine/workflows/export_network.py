@@ -81,9 +81,10 @@ def _trace(dense: DensePart) -> ExportedProgram:
 
 def _export_torch(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
     program = _trace(dense)
-    with write_atomically(out) as part, part.open("wb") as file:
-        torch.export.save(program, file, extra_files={"refine.json": json.dumps(record)})
-    module = torch.export.load(out).module()
+    with _quiet():
+        with write_atomically(out) as part, part.open("wb") as file:
+            torch.export.save(program, file, extra_files={"refine.json": json.dumps(record)})
+        module = torch.export.load(out).module()
     return _check(dense, lambda images: list(module(images)), out)
 
 
