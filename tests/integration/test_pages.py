@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import refine
@@ -40,6 +41,7 @@ def filled(run, toy_root, tmp_path_factory):
     assert not run_main("evaluate", best, "save_predictions=cache", cwd=folder)
     ids, source = "ids_from=panoptic_val2017.json", f"source={toy_root / 'val2017'}"
     assert not run_main("predict", best, source, ids, "out=predicted", cwd=folder)
+    assert not run_main("export", best, "out=dense.pt2", cwd=folder)
     write_shown_files(folder)
     return folder
 
@@ -72,7 +74,7 @@ def here(filled, tmp_path, monkeypatch):
 
 def _is_there(name, arguments):
     """Whether the folder has what a command reads, going by the names that are in it."""
-    if name not in ("evaluate", "predict", "fuse", "score"):
+    if name not in ("evaluate", "predict", "fuse", "score", "export"):
         return False
     if any(a.startswith("sweep=") for a in arguments):  # which need heads, or many seconds
         return False
@@ -88,7 +90,7 @@ RUNNABLE = sorted({(name, *given) for name, given in commands() if _is_there(nam
 
 def test_many_commands_can_be_run():
     assert len(RUNNABLE) >= 12
-    assert {name for name, *_ in RUNNABLE} == {"evaluate", "predict", "fuse", "score"}
+    assert {name for name, *_ in RUNNABLE} == {"evaluate", "predict", "fuse", "score", "export"}
 
 
 @pytest.mark.parametrize("command", RUNNABLE, ids=" ".join)
@@ -116,7 +118,8 @@ def test_python_runs(page, here, settings, monkeypatch):
     ball = next(c for c in model.categories.categories if c.is_thing)
     height, width = np.asarray(Image.open("photo.jpg")).shape[:2]
     blank = np.zeros((height, width), int)
-    names = {"masks": [blank == 0], "scores": [0.9], "labels": [0], "semantic": blank + 255}
+    names = {"images": torch.rand(1, 3, 96, 128)}
+    names |= {"masks": [blank == 0], "scores": [0.9], "labels": [0], "semantic": blank + 255}
     names |= {
         "true_map": blank + 1,
         "true_segments": [{"id": 1, "category_id": ball.dataset_id, "area": blank.size}],
