@@ -17,8 +17,9 @@ MAX_MEDIAN_FUNCTION_LINES = 12
 
 # a layer a line; a room imports lower layers only, so rooms of one layer never import each other
 _ROOMS = (
-    "atomic errors", "options types categories", "config ops", "detector metrics coco_format",
-    "fusion", "order toy viz weights", "data pipeline", "prediction_cache runs layouts",
+    "atomic errors", "options types categories resumable_download", "config ops",
+    "detector metrics coco_format", "fusion", "order toy viz weights", "data pipeline",
+    "prediction_cache runs layouts",
     "evaluation api", "training", "callbacks report", "workflows",
     "train evaluate predict fuse score convert check download convert_dataset export",
 )  # fmt: skip

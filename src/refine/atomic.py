@@ -47,13 +47,13 @@ def draft_folder(path: Path) -> Iterator[Path]:
     """
     for other in path.parent.glob(f".{glob.escape(path.name)}.*"):
         if re.fullmatch(r"[a-z0-9_]{8}", other.suffix[1:]) and other.is_dir():
-            with _hold(other) as is_held:
-                if is_held and {*other.iterdir()} <= {other / "draft"}:
+            with hold_folder(other) as is_held:
+                if is_held and {*other.glob("*")} <= {other / "draft"}:
                     shutil.rmtree(other, ignore_errors=True)
     while True:
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        with _hold(holder, waits=True) as is_held:
-            if is_held and not holder.exists():
+        with hold_folder(holder, waits=True):
+            if not holder.exists():
                 continue  # another process took it for one that was left
             try:
                 yield holder / "draft"
@@ -63,7 +63,7 @@ def draft_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _hold(folder: Path, *, waits: bool = False) -> Iterator[bool]:
+def hold_folder(folder: Path, *, waits: bool = False) -> Iterator[bool]:
     """Lock a folder as long as the block lasts; false if it is locked, or cannot be."""
     try:
         import fcntl

@@ -4,21 +4,21 @@ import hashlib
 import logging
 import os
 import re
-import shutil
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from urllib.request import urlopen
 
 import torch
 from torchvision.models import get_model_weights, get_weight
 
-from refine.atomic import write_atomically
+from refine.atomic import hold_folder
 from refine.errors import RefineError, first_line
+from refine.resumable_download import Retries, download_rest
 
 _log = logging.getLogger(__name__)
 
-_TIMEOUT_S = 30
+RETRIES = Retries(attempts=3, pause_s=1, advice="check the address")
+"""When a download is given up."""
+
 _CARRIED_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # as torchvision and timm name files
 _TORCHVISION_MODELS = {
     "r18": "resnet18",
@@ -123,7 +123,8 @@ def fetch(url: str, *, sha256: str | None = None) -> Path:
     ``sha256`` is the hash in hexadecimal, or at least its first eight digits.
 
     Raises:
-        DownloadError: No network, no such file, cut short, or of another hash; nothing is kept.
+        DownloadError: No network, no such file, cut short (what has come is kept for the next
+            time), or of another hash.
         RefineError: The file in the cache has another hash.
     """
     path = cache_dir() / _cache_name(url)
@@ -144,25 +145,33 @@ def _download(url: str, path: Path, sha256: str | None) -> None:
             f"{path.parent}: the cache cannot be created ({error.strerror}); name another folder "
             "in the environment variable REFINE_CACHE"
         ) from None
+    with hold_folder(path.parent, waits=True):  # other processes of the run wait for this one
+        if not path.is_file():
+            _complete(url, path, sha256)
+
+
+def _complete(url: str, path: Path, sha256: str | None) -> None:
+    """Download what is missing; without a hash, nothing of an earlier attempt is trusted."""
     _log.info("downloading %s to %s", url, path)
+    part = path.with_name(f".{path.name}.part")
     try:
-        with write_atomically(path) as part:
-            with urlopen(url, timeout=_TIMEOUT_S) as response, part.open("wb") as file:
-                shutil.copyfileobj(response, file, 1 << 20)
-                promised = response.headers.get("Content-Length")
-            if promised is not None and (size := part.stat().st_size) != int(promised):
-                raise DownloadError(
-                    f"{url}: the download was cut short at {size} of {promised} bytes; nothing was "
-                    "kept, try again"
-                )
-            if actual := _other_hash(part, sha256):
-                raise DownloadError(
-                    f"{url}: the download has sha256 {actual}, not {sha256}; nothing was kept, "
-                    "check the address and the hash"
-                )
-    except (OSError, HTTPException, ValueError) as error:
+        if sha256 is None:
+            part.unlink(missing_ok=True)
+        if not part.exists() or _other_hash(part, sha256):
+            download_rest(url, part, retries=RETRIES)
+        if actual := _other_hash(part, sha256):
+            part.unlink()
+            raise DownloadError(
+                f"{url}: the download has sha256 {actual}, not {sha256}; nothing was kept, "
+                "check the address and the hash"
+            )
+        part.replace(path)
+    except DownloadError:
+        raise
+    except (OSError, RefineError) as error:
+        reason = first_line(error).removeprefix(f"{url}: ").partition(";")[0]
         raise DownloadError(
-            f"{url}: the download failed ({first_line(error)}); check the address and the network"
+            f"{url}: the download failed ({reason}); check the address and the network"
         ) from None
 
 

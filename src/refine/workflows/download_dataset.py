@@ -21,9 +21,9 @@ from rich.progress import (
 from refine.coco_format.layout import INSTANCES_ZIP, PANOPTIC_ZIP
 from refine.config.settings import DownloadSettings
 from refine.errors import RefineError, first_line
+from refine.resumable_download import MissingError, Retries, download_rest, size_of
 from refine.runs.console import say
 from refine.runs.folder_lock import lock_folder
-from refine.workflows.resumable_download import MissingError, Retries, download_rest, size_of
 
 COCO = "http://images.cocodataset.org"
 
@@ -166,7 +166,8 @@ def _download(
     urls = [f"{base}/{archive.folder}/{name}"]
     if mirror:
         urls.append(f"{base}/{name}")
-    retries = Retries(attempts=settings.attempts, pause_s=settings.pause_s)
+    advice = "choose another server with mirror=ADDRESS"
+    retries = Retries(attempts=settings.attempts, pause_s=settings.pause_s, advice=advice)
     bar = bars.add_task(name, total=archive.size, completed=size_of(part))
     try:
         for url in urls:

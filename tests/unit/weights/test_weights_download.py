@@ -7,6 +7,7 @@ import torch
 
 from make.errors import refused
 from make.server import serving
+from refine.resumable_download import Retries
 from refine.weights.sources import cache_dir, fetch, locate_weights
 
 CONTENT = bytes(range(256)) * 20
@@ -19,11 +20,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/absent"):
             self.send_error(404)
             return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(CONTENT)))
+        asked = self.headers.get("Range") if self.path.startswith("/drops") else None
+        start = int(asked[len("bytes=") : -1]) if asked else 0
+        self.send_response(206 if start else 200)
+        if start:
+            end = f"{len(CONTENT) - 1}/{len(CONTENT)}"
+            self.send_header("Content-Range", f"bytes {start}-{end}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        cut = len(CONTENT) // 2 if self.path.startswith("/cut") else len(CONTENT)
-        self.wfile.write(CONTENT[:cut])
+        is_cut = self.path.startswith("/cut") or (self.path.startswith("/drops") and not start)
+        self.wfile.write(CONTENT[start : len(CONTENT) // 2 if is_cut else None])
 
     def log_message(self, *args):
         pass
@@ -39,6 +45,8 @@ def server():
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("REFINE_CACHE", str(tmp_path / "cache"))
+    retries = Retries(attempts=2, pause_s=0.001, advice="check the address")
+    monkeypatch.setattr("refine.weights.sources.RETRIES", retries)
     return tmp_path / "cache"
 
 
@@ -67,19 +75,47 @@ def test_names_in_the_cache(server, monkeypatch):
 @pytest.mark.parametrize(
     ("place", "sha256", "message"),
     [
-        ("/cut.pkl", None, f"cut short at 2560 of {len(CONTENT)} bytes; nothing was kept"),
-        ("/cut.pkl", SHA256, "cut short at 2560"),
+        ("/cut.pkl", None, "the connection ended after 2560 bytes, 2 times"),
+        ("/cut.pkl", SHA256, "the connection ended after 2560 bytes, 2 times"),
         ("/w.pkl", "0" * 64, f"sha256 {SHA256}, not {'0' * 64}; nothing was kept"),
-        ("/absent.pkl", None, "the download failed"),
-        (None, None, "the download failed"),
+        ("/absent.pkl", None, "the server answers 404 (Not Found)"),
+        (None, None, "Connection refused, 2 times"),
     ],
     ids=["cut", "cut, with a hash", "another hash", "no such file", "no server"],
 )
-def test_failed_downloads_leave_nothing_and_are_one_line(server, cache, place, sha256, message):
+def test_failed_downloads_are_one_line_and_no_whole_file(server, cache, place, sha256, message):
     url = f"{server.url}{place}" if place else "http://127.0.0.1:1/w.pkl"
     with refused(f"{url}: ", message):
         fetch(url, sha256=sha256)
-    assert not _files(cache)
+    assert [p for p in _files(cache) if p.suffix != ".part"] == []
+
+
+@pytest.mark.parametrize("sha256", [None, SHA256])
+def test_a_broken_download_goes_on_where_it_ended(server, cache, sha256):
+    path = fetch(f"{server.url}/drops.pkl", sha256=sha256)
+    assert path.read_bytes() == CONTENT
+    assert len(server.hits) == 2
+    assert _files(cache) == [path]
+
+
+@pytest.mark.parametrize(
+    ("kept", "hits"),
+    [(CONTENT[:1000], 1), (CONTENT, 0), (b"x" * 1000, 2)],
+    ids=["a part", "all", "other bytes"],
+)
+def test_what_an_earlier_process_kept_is_used_if_it_fits(server, cache, kept, hits):
+    path = fetch(f"{server.url}/drops.pkl", sha256=SHA256)
+    path.unlink()
+    server.hits.clear()
+    path.with_name(f".{path.name}.part").write_bytes(kept)
+    if hits == 2:
+        with refused("nothing was kept"):
+            fetch(f"{server.url}/drops.pkl", sha256=SHA256)
+        assert _files(cache) == []
+    else:
+        assert fetch(f"{server.url}/drops.pkl", sha256=SHA256).read_bytes() == CONTENT
+        assert len(server.hits) == hits
+        assert _files(cache) == [path]
 
 
 def test_a_damaged_file_in_the_cache_is_named(server):

@@ -32,16 +32,23 @@ class Retries:
     Attributes:
         attempts: Connections in a row that may bring nothing new, 1 or more.
         pause_s: Seconds before the second attempt; doubled before each further one, at most 60.
+        advice: What to do then, for messages.
     """
 
     attempts: int
     pause_s: float
+    advice: str
 
 
 def download_rest(
-    url: str, part: Path, *, size: int, retries: Retries, show: Callable[[int], None]
+    url: str,
+    part: Path,
+    *,
+    retries: Retries,
+    size: int | None = None,
+    show: Callable[[int], object] = int,
 ) -> None:
-    """Download what a file lacks of its ``size`` bytes.
+    """Download what a file lacks of its ``size`` bytes; None: of as many as the server says.
 
     A server that knows no ranges sends the file from its beginning. ``show`` takes the number of
     bytes that are there. An ``OSError`` says that the file cannot be written.
@@ -51,46 +58,51 @@ def download_rest(
         RefineError: The server has a file of another size, or too many connections failed; what has
             come stays in ``part``.
     """
-    if size_of(part) > size:
+    if size is not None and size_of(part) > size:
         part.unlink()
-    most, failures = size_of(part), 0
-    while size_of(part) < size:
+    most, failures, is_whole = size_of(part), 0, size_of(part) == size
+    while not is_whole:
         try:
-            _receive(url, part, size, show)
+            _receive(url, part, size, retries.advice, show)
+            is_whole = True
         except _BrokenError as error:
             have = size_of(part)
             failures, most = (0 if have > most else failures + 1), max(most, have)
             if failures >= retries.attempts:
+                of_all = "" if size is None else f" of {size}"
                 raise RefineError(
-                    f"{url}: {error}, {failures} times; {have} of {size} bytes are there, "
+                    f"{url}: {error}, {failures} times; {have}{of_all} bytes are there, "
                     "run the command again to go on"
                 ) from None
             time.sleep(min(retries.pause_s * 2 ** max(failures - 1, 0), _MAX_PAUSE_S))
 
 
-def _receive(url: str, part: Path, size: int, show: Callable[[int], None]) -> None:
+def _receive(
+    url: str, part: Path, size: int | None, advice: str, show: Callable[[int], object]
+) -> None:
     """Append what one connection brings."""
     have = size_of(part)
-    with _open(url, have) as response:
+    with _open(url, have, advice) as response:
         start, total = _find_place(response)
-        if total not in (None, size):
-            raise _other_size(url, f"{total}", size)
+        if size is not None and total not in (None, size):
+            raise _other_size(url, f"{total}", size, advice)
         if start not in (0, have):
             raise _BrokenError(f"the server sends bytes from {start} on instead of {have}")
-        have = start
+        have, end = start, total if size is None else size
         with part.open("ab" if start else "wb") as file:
-            while have <= size and (block := _read(response)):
+            while (end is None or have <= end) and (block := _read(response)):
                 file.write(block)
                 have += len(block)
                 show(have)
-    if have > size:
+    if end is None or have == end:
+        return
+    if have > end:
         part.unlink()
-        raise _other_size(url, f"more than {size}", size)
-    if have < size:
-        raise _BrokenError(f"the connection ended after {have} bytes")
+        raise _other_size(url, f"more than {end}", end, advice)
+    raise _BrokenError(f"the connection ended after {have} bytes")
 
 
-def _open(url: str, have: int) -> HTTPResponse:
+def _open(url: str, have: int, advice: str) -> HTTPResponse:
     request = Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response: HTTPResponse = urlopen(request, timeout=_TIMEOUT_S)
@@ -101,7 +113,7 @@ def _open(url: str, have: int) -> HTTPResponse:
             raise _BrokenError(answer) from None
         is_absent = error.code in (403, 404, 410)  # S3 says 403
         kind = MissingError if is_absent else RefineError
-        raise kind(f"{url}: {answer}; choose another server with mirror=ADDRESS") from None
+        raise kind(f"{url}: {answer}; {advice}") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         cause = reason if isinstance(reason, Exception) else error
@@ -132,8 +144,5 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _other_size(url: str, actual: str, size: int) -> RefineError:
-    return RefineError(
-        f"{url}: the file has {actual} bytes there, the official one {size}; choose another server "
-        "with mirror=ADDRESS"
-    )
+def _other_size(url: str, actual: str, size: int, advice: str) -> RefineError:
+    return RefineError(f"{url}: the file has {actual} bytes there, not {size}; {advice}")
