@@ -101,7 +101,7 @@ def open_dataset(
     is_elsewhere = given.images is not None and given.annotations is not None
     if not root.is_dir() and not is_elsewhere:
         raise RefineError(
-            f"{root}: no such dataset folder; put COCO-panoptic data there (see README.md), "
+            f"{root}: no such dataset folder; put COCO-panoptic data there (docs/commands.md), "
             "set data.root to where it is, or try data=toy"
         )
     data, source = _read_panoptic(root, split, given)
