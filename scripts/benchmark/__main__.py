@@ -33,6 +33,7 @@ STAGES = {
     "pair_overlaps": "pixels that every two masks share",
     "soe": "order of overlapping instances, by the occlusion network",
     "postprocessing": "from the network's output to the panoptic map",
+    "fuse": "result files of instances and stuff to panoptic ones",
     "large_photo": "all but the network for 24 megapixels, file to files (minutes)",
     "model": "IBPP against the same network without it (minutes)",
 }

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from refine.api.adapters import from_huggingface, from_torchvision
     from refine.api.fuse_predictions import fuse_predictions
     from refine.api.panoptic_result import PanopticResult
     from refine.api.predictor import Predictor, load
@@ -26,6 +27,8 @@ __all__ = [
     "RefineError",
     "__version__",
     "fit",
+    "from_huggingface",
+    "from_torchvision",
     "fuse_predictions",
     "load",
     "register_backbone",
@@ -38,6 +41,8 @@ _MODULES = {
     "Predictor": "refine.api.predictor",
     "RefineError": "refine.errors",
     "fit": "refine.workflows.fit",
+    "from_huggingface": "refine.api.adapters",
+    "from_torchvision": "refine.api.adapters",
     "fuse_predictions": "refine.api.fuse_predictions",
     "load": "refine.api.predictor",
     "register_backbone": "refine.detector.backbone",

@@ -22,7 +22,7 @@ def test_every_public_name_is_there_and_documented():
 
 
 @pytest.mark.parametrize(
-    "module", ["api.predictor", "api.fuse_predictions", "metrics.panoptic_quality"]
+    "module", ["api.adapters", "api.predictor", "api.fuse_predictions", "metrics.panoptic_quality"]
 )
 def test_examples_of_docstrings(module, checkpoint, photo, tmp_path):
     names = {"checkpoint": checkpoint, "photo": photo, "folder": tmp_path}
