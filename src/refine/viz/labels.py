@@ -65,7 +65,9 @@ def draw_labels(image: np.ndarray, labels: Sequence[Label]) -> np.ndarray:
     A label that would cover an earlier one moves up or down by a line or two, or is left out.
     """
     canvas = Image.fromarray(image)
-    font = ImageFont.load_default(size=int(np.clip(min(image.shape[:2]) / 36, 11, 24)))
+    shorter = min(image.shape[:2])
+    # 24 px are enough up to 1440 px; of photographs of many megapixels a sixtieth can be read
+    font = ImageFont.load_default(size=int(np.clip(shorter / 36, 11, max(24, shorter / 60))))
     draw = ImageDraw.Draw(canvas, "RGBA")
     placed: list[Box] = []
     for label in labels:

@@ -181,6 +181,14 @@ def test_labels_at_the_same_point_move_by_a_line_and_a_pile_is_cut_off():
     assert np.array_equal(five, nine)
 
 
+def test_letters_grow_with_photographs_of_many_megapixels():
+    small, large = (
+        np.ptp(np.nonzero(changed(grey_image((side, side)), sofa(side // 2, side // 2, 10**7)))[0])
+        for side in (1440, 2880)
+    )
+    assert large == pytest.approx(2 * small, rel=0.2)
+
+
 def test_labels_larger_than_their_segment_or_the_image_are_left_out():
     assert not changed(IMAGE, sofa(30, 100, area=50)).any()
     assert not changed(IMAGE[:5, :5], sofa(2, 2)).any()
