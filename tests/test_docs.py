@@ -59,6 +59,13 @@ def test_every_command_is_shown_and_every_choice_exists():
             assert (conf_dir() / group / f"{choice}.yaml").exists(), f"{group}={choice}"
 
 
+def _anchors(page):
+    """What GitHub calls the headings of a page."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_links_scripts_and_targets_exist(page):
     text = page.read_text()
@@ -66,6 +73,8 @@ def test_links_scripts_and_targets_exist(page):
     assert set(re.findall(r"`make ([a-z-]+)", text)) <= set(targets)
     named = re.findall(r"\]\((?!http|#)([^)#]+)", text)
     assert [link for link in named if not (page.parent / link).exists()] == []
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#([^)]+)\)", text):
+        assert anchor in _anchors(page.parent / link if link else page), f"{link}#{anchor}"
     if page.name != "CHANGELOG.md":  # which also speaks of files that are gone
         named = re.findall(r"\b(?:scripts|tests)/[\w/]+(?:\.\w+)?", text)
         assert [path for path in named if not (ROOT / path).exists()] == []

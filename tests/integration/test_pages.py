@@ -41,7 +41,6 @@ def filled(run, toy_root, tmp_path_factory):
     assert not run_main("evaluate", best, "save_predictions=cache", cwd=folder)
     ids, source = "ids_from=panoptic_val2017.json", f"source={toy_root / 'val2017'}"
     assert not run_main("predict", best, source, ids, "out=predicted", cwd=folder)
-    assert not run_main("export", best, "out=dense.pt2", cwd=folder)
     write_shown_files(folder)
     return folder
 
@@ -93,13 +92,19 @@ def test_many_commands_can_be_run():
     assert {name for name, *_ in RUNNABLE} == {"evaluate", "predict", "fuse", "score", "export"}
 
 
-@pytest.mark.parametrize("command", RUNNABLE, ids=" ".join)
+def _marked(value, name, text):
+    """A case; compiling the network takes its time."""
+    is_slow = ".onnx" in text or ".pt2" in text
+    return pytest.param(value, id=name, marks=[pytest.mark.slow] * is_slow)
+
+
+@pytest.mark.parametrize("command", [_marked(c, " ".join(c), " ".join(c)) for c in RUNNABLE])
 def test_commands_run(here, command):
     assert run_main(*command, cwd=here) == 0
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if python_of(p)], ids=lambda p: p.relative_to(p.parents[1]).as_posix()
+    "page", [_marked(p, p.name, "".join(python_of(p))) for p in PAGES if python_of(p)]
 )
 def test_python_runs(page, here, settings, monkeypatch):
     """The blocks of a page, one after the other, with the names that they take for granted."""
@@ -124,5 +129,8 @@ def test_python_runs(page, here, settings, monkeypatch):
         "true_map": blank + 1,
         "true_segments": [{"id": 1, "category_id": ball.dataset_id, "area": blank.size}],
     }
+    if any("dense.pt2" in block for block in python_of(page)):
+        best = "ckpt_path=RUN/checkpoints/best.ckpt"
+        assert not run_main("export", best, "out=dense.pt2", cwd=here)
     for block in python_of(page):
         exec(block, names)
