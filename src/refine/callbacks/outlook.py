@@ -15,8 +15,11 @@ from refine.runs.console import say
 WARM_UP, TIMED = 10, 50
 """Steps that are not timed (the first ones are slower), and steps that are."""
 
-EFFICIENCY = {"cpu": 0.5, "cuda": 0.3}
+EFFICIENCY = {"cpu": 0.5, "cuda": 0.12}
 """Share of a convolution's speed that a whole training step reaches."""
+
+LEAST_SECONDS = {"cpu": 0.0, "cuda": 0.05}
+"""What the many small operations of a step take beside that."""
 
 LONG_HOURS = 24.0
 """A training that takes longer is advised to do less."""
@@ -60,7 +63,7 @@ class Outlook(Callback):
         speed = measure_flops(device, torch.bfloat16 if is_fast else torch.float32)
         rate = EFFICIENCY.get(device.type, 0.3) * speed
         per_step = share * trainer.accumulate_grad_batches * costs.training_flops
-        seconds = per_step / rate
+        seconds = per_step / rate + LEAST_SECONDS.get(device.type, 0.0)
         hours = (trainer.max_steps - trainer.global_step) * seconds / 3600
         return describe(needed, free, seconds=seconds, hours=hours, device=device)
 
