@@ -152,6 +152,18 @@ class GroundTruth:
     instances: InstanceTruth | None = None
 
 
+class View(NamedTuple):
+    """A photo as the network sees it once more in test-time augmentation.
+
+    Attributes:
+        image: ``[3, h, w]`` uint8 RGB.
+        is_flipped: Whether it is mirrored left and right.
+    """
+
+    image: Tensor
+    is_flipped: bool
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sample:
     """One image as it leaves the dataset.
@@ -164,6 +176,8 @@ class Sample:
         target: Training targets, or None.
         truth: Ground truth for evaluation, or None.
         is_padding: Whether it only repeats an image to fill a distributed sampler; metrics skip it.
+        views: What the prediction is made of in test-time augmentation, instead of ``image``; the
+            first one is not mirrored.
     """
 
     image: Tensor
@@ -173,6 +187,7 @@ class Sample:
     target: TrainingTarget | None = None
     truth: GroundTruth | None = None
     is_padding: bool = False
+    views: tuple[View, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

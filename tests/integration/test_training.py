@@ -121,6 +121,25 @@ def test_fusion_settings_override_the_checkpoint(best, tmp_path):
     assert evaluate(tmp_path, best, *overrides)["pq"] == 0.0  # no instance and no stuff passes
 
 
+def test_evaluation_and_prediction_see_several_views(best, toy_root, tmp_path):
+    low = "fusion.merge.score_thresh=0.05"
+    plain = evaluate(tmp_path / "plain", best, low)
+    views = ["data.image.eval_flip=true", "data.image.eval_scales=[0.75,1.0]"]
+    found = evaluate(tmp_path / "views", best, low, *views)
+    assert found["num_images"] == NUM_VAL
+    assert found["consensus_gap"] != plain["consensus_gap"]
+    predict(tmp_path / "out", best, low, *views, f"source={toy_root / 'val2017'}")
+    scored = score(
+        tmp_path / "scored",
+        f"gt_json={toy_root / 'annotations' / 'panoptic_val2017.json'}",
+        f"pred_json={tmp_path / 'out' / 'panoptic.json'}",
+        f"pred_dir={tmp_path / 'out' / 'panoptic'}",
+    )
+    assert scored["pq"] == found["pq"]
+    with refused("save_predictions", "data.image.eval_flip"):
+        evaluate(tmp_path / "saved", best, f"save_predictions={tmp_path / 'cache'}", *views)
+
+
 @pytest.mark.ddp
 def test_two_processes_count_what_one_counts(best, tmp_path):
     """Five images on two processes: the sampler pads, the metric skips the padding."""

@@ -12,13 +12,12 @@ from refine.api.panoptic_result import PanopticResult
 from refine.categories import CategoryTable
 from refine.config.instantiate import to_options
 from refine.errors import RefineError
-from refine.fusion.evidence import Evidence
 from refine.fusion.fuse_evidence import fuse
 from refine.fusion.merge import Instance
-from refine.fusion.unknown_erasing import Regions, score_regions
+from refine.fusion.pixel_evidence import PixelEvidence
 from refine.ops.arrays import to_array
 from refine.ops.outlines import tight_crop
-from refine.options import FusionOptions, MergeOptions, UnknownErasingOptions
+from refine.options import FusionOptions, MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PairOcclusions, RawPrediction
 
 
@@ -96,7 +95,7 @@ def fuse_predictions(
     return PanopticResult.of(prediction, table, image=image)
 
 
-class GivenEvidence(Evidence):
+class GivenEvidence(PixelEvidence):
     """Masks and a semantic map, as :func:`fuse_predictions` takes them, at the size of the image.
 
     ``order`` is the ``[C]`` contiguous category of each position that they name. A
@@ -106,8 +105,8 @@ class GivenEvidence(Evidence):
     def __init__(
         self, instances: Mapping[str, Any], semantic: np.ndarray, order: np.ndarray, num_things: int
     ) -> None:
-        self._semantic, self._probabilities = _read_semantic(semantic, order)
-        size = self._semantic.shape
+        categories, probabilities = _read_semantic(semantic, order)
+        size = categories.shape
         self._masks, scores, labels = _read_instances(instances, size)
         is_thing = np.isin(labels, np.flatnonzero(order < num_things))
         if not is_thing.all():
@@ -124,11 +123,7 @@ class GivenEvidence(Evidence):
             image_size=size,
             original_size=size,
         )
-        super().__init__(raw, num_things=num_things)
-
-    def semantic_map(self, resize: str = "direct") -> np.ndarray:  # noqa: ARG002 - has the size
-        """The given map, or the best categories of the given channels."""
-        return self._semantic
+        super().__init__(raw, categories, probabilities, num_things=num_things)
 
     def instances(self, options: MergeOptions) -> list[Instance]:
         """The given masks of sufficient score by descending score."""
@@ -138,19 +133,6 @@ class GivenEvidence(Evidence):
             for k in np.argsort(self.raw.scores.neg().numpy(), kind="stable").tolist()
             if scores[k] >= options.score_thresh
         ]
-
-    def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
-        """Erasable regions of pixels; a :class:`RefineError` without probabilities."""
-        if self._probabilities is None:
-            raise RefineError(
-                "unknown_erasing.mode=score needs the semantic prediction as [C, H, W] logits or "
-                "probabilities, not as a map"
-            )
-        semantic = self.semantic_map(resize)
-        first = 0 if options.categories == "all" else self.num_things
-        considered = np.where(semantic >= first, semantic, np.uint8(IGNORE_INDEX))
-        radius = round(options.dilation_frac * min(semantic.shape))
-        return score_regions(considered, self._probabilities, radius=radius)
 
 
 def _crop(mask: np.ndarray, threshold: float) -> MaskCrop:

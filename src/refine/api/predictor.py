@@ -15,7 +15,7 @@ from refine.coco_format.category_choice import CategoryChoice
 from refine.config.instantiate import to_options
 from refine.data.collate import collate
 from refine.data.images import decode_image, to_rgb
-from refine.data.transforms import eval_geometry, transform_image
+from refine.data.transforms import eval_geometry, make_views, transform_image
 from refine.errors import RefineError, first_line
 from refine.options import FusionOptions, ImageOptions, processor
 from refine.pipeline import Pipeline
@@ -147,7 +147,16 @@ def read_input(image: Any, name: str, options: ImageOptions) -> Input:
     size = (pixels.shape[0], pixels.shape[1])
     seen = transform_image(pixels, eval_geometry(size, options))
     file_name = Path(image).name if isinstance(image, str | Path) else name
-    return Input(pixels, Sample(image=seen, image_id=0, file_name=file_name, original_size=size))
+    return Input(
+        pixels,
+        Sample(
+            image=seen,
+            image_id=0,
+            file_name=file_name,
+            original_size=size,
+            views=make_views(pixels, options),
+        ),
+    )
 
 
 def read_pixels(image: Any, name: str) -> np.ndarray:

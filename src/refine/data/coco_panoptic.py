@@ -20,6 +20,7 @@ from refine.data.transforms import (
     Geometry,
     draw_geometry,
     eval_geometry,
+    make_views,
     transform_crop,
     transform_image,
     transform_map,
@@ -184,6 +185,7 @@ class CocoPanopticDataset(Dataset[Sample]):
             target=target,
             truth=truth,
             is_padding=index >= len(self),
+            views=() if self.training else make_views(image, self.options),
         )
 
     def read_truth(self, index: int) -> tuple[int, str, GroundTruth]:

@@ -5,7 +5,7 @@ here is random but :func:`draw_geometry`, whose generator comes from the caller.
 continuous pixels, so image, maps and polygons stay aligned to a fraction of a pixel.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from refine.options import ImageOptions
-from refine.types import MaskCrop
+from refine.types import MaskCrop, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,24 @@ def eval_geometry(size: tuple[int, int], options: ImageOptions) -> Geometry:
     limit = options.eval_max_long_side_px or options.max_long_side_px
     resized = resized_size(size, options.eval_short_side_px, limit)
     return Geometry(size, resized, (0, 0), resized, flip=False, resize=options.resize)
+
+
+def make_views(image: np.ndarray, options: ImageOptions) -> tuple[View, ...]:
+    """What test-time augmentation shows of ``[H, W, 3]`` uint8 pixels; nothing without it.
+
+    All scales, then, if asked for, the same mirrored.
+    """
+    if not options.has_views:
+        return ()
+    geometry = eval_geometry((image.shape[0], image.shape[1]), options)
+    views = []
+    for scale in options.eval_scales:
+        height, width = (max(round(side * scale), 1) for side in geometry.resized)
+        size = (height, width)
+        scaled = replace(geometry, resized=size, size=size)
+        views.append(View(transform_image(image, scaled), is_flipped=False))
+    mirrored = [View(view.image.flip(-1), is_flipped=True) for view in views]
+    return (*views, *(mirrored if options.eval_flip else ()))
 
 
 def typical_size(sizes: np.ndarray, options: ImageOptions) -> tuple[int, int]:

@@ -24,12 +24,13 @@ from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
 from refine.detector.rois import RoIs
 from refine.detector.semantic_head import SemanticTrunk
+from refine.detector.views import merge_detections, to_batch
 from refine.ops.conversion import make_convolvable, make_poolable
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.outlines import decode_mask
 from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
-from refine.types import Batch, IterationTrace, Observation, RawPrediction
+from refine.types import Batch, IterationTrace, Observation, RawPrediction, Sample, View
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -178,6 +179,27 @@ class RefineNet(nn.Module):
         """:meth:`predict`, with the features of the instances."""
         dense = self._compute_dense(batch)
         return self._observe(batch, dense, self._detect(batch, dense, min_score))
+
+    def observe_views(
+        self, views: Sequence[View], sample: Sample, *, min_score: float = 0.0
+    ) -> list[Observation]:
+        """:meth:`observe` of one photo in several views, with the detections of all of them.
+
+        Args:
+            views: The photo at other sizes, or mirrored.
+            sample: The photo.
+            min_score: Least score of detections.
+        """
+        batches = [to_batch(view, sample, self.pixel_mean.device) for view in views]
+        frames = [
+            (b.image_sizes[0], view.is_flipped) for b, view in zip(batches, views, strict=True)
+        ]
+        dense = [self._compute_dense(batch) for batch in batches]
+        pairs = zip(batches, dense, strict=True)
+        found = [self._detect(batch, of_view, min_score)[0] for batch, of_view in pairs]
+        merged = merge_detections(found, frames, self.options.roi)
+        parts = zip(batches, dense, merged, strict=True)
+        return [self._observe(batch, of_view, [rois])[0] for batch, of_view, rois in parts]
 
     def observe_boxes(
         self, batch: Batch, boxes: Sequence[Tensor], labels: Sequence[Tensor]

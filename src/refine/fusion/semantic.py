@@ -65,6 +65,35 @@ def semantic_map(
     return categories.view(original_size).cpu().numpy()
 
 
+def interpolate_logits(
+    semantic_logits: Tensor,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+    *,
+    rows: slice,
+    resize: str = "direct",
+) -> Tensor:
+    """``[C, n, W]`` float32: the logits in some rows of the image at original size.
+
+    Arguments and interpolation are those of :func:`semantic_map`.
+    """
+    find = _find_cells if resize == "direct" else _find_cells_in_two_steps
+    values = semantic_logits.detach().float()
+    for dim, keep in ((1, rows), (2, slice(None))):
+        cells, pixels, network = values.shape[dim], original_size[dim - 1], image_size[dim - 1]
+        index, weights = (
+            part[keep].to(values.device) for part in find(cells, pixels=pixels, network=network)
+        )
+        shape = (1, -1, 1) if dim == 1 else (1, 1, -1)
+        values = torch.stack(
+            [
+                values.index_select(dim, index[:, k]) * weights[:, k].view(shape)
+                for k in range(index.shape[1])
+            ]
+        ).sum(dim=0)
+    return values
+
+
 def _find_cells(
     cells: int, *, pixels: int, network: int, stride: float = STRIDE
 ) -> tuple[Tensor, Tensor]:

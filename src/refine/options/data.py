@@ -21,6 +21,10 @@ _RATIOS = Range(lambda ratios: 0 < min(ratios, default=0) <= max(ratios) < inf, 
 _SHORTEST, _LONGEST = 32, 16384  # sides of an image that the network sees, in pixels
 _SIDE = between(1, _LONGEST)
 _SIDES = Range(lambda sides: bool(sides) and all(map(_SIDE.holds, sides)), f"{_SIDE.expected} each")
+_SCALES = Range(
+    lambda scales: bool(scales) and all(0 < scale <= 8 for scale in scales),
+    "one or more numbers above 0, up to 8",
+)
 _SIZE = Range(
     lambda crop: len(crop) == 2 and all(map(_SIDE.holds, crop)),
     f"null or [height, width], {_SIDE.expected} each",
@@ -57,6 +61,9 @@ class ImageOptions(Options, section="data.image"):
         eval_max_long_side_px: Maximum long side in evaluation and prediction; None: the same.
         flip_prob: Probability of a horizontal flip in training.
         crop_px: ``[height, width]`` of a random crop after the resize in training, or None.
+        eval_flip: Whether evaluation and prediction also see every image mirrored left and right,
+            and average (test-time augmentation).
+        eval_scales: Sizes at which they see it, as factors on their sides; several are averaged.
         resize: Kernel that resizes images: ``torch``, or ``pillow`` as detectron2 does; they differ
             by one grey level in some pixels, and ``pillow`` takes eight times as long.
     """
@@ -68,6 +75,13 @@ class ImageOptions(Options, section="data.image"):
     flip_prob: float = knob(0.5, FRACTION)
     crop_px: list[int] | None = knob(None, _SIZE)
     resize: str = knob("torch", one_of(("torch", "pillow")))
+    eval_flip: bool = knob(False, rare=True)
+    eval_scales: list[float] = knob([1.0], _SCALES, rare=True)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether predictions are made of more than the image at its size."""
+        return self.eval_flip or self.eval_scales != [1.0]
 
     def require_visible(self) -> None:
         """Refuse, as a ``ValueError``, sizes at which a network sees nothing."""

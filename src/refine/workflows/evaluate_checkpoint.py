@@ -90,6 +90,11 @@ def _evaluate_and_save(
     datamodule: PanopticDataModule,
 ) -> dict[str, float | int]:
     """Predict the images that the cache lacks, then evaluate: what is there is not done again."""
+    if sections.data.image.has_views:
+        raise RefineError(
+            "save_predictions keeps what the network says of one view: leave data.image.eval_flip "
+            "and data.image.eval_scales alone"
+        )
     if settings.trainer.limit_val_batches is not None:
         raise RefineError(
             "save_predictions needs all images: leave trainer.limit_val_batches alone, and choose "

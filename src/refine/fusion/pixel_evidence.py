@@ -1,0 +1,95 @@
+"""Evidence whose semantic map is known at original size, instead of logits at stride 4."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refine.errors import RefineError
+from refine.fusion.evidence import Evidence
+from refine.fusion.semantic import interpolate_logits
+from refine.fusion.unknown_erasing import Regions, score_regions
+from refine.options import UnknownErasingOptions
+from refine.types import IGNORE_INDEX, RawPrediction
+
+_PIXELS_A_PASS = 65_536
+
+
+class PixelEvidence(Evidence):
+    """A raw prediction, whose semantic logits are not read, and a semantic map.
+
+    Args:
+        raw: The prediction.
+        semantic: ``[H, W]`` uint8 category of every original pixel, or 255.
+        probabilities: ``[H, W]`` float32 probability of that category; None if it is not known.
+        num_things: Number of thing categories.
+    """
+
+    def __init__(
+        self,
+        raw: RawPrediction,
+        semantic: np.ndarray,
+        probabilities: np.ndarray | None,
+        *,
+        num_things: int,
+    ) -> None:
+        super().__init__(raw, num_things=num_things)
+        self._semantic, self._probabilities = semantic, probabilities
+
+    def semantic_map(self, resize: str = "direct") -> np.ndarray:  # noqa: ARG002 - has the size
+        """The map."""
+        return self._semantic
+
+    def regions(self, options: UnknownErasingOptions, *, resize: str = "direct") -> Regions:
+        """Erasable regions of pixels; a :class:`RefineError` without probabilities."""
+        if self._probabilities is None:
+            raise RefineError(
+                "unknown_erasing.mode=score needs the semantic prediction as [C, H, W] logits or "
+                "probabilities, not as a map"
+            )
+        semantic = self.semantic_map(resize)
+        first = 0 if options.categories == "all" else self.num_things
+        considered = np.where(semantic >= first, semantic, np.uint8(IGNORE_INDEX))
+        radius = round(options.dilation_frac * min(semantic.shape))
+        return score_regions(considered, self._probabilities, radius=radius)
+
+
+def average_semantics(
+    raws: Sequence[RawPrediction], are_flipped: Sequence[bool], *, resize: str = "direct"
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best category of every original pixel by its mean probability over several views.
+
+    The logits of each view are interpolated to the original size, a softmax makes them
+    probabilities, and those of a mirrored view are turned back.
+
+    Args:
+        raws: The views' predictions for one image.
+        are_flipped: Which views are mirrored left and right.
+        resize: See :func:`~refine.fusion.semantic.semantic_map`.
+
+    Returns:
+        ``[H, W]`` uint8 category and float32 mean probability of it.
+    """
+    height, width = raws[0].original_size
+    categories, probabilities = [], []
+    step = max(_PIXELS_A_PASS // width, 1)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        total = sum(
+            _share(raw, rows, is_flipped=is_flipped, resize=resize)
+            for raw, is_flipped in zip(raws, are_flipped, strict=True)
+        )
+        assert isinstance(total, Tensor)
+        best, category = (total / len(raws)).max(dim=0)
+        categories.append(category.byte().cpu().numpy())
+        probabilities.append(best.cpu().numpy())
+    return np.concatenate(categories), np.concatenate(probabilities)
+
+
+def _share(raw: RawPrediction, rows: slice, *, is_flipped: bool, resize: str) -> Tensor:
+    """``[C, n, W]`` probabilities in some rows of the original image."""
+    sizes = raw.image_size, raw.original_size
+    logits = interpolate_logits(raw.semantic_logits, *sizes, rows=rows, resize=resize)
+    shares = torch.softmax(logits, dim=0)
+    return shares.flip(-1) if is_flipped else shares
