@@ -56,7 +56,8 @@ def test_every_command_is_shown_and_every_choice_exists():
     assert {name for name, _ in _commands()} == HYDRA
     for group, _, choice in {o.partition("=") for _, overrides in _commands() for o in overrides}:
         if (conf_dir() / group).is_dir() and choice != "null":
-            assert (conf_dir() / group / f"{choice}.yaml").exists(), f"{group}={choice}"
+            for name in choice.strip("[]").split(","):
+                assert (conf_dir() / group / f"{name}.yaml").exists(), f"{group}={name}"
 
 
 def _anchors(page):

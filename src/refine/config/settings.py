@@ -122,6 +122,7 @@ class TrainSettings(RunSettings, Sections):
     pretrained: str
     ckpt_path: str | None
     choose_from_data: bool = knob(False, rare=True)
+    validation_losses: bool = knob(False, rare=True)
     given: list[str] = field(default_factory=list, metadata={"omegaconf_ignore": True})
 
     def __post_init__(self) -> None:

@@ -68,6 +68,10 @@ class CocoPanopticDataset(Dataset[Sample]):
         image_ids: Images to use, in this order; None is all.
         pairs: Occlusion pairs of this split for the training targets, which otherwise have none.
 
+    Attributes:
+        has_targets: Whether samples have training targets; for evaluation samples, too, it may be
+            set.
+
     Raises:
         RefineError: ``image_ids`` names an image that the split does not have, or one twice; or
             there are more categories than a byte can tell apart.
@@ -92,6 +96,7 @@ class CocoPanopticDataset(Dataset[Sample]):
         self.files = files
         self.options = options
         self.training = training
+        self.has_targets = training
         self.augment = augment
         self.seed = seed
         self.pairs = pairs
@@ -170,12 +175,12 @@ class CocoPanopticDataset(Dataset[Sample]):
         runs = row.read_runs(self.files.pngs)
         geometry = eval_geometry(row.size, self.options)
         target = truth = None
-        if self.training:
-            if self.augment:
-                rng = np.random.default_rng((self.seed, epoch, place))
-                geometry = draw_geometry(row.size, self.options, rng)
+        if self.training and self.augment:
+            rng = np.random.default_rng((self.seed, epoch, place))
+            geometry = draw_geometry(row.size, self.options, rng)
+        if self.has_targets:
             target = self._make_target(row, runs, geometry)
-        else:
+        if not self.training:
             truth = _make_truth(row, runs)
         return Sample(
             image=transform_image(image, geometry),

@@ -172,22 +172,28 @@ class ResumableDataModule(pl.LightningDataModule):
         # the trainer counts its own limit (limit_train_batches) as an epoch, once it has set up
         length = int(min(num_batches, self.trainer.num_training_batches))
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        return divmod(int(progress.total.state_dict()["processed"]), length)
+        epoch, batch = divmod(int(progress.total.state_dict()["processed"]), length)
+        repeats = bool(getattr(self.trainer, "overfit_batches", 0))  # it learns one epoch by heart
+        return (0 if repeats else epoch), batch
 
 
 class PanopticDataModule(ResumableDataModule):
-    """A COCO-panoptic dataset, to train a detector and evaluate it on one image at a time."""
+    """A COCO-panoptic dataset, to train a detector and evaluate it on one image at a time.
 
-    def __init__(self, options: DataOptions, *, seed: int) -> None:
+    With ``val_targets`` evaluation samples have training targets, too, for validation losses.
+    """
+
+    def __init__(self, options: DataOptions, *, seed: int, val_targets: bool = False) -> None:
         super().__init__(options, seed=seed, batch_size=options.batch_size, val_batch_size=1)
+        self.val_targets = val_targets
 
     def _dataset(
         self, split: str, image_ids: Sequence[int] | None, *, is_train: bool
     ) -> CocoPanopticDataset:
-        files, image = (
-            open_split(self.options, split).choose(self.options.categories),
-            self.options.image,
-        )
-        return CocoPanopticDataset(
+        options, image = self.options, self.options.image
+        files = open_split(options, split).choose(options.categories)
+        dataset = CocoPanopticDataset(
             files, image, training=is_train, seed=self.seed, image_ids=image_ids
         )
+        dataset.has_targets = is_train or self.val_targets
+        return dataset

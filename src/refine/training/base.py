@@ -1,6 +1,7 @@
 """What the training of a detector and that of order heads have in common."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,11 +44,33 @@ class TrainingModule(pl.LightningModule, ABC):
         self.seed = seed
         self.record = record
         self.result_step = -1
+        self._found_lr = False
 
     @property
     @abstractmethod
     def learning(self) -> nn.Module:
         """The part of the pipeline that the optimizer changes."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, for Lightning's finder, which also sets it."""
+        return self.optimizer_options.lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.optimizer_options = replace(self.optimizer_options, lr=value)
+        self._found_lr = True
+
+    def on_train_start(self) -> None:
+        """Give a learning rate that was found to the schedule; Lightning sets the optimizer's."""
+        if not self._found_lr:
+            return
+        for schedule in (config.scheduler for config in self.trainer.lr_scheduler_configs):
+            assert isinstance(schedule, LambdaLR)
+            schedule.base_lrs = [self.lr] * len(schedule.base_lrs)
+            rates = zip(schedule.optimizer.param_groups, schedule.get_lr(), strict=True)
+            for group, rate in rates:
+                group |= {"initial_lr": self.lr, "lr": rate}
 
     def generator(self, batch_idx: int) -> torch.Generator:
         """CPU generator, distinct for every training batch and rank, the same after a resume."""

@@ -89,7 +89,17 @@ class DetectorModule(TrainingModule):
         self.evaluation.update(batch.samples, outputs, time.perf_counter() - start)
         if self._says_inputs:
             self._say_inputs(batch)
+        if batch.samples[0].target is not None:
+            self._log_losses(batch)
         return {"outputs": outputs}
+
+    def _log_losses(self, batch: Batch) -> None:
+        """Log the losses of evaluation images, with the same samples of RoIs every time."""
+        generator = torch.Generator().manual_seed(batch.samples[0].image_id)
+        losses = self.learning.loss(batch, generator=generator, step=self.global_step)
+        values = {"val/loss": total_loss(losses, self.loss_weights)}
+        values |= {f"val/loss_{name}": value for name, value in losses.items()}
+        self.log_dict(values, batch_size=len(batch.samples), sync_dist=True)
 
     def _say_inputs(self, batch: Batch) -> None:
         """Say and log what IBPP's heads read, once per validation."""

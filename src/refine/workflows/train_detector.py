@@ -40,7 +40,9 @@ def train_detector(settings: TrainSettings, resume: Path | None) -> dict[str, fl
             "stage=panoptic does not train: add stage=all, or fusion.relations.kind=score"
         )
     pl.seed_everything(settings.seed, workers=True, verbose=False)
-    datamodule = PanopticDataModule(settings.data, seed=settings.seed)
+    datamodule = PanopticDataModule(
+        settings.data, seed=settings.seed, val_targets=settings.validation_losses
+    )
     datamodule.prepare_data()
     datamodule.setup("fit")
     if resume is not None:
