@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from refine.ops.channels_last_norm import fits, normalize_groups
+
 
 class GroupNorm(nn.GroupNorm):
     """Group normalisation whose result has the type of its input, also under autocast.
@@ -17,6 +19,8 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to the same."""
+        if fits(x):
+            return normalize_groups(x, self.num_groups, self.weight, self.bias, self.eps)
         if x.dtype == self.weight.dtype:
             return F.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)

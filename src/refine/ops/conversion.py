@@ -40,6 +40,8 @@ def make_convolvable(pooled: Tensor) -> Tensor:
 def _convert(tensor: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
     if tensor.dtype == dtype and tensor.is_contiguous(memory_format=memory_format):
         return tensor
+    if not (tensor.requires_grad and torch.is_grad_enabled()):
+        return tensor.to(dtype, memory_format=memory_format)
     converted: Tensor = _Conversion.apply(tensor, dtype, memory_format)
     return converted
 
@@ -60,18 +62,25 @@ class _Conversion(torch.autograd.Function):
         return grad.to(ctx.dtype, memory_format=ctx.format), None, None
 
 
-class Permutation(torch.autograd.Function):
-    """Rows in another order, whose gradient is the rows in the old one, with nothing to sum."""
+def place_rows(rows: Tensor, order: Tensor) -> Tensor:
+    """Row ``k`` of ``[N, ...]`` at place ``order[k]`` (``[N]`` int64, a permutation).
 
+    The gradient is the rows in their old order: unlike that of an index, nothing is summed.
+    """
+    if not (rows.requires_grad and torch.is_grad_enabled()):
+        return rows[order.argsort()]
+    placed: Tensor = _Permutation.apply(rows, order)
+    return placed
+
+
+class _Permutation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
-        """Row ``k`` of ``[N, ...]`` goes to place ``order[k]`` (``[N]`` int64, a permutation)."""
         ctx.save_for_backward(order)
         return rows[order.argsort()]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """The gradient of each row."""
         (order,) = ctx.saved_tensors
         return grad[order], None

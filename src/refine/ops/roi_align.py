@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from refine.ops.conversion import Permutation, make_poolable
+from refine.ops.conversion import make_poolable, place_rows
 
 
 def assign_levels(
@@ -79,7 +79,4 @@ def pool_rois(
                 )
             ]
         )
-    if order is None:
-        return pooled
-    in_order: Tensor = Permutation.apply(pooled, order)
-    return in_order
+    return pooled if order is None else place_rows(pooled, order)

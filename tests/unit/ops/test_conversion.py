@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from refine.ops.conversion import Permutation, format_of, make_convolvable, make_poolable
+from refine.ops.conversion import format_of, make_convolvable, make_poolable, place_rows
 
 LAST = torch.channels_last
 
@@ -40,9 +40,10 @@ def test_pooled_features_are_converted_for_convolutions_under_autocast_alone():
 def test_rows_go_to_their_places():
     rows = torch.randn(6, 2, requires_grad=True)
     order = torch.tensor([3, 0, 5, 1, 2, 4])
-    permuted = Permutation.apply(rows, order)
+    permuted = place_rows(rows, order)
     expected = torch.empty_like(rows).index_copy(0, order, rows)
     assert torch.equal(permuted, expected)
+    assert torch.equal(place_rows(rows.detach(), order), expected)
     factor = torch.randn(6, 2)
     gradients = [torch.autograd.grad((x * factor).sum(), rows)[0] for x in (permuted, expected)]
     assert torch.equal(*gradients)
