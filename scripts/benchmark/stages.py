@@ -1,6 +1,6 @@
 """CPU seconds of every stage of a network, in a training step and in inference.
 
-    python scripts/benchmark/stages.py [--size H W] [--fast] [--experiments NAME ...] [--with K=V ...]
+    python scripts/benchmark/stages.py [--size H W] [--fast] [--experiments E ...] [--with K=V ...]
 
 One thread, one random image, random weights; every detection is written to the canvas. Seconds are
 the process's own, so that other work on the machine matters little; medians of the rounds.
