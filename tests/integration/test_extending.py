@@ -47,6 +47,8 @@ def test_the_module_s_weights_are_loaded_and_its_checkpoint_evaluated(trained):
     best = "ckpt_path=RUN/checkpoints/best.ckpt"
     code = run_main("evaluate", best, "plugins=[convnext]", "hydra.run.dir=again", cwd=trained)
     assert code == 0
+    assert not run_main("export", best, "plugins=[convnext]", "out=b.safetensors", cwd=trained)
+    assert (trained / "b.safetensors").exists()
     metrics = [json.loads((trained / k / "metrics.json").read_text()) for k in ("RUN", "again")]
     assert metrics[0]["pq"] == metrics[1]["pq"]
 

@@ -281,6 +281,7 @@ class ExportSettings(Settings):
     ckpt_path: str
     out: str
     format: str
+    plugins: list[str] = knob([], rare=True)
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, ("auto", "bundle", "torch", "onnx"))
