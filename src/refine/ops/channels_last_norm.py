@@ -3,9 +3,13 @@
 PyTorch's on a GPU (unlike that on a CPU) brings them to channels first and leaves them there, so
 that the next convolution brings them back, and the gradients of both likewise: five copies of each
 such layer. Here the kernels read and write the tensors as they are. Sums are in float32.
+
+They have run in Triton's interpreter only, never on a GPU, and so are used only where the
+environment variable ``REFINE_TRITON_NORM`` is 1.
 """
 
 import importlib.util
+import os
 from types import ModuleType
 from typing import Any
 
@@ -19,10 +23,12 @@ _LAST = torch.channels_last
 def fits(x: Tensor) -> bool:
     """Whether :func:`normalize_groups` is the better form for this input."""
     is_last = x.ndim == 4 and x.is_contiguous(memory_format=_LAST) and not x.is_contiguous()
-    return x.is_cuda and is_last and x.numel() > 0 and _HAS_TRITON
+    return x.is_cuda and is_last and x.numel() > 0 and _IS_ON
 
 
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
+_IS_ON = (
+    os.environ.get("REFINE_TRITON_NORM") == "1" and importlib.util.find_spec("triton") is not None
+)
 
 
 def normalize_groups(

@@ -54,10 +54,11 @@ def test_only_what_is_channels_last_on_a_gpu_takes_this_form(monkeypatch):
     last = x.to(memory_format=torch.channels_last)
     assert not fits(last)  # the CPU has its own
     on_gpu = type("OnGpu", (), {"is_cuda": True, "ndim": 4, "numel": lambda self: 8})()
+    on_gpu.is_contiguous = lambda memory_format=None: memory_format is torch.channels_last
+    assert not fits(on_gpu)  # unless it is asked for
+    monkeypatch.setattr(channels_last_norm, "_IS_ON", True)
     for is_last in (True, False):
         on_gpu.is_contiguous = lambda memory_format=None, is_last=is_last: (
             is_last if memory_format is torch.channels_last else not is_last
         )
         assert fits(on_gpu) == is_last
-    monkeypatch.setattr(channels_last_norm, "_HAS_TRITON", False)
-    assert not fits(on_gpu)
