@@ -16,8 +16,9 @@ from refine.types import Batch, MaskCrop, Sample, TrainingTarget
 
 
 def read_settings(overrides: Sequence[str], *, detections: int = 100) -> TrainSettings:
-    """Settings of an experiment; scores limit nothing, so every image has as many detections."""
+    """Settings of an experiment; scores limit nothing: as many detections, all on the canvas."""
     limits = ("model.roi.score_thresh=0.0", f"model.roi.max_detections={detections}")
+    limits += ("model.ibpp.canvas_score_thresh=0.0",)
     settings: TrainSettings = compose("train", [*overrides, *limits])
     return settings
 

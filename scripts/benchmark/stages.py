@@ -24,8 +24,6 @@ from refine.detector import refine_net
 from refine.detector.losses import compute_loss_weights, total_loss
 from refine.detector.refine_net import RefineNet
 
-WRITES_ALL = "model.ibpp.canvas_score_thresh=0.0"
-
 
 class Clock:
     """Own seconds of every stage: without those of the stages that it calls."""
@@ -97,7 +95,7 @@ def measure(
     overrides: Sequence[str], size: tuple[int, int], detections: int | None, *, fast: bool
 ) -> dict[str, float]:
     """Seconds of each stage of a training step (None), or of the inference of some detections."""
-    settings = read_settings([*overrides, WRITES_ALL], detections=detections or 100)
+    settings = read_settings(overrides, detections=detections or 100)
     network, batch = build_network(settings), make_batch(size)
     weights = compute_loss_weights(settings.model)
     clock, rounds = watch(network), []
