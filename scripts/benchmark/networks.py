@@ -17,8 +17,8 @@ from refine.types import Batch, MaskCrop, Sample, TrainingTarget
 
 def read_settings(overrides: Sequence[str], *, detections: int = 100) -> TrainSettings:
     """Settings of an experiment; scores limit nothing: as many detections, all on the canvas."""
-    limits = ("model.roi.score_thresh=0.0", f"model.roi.max_detections={detections}")
-    limits += ("model.ibpp.canvas_score_thresh=0.0",)
+    limits = [f"{key}=0.0" for key in ("model.roi.score_thresh", "model.ibpp.canvas_score_thresh")]
+    limits.append(f"model.roi.max_detections={detections}")
     settings: TrainSettings = compose("train", [*overrides, *limits])
     return settings
 
