@@ -81,11 +81,13 @@ def _trace(dense: DensePart) -> ExportedProgram:
 
 def _export_torch(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
     program = _trace(dense)
-    with _quiet():
-        with write_atomically(out) as part, part.open("wb") as file:
-            torch.export.save(program, file, extra_files={"refine.json": json.dumps(record)})
-        module = torch.export.load(out).module()
-    return _check(dense, lambda images: list(module(images)), out)
+    with write_atomically(out) as part:
+        with _quiet():
+            with part.open("wb") as file:
+                torch.export.save(program, file, extra_files={"refine.json": json.dumps(record)})
+            with part.open("rb") as file:
+                module = torch.export.load(file).module()
+        return _check(dense, lambda images: list(module(images)), out)
 
 
 def _export_onnx(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
@@ -117,13 +119,13 @@ def _export_onnx(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
     onnx.helper.set_model_props(model, {"refine": json.dumps(record)})
     with write_atomically(out) as part:
         onnx.save(model, part)
-    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor) -> list[Tensor]:
-        found = session.run(None, {"images": images.numpy()})
-        return [torch.from_numpy(values) for values in found]
+        def run(images: Tensor) -> list[Tensor]:
+            found = session.run(None, {"images": images.numpy()})
+            return [torch.from_numpy(values) for values in found]
 
-    return _check(dense, run, out)
+        return _check(dense, run, out)
 
 
 @torch.no_grad()
@@ -135,7 +137,6 @@ def _check(dense: DensePart, run: _Outputs, out: Path) -> float:
         for name, ours, theirs in zip(DENSE_OUTPUTS, dense(images), run(images), strict=True):
             difference = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1))
             if not difference <= _TOLERANCE:
-                out.unlink()
                 raise RefineError(f"{out}: {name} differs by {difference:.1e} from the network's")
             largest = max(largest, difference)
     return largest
