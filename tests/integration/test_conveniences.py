@@ -80,19 +80,44 @@ def test_an_early_end_leaves_a_whole_run(start, tmp_path):
     assert steps == []
 
 
+FINDER = [
+    *SHORT, "callbacks=[default,lr_finder]", "callbacks.progress=null", "optimizer.lr=0.5",
+    "callbacks.lr_finder.num_training_steps=24", "schedule.warmup_steps=0",
+    "schedule.decay=multistep", "schedule.milestones=[]",
+]  # fmt: skip
+
+
 def test_the_finder_sets_the_learning_rate(start, tmp_path):
-    finder = ["callbacks=[default,lr_finder]", "callbacks.progress=null"]
-    start(
-        tmp_path, *SHORT, *finder, "callbacks.lr_finder.num_training_steps=24",
-        "trainer.max_steps=2", "optimizer.lr=0.5", "schedule.warmup_steps=0",
-        "schedule.decay=multistep", "schedule.milestones=[]",
-    )  # fmt: skip
+    start(tmp_path, *FINDER, "trainer.max_steps=2")
     last = _load(tmp_path / "checkpoints" / "last.ckpt")
     assert last["global_step"] == 2
     group = last["optimizer_states"][0]["param_groups"][0]
     assert 1e-6 < group["initial_lr"] < 0.1
     assert group["lr"] == group["initial_lr"] == last["lr_schedulers"][0]["base_lrs"][0]
     assert not list(tmp_path.glob(".lr_find*"))
+
+
+def test_a_resumed_run_keeps_the_rate_that_was_found(start, tmp_path, monkeypatch):
+    steps, cuts, original = [], [], DetectorModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        is_finder = self.trainer.max_steps != 4
+        if cuts and self.global_step == 2 and not is_finder:
+            raise OSError(cuts.pop())
+        steps.append(self.global_step)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(DetectorModule, "training_step", training_step)
+    start(tmp_path / "whole", *FINDER, "trainer.max_steps=4")
+    cuts.append("power cut")
+    with pytest.raises(OSError, match="power cut"):
+        start(tmp_path / "cut", *FINDER, "trainer.max_steps=4")
+    steps.clear()
+    start(tmp_path / "cut", *FINDER, "trainer.max_steps=4")
+    assert steps == [2, 3]
+    whole, resumed = (_load(tmp_path / k / "checkpoints" / "last.ckpt") for k in ("whole", "cut"))
+    _assert_equal(whole["state_dict"], resumed["state_dict"])
+    assert whole["lr_schedulers"] == resumed["lr_schedulers"]
 
 
 def test_overfitting_sees_the_same_batches(start, tmp_path, monkeypatch):
