@@ -38,6 +38,7 @@ ONLY_IN = {
     "rich": ("runs", "callbacks", "workflows"),
     "torchvision.models": ("detector", "weights"),
     "torchvision.models.detection": ("detector/proposals",),
+    "av": ("data/video",),
     "onnx": ("workflows/export_network",),
     "onnxruntime": ("workflows/export_network",),
     "wandb": ("callbacks", "report/__main__"),

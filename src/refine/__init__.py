@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from refine.api.fuse_predictions import fuse_predictions
     from refine.api.panoptic_result import PanopticResult
     from refine.api.predictor import Predictor, load
+    from refine.data.video import read_frames
     from refine.detector.backbone import register_backbone
     from refine.errors import RefineError
     from refine.fusion.relations import register_relation
@@ -31,6 +32,7 @@ __all__ = [
     "from_torchvision",
     "fuse_predictions",
     "load",
+    "read_frames",
     "register_backbone",
     "register_relation",
 ]
@@ -45,6 +47,7 @@ _MODULES = {
     "from_torchvision": "refine.api.adapters",
     "fuse_predictions": "refine.api.fuse_predictions",
     "load": "refine.api.predictor",
+    "read_frames": "refine.data.video",
     "register_backbone": "refine.detector.backbone",
     "register_relation": "refine.fusion.relations",
 }

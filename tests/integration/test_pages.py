@@ -12,6 +12,7 @@ from PIL import Image
 import refine
 from make.commands import run_main
 from make.pages import PAGES, commands, python_of, write_shown_files
+from make.videos import SMALL, make_frames, write_video
 
 WITH_FILES = ("ckpt_path", "predictions", "source", "instances", "semantic", "gt_json", "pred_json")
 """Settings that name what has to be there; ``convert_dataset`` has tests of its own."""
@@ -28,6 +29,7 @@ def filled(run, toy_root, tmp_path_factory):
     for path in [*toy_root.glob("train2017/*"), *toy_root.glob("val2017/*")]:
         (folder / "photos" / path.name).symlink_to(path)
     (folder / "photo.jpg").symlink_to(min(toy_root.glob("val2017/*")))
+    write_video(folder / "clip.mp4", make_frames(6), **SMALL)
     for key, split in (("train", "train2017"), ("val", "val2017")):
         (folder / f"{key}.json").symlink_to(annotations / f"panoptic_{split}.json")
         (folder / f"{key}_png").symlink_to(annotations / f"panoptic_{split}")
@@ -80,7 +82,7 @@ def _is_there(name, arguments):
     values = dict(a.split("=", 1) for a in arguments if "=" in a)
     first = {Path(values[k]).parts[0] for k in WITH_FILES if k in values}
     known = {"RUN", "photos", "cache", "segm.json", "semantic", "predicted"}
-    known |= {"panoptic_val2017.json", "photo.jpg"}
+    known |= {"panoptic_val2017.json", "photo.jpg", "clip.mp4"}
     return bool(first) and first <= known and "data.root" not in values
 
 

@@ -211,6 +211,7 @@ class PredictSettings(CheckpointSettings):
 
     ckpt_path: str
     source: str
+    frame_step: int
     ids_from: str | None
     out: str
     device: str
@@ -225,6 +226,7 @@ class PredictSettings(CheckpointSettings):
 
     def __post_init__(self) -> None:
         check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        check(self.frame_step >= 1, "frame_step", self.frame_step, "1 or more")
         check(0 <= self.num_workers <= 64, "num_workers", self.num_workers, "a number in 0 .. 64")
 
 

@@ -1,13 +1,14 @@
 """Predicts any images: overlays, panoptic PNGs and a COCO-panoptic JSON."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import Progress as ProgressBar
 
 from refine.api.predictor import Input, Predictor, choose_device, has_half_units, read_input
@@ -16,6 +17,7 @@ from refine.coco_format.category_choice import choose_categories
 from refine.coco_format.submission import check_submission, name_submission, write_submission
 from refine.config.instantiate import to_options
 from refine.config.settings import PredictSettings, Sections, is_place
+from refine.data.video import count_frames, read_frames
 from refine.errors import RefineError
 from refine.options import CategoryOptions
 from refine.runs.checkpoint import Checkpoint, hash_weights, read_checkpoint
@@ -28,6 +30,7 @@ from refine.workflows.prediction_sources import (
     choose_image_ids,
     choose_png_names,
     find_images,
+    find_video,
     keep_listed,
 )
 from refine.workflows.worker_pool import open_pool, submit_ahead
@@ -35,11 +38,13 @@ from refine.workflows.worker_pool import open_pool, submit_ahead
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """An image: its name in the source, its file and the name of its PNGs."""
+    """An image: its name, its file, that of its PNGs, its id; ``[H, W, 3]`` if it is a frame."""
 
     name: str
     path: Path
     png_name: str
+    image_id: int
+    frame: np.ndarray | None = None
 
     @property
     def stamp(self) -> list[int]:
@@ -57,40 +62,77 @@ def predict(settings: PredictSettings) -> Path:
         RefineError: No images, a bad checkpoint or device; or images that cannot be read, after the
             results of all others have been written.
     """
-    out, ids_from = Path(settings.out), settings.ids_from and Path(settings.ids_from)
-    images = find_images(settings.source, out=out)
+    out, bad = Path(settings.out), list[RefineError]()
+    tasks, total = _find_tasks(settings, bad)
+    checkpoint = read_checkpoint(Path(settings.ckpt_path))
+    sections = settings.choose_sections(checkpoint.config)
+    predictor = _build_predictor(settings, checkpoint, sections)
+    files = PredictionFiles(out=out, overlay=settings.overlay, rle=settings.rle)
+    with lock_folder(out, key="out"):
+        progress = Progress(out, _describe(settings, checkpoint, sections))
+        ids = _predict_all(predictor, tasks, files, progress, settings, bad, total)
+        entries = {name: progress.entries[name] for name in ids if name in progress.entries}
+        files.write_summary(entries, ids, predictor.categories)
+        progress.remove()
+    overlays = f"; overlays: {out / 'overlays'}" if settings.overlay is not None else ""
+    say(f"{len(entries)} images{overlays}; results: {out / 'panoptic.json'}")
+    for reason in bad:
+        say(f"left out: {reason}")
+    if settings.submission is not None:
+        _submit(settings, {ids[name]: entry for name, entry in entries.items()}, predictor)
+    if bad and find_video(settings.source):
+        raise bad[0]
+    if bad:
+        raise RefineError(f"{len(bad)} of {len(ids)} images left out, the first one: {bad[0]}")
+    return out
+
+
+def _find_tasks(
+    settings: PredictSettings, bad: list[RefineError]
+) -> tuple[Iterable[_Task], int | None]:
+    """The images of the source and their number, if it is known."""
+    video = find_video(settings.source)
+    if video is None:
+        images = _list_images(settings)
+        return images, len(images)
+    return _list_frames(video, settings, bad), count_frames(video, step=settings.frame_step)
+
+
+def _list_images(settings: PredictSettings) -> list[_Task]:
+    if settings.frame_step != 1:
+        raise RefineError(f"frame_step={settings.frame_step}: source= is no video; leave it out")
+    ids_from = settings.ids_from and Path(settings.ids_from)
+    images = find_images(settings.source, out=Path(settings.out))
     if settings.submission is not None:
         if not ids_from:
             raise RefineError("ids_from: a submission needs the JSON of the split's images")
         name_submission(settings.submission, ids_from)
         images = keep_listed(images, ids_from)
-    image_ids = choose_image_ids([*images.values()], ids_from=ids_from or None)
-    checkpoint = read_checkpoint(Path(settings.ckpt_path))
-    sections = settings.choose_sections(checkpoint.config)
-    predictor = _build_predictor(settings, checkpoint, sections)
-    tasks = [
-        _Task(name, path, png_name)
-        for (name, path), png_name in zip(images.items(), choose_png_names([*images]), strict=True)
-    ]
-    files = PredictionFiles(out=out, overlay=settings.overlay, rle=settings.rle)
-    with lock_folder(out, key="out"):
-        progress = Progress(out, _describe(settings, checkpoint, sections))
-        bad = _predict_all(predictor, tasks, files, progress, settings)
-        entries = {t.name: progress.entries[t.name] for t in tasks if t.name in progress.entries}
-        ids = dict(zip(images, image_ids, strict=True))
-        files.write_summary(entries, ids, predictor.categories)
-        progress.remove()
-    overlays = f"; overlays: {out / 'overlays'}" if settings.overlay is not None else ""
-    say(f"{len(entries)} images{overlays}; results: {out / 'panoptic.json'}")
-    if image_ids == list(range(1, len(images) + 1)) and not ids_from:
+    ids = choose_image_ids([*images.values()], ids_from=ids_from or None)
+    if ids == list(range(1, len(ids) + 1)) and not ids_from:
         say("image ids are 1, 2, ...; to score, predict with ids_from=THE_ANNOTATIONS.json")
-    for reason in bad:
-        say(f"left out: {reason}")
-    if settings.submission is not None:
-        _submit(settings, {ids[name]: entry for name, entry in entries.items()}, predictor)
-    if bad:
-        raise RefineError(f"{len(bad)} of {len(images)} images left out, the first one: {bad[0]}")
-    return out
+    png_names = choose_png_names([*images])
+    return [
+        _Task(name, path, png_name, image_id)
+        for (name, path), png_name, image_id in zip(images.items(), png_names, ids, strict=True)
+    ]
+
+
+def _list_frames(video: Path, settings: PredictSettings, bad: list[RefineError]) -> Iterator[_Task]:
+    """The frames of a video as images; what is wrong with its end goes to ``bad``."""
+    if settings.ids_from is not None or settings.submission is not None:
+        raise RefineError("ids_from, submission: frames have their numbers as ids; leave both out")
+    frames = read_frames(video, step=settings.frame_step)
+
+    def decode() -> Iterator[_Task]:
+        try:
+            for number, frame in frames:
+                name = f"{video.stem}_{number:06d}.png"
+                yield _Task(name, video, name, number, frame)
+        except RefineError as error:
+            bad.append(error)
+
+    return decode()
 
 
 def _build_predictor(
@@ -129,31 +171,40 @@ def _describe(
 
 def _predict_all(
     predictor: Predictor,
-    tasks: list[_Task],
+    tasks: Iterable[_Task],
     files: PredictionFiles,
     progress: Progress,
     settings: PredictSettings,
-) -> list[RefineError]:
-    """Write the files of all images that can be read; the reasons of the others."""
-    todo = [task for task in tasks if not _is_done(task, files, progress.entries)]
-    if len(todo) < len(tasks):
-        say(f"{len(tasks) - len(todo)} of {len(tasks)} images are done already")
-    bad: list[RefineError] = []
+    bad: list[RefineError],
+    total: int | None,
+) -> dict[str, int]:
+    """Write the files of all images that can be read; names and ids of all, in their order."""
+    if progress.entries:
+        say(f"goes on after {len(progress.entries)} images")
+    ids: dict[str, int] = {}
     ahead = 2 * max(settings.batch_size, settings.num_workers) if settings.num_workers else 0
+
+    def find_missing() -> Iterator[_Task]:
+        for task in tasks:
+            ids[task.name] = task.image_id
+            if not _is_done(task, files, progress.entries):
+                yield task
+
     with open_pool(settings.num_workers) as pool, ProgressBar() as bar:
-        shown = bar.add_task("predicting", total=len(tasks), completed=len(tasks) - len(todo))
+        shown = bar.add_task("predicting", total=total)
         writing: deque[tuple[_Task, Future[dict[str, Any]]]] = deque()
-        readable = _read_all(todo, predictor, pool, ahead, bad)
+        readable = _read_all(find_missing(), predictor, pool, ahead, bad)
         while batch := list(islice(readable, settings.batch_size)):
             results = predictor.segment([given for _, given in batch])
             for (task, _), result in zip(batch, results, strict=True):
                 writing.append((task, pool.submit(files.write, result, task.png_name)))
             while len(writing) > ahead:
                 _finish(*writing.popleft(), progress)
-            bar.update(shown, completed=len(progress.entries) + len(bad))
+            bar.update(shown, completed=len(ids) - len(writing))
         for task, written in writing:
             _finish(task, written, progress)
-    return bad
+        bar.update(shown, completed=len(ids))
+    return ids
 
 
 def _is_done(task: _Task, files: PredictionFiles, entries: Mapping[str, Any]) -> bool:
@@ -163,10 +214,15 @@ def _is_done(task: _Task, files: PredictionFiles, entries: Mapping[str, Any]) ->
 
 
 def _read_all(
-    tasks: list[_Task], predictor: Predictor, pool: Executor, ahead: int, bad: list[RefineError]
+    tasks: Iterable[_Task],
+    predictor: Predictor,
+    pool: Executor,
+    ahead: int,
+    bad: list[RefineError],
 ) -> Iterator[tuple[_Task, Input]]:
     """The images that can be read, in their order; the errors of the others go to ``bad``."""
-    arguments = ((task.path, task.name, predictor.image) for task in tasks)
+    tasks, given = tee(tasks)
+    arguments = ((t.path if t.frame is None else t.frame, t.name, predictor.image) for t in given)
     reading = submit_ahead(pool, read_input, arguments, ahead=ahead)
     for task, read in zip(tasks, reading, strict=True):
         try:

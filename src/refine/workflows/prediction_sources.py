@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from refine.coco_format.annotations import load_image_ids
+from refine.data.video import VIDEO_SUFFIXES
 from refine.errors import RefineError
 
 _RESULTS = ("overlays", "panoptic")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-_VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+
+
+def find_video(source: str) -> Path | None:
+    """The video file that a source is, if it is one by its ending."""
+    path = Path(source)
+    return path if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() else None
 
 
 def find_images(source: str, *, out: Path | None = None) -> dict[str, Path]:
     """Image files of a path, a folder with its subfolders or a glob, by their names in it.
 
-    Numbers in names count as numbers, so frames of a video come in their order. Hidden files are
+    Numbers in names count as numbers, so frames come in their order. Hidden files are
     left out, and so are results of earlier predictions and the folder ``out``.
 
     Raises:
-        RefineError: There are none, or it is a video.
+        RefineError: There are none.
     """
     base = Path(source)
     if base.is_dir():
@@ -29,11 +35,6 @@ def find_images(source: str, *, out: Path | None = None) -> dict[str, Path]:
         results = {p.parent / kind for p in base.rglob("panoptic.json") for kind in _RESULTS}
         results |= {out / kind for kind in _RESULTS} if out is not None else set()
         found = [p for p in found if results.isdisjoint(p.parents) and not _is_hidden(p, base)]
-    elif base.suffix.lower() in _VIDEO_SUFFIXES:
-        raise RefineError(
-            f"source={source}: a video; take it apart first, for example with "
-            "ffmpeg -i VIDEO frames/%06d.png, then source=frames"
-        )
     elif base.is_file():
         base, found = base.parent, [base]
     else:
