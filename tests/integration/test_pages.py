@@ -16,7 +16,6 @@ from make.videos import SMALL, make_frames, write_video
 
 WITH_FILES = ("ckpt_path", "predictions", "source", "instances", "semantic", "gt_json", "pred_json")
 """Settings that name what has to be there; ``convert_dataset`` has tests of its own."""
-TINY_STEPS = ["trainer.max_steps=2", "compute_ap=false", "trainer.enable_progress_bar=false"]
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,7 @@ def filled(run, toy_root, tmp_path_factory):
     """A folder with everything that the pages' commands read, under the pages' names."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "RUN").symlink_to(run)
+    (folder / "coco.ckpt").symlink_to(run / "checkpoints" / "best.ckpt")
     annotations = toy_root / "annotations"
     (folder / "photos").mkdir()
     for path in [*toy_root.glob("train2017/*"), *toy_root.glob("val2017/*")]:
@@ -108,18 +108,8 @@ def test_commands_run(here, command):
 @pytest.mark.parametrize(
     "page", [_marked(p, p.name, "".join(python_of(p))) for p in PAGES if python_of(p)]
 )
-def test_python_runs(page, here, settings, monkeypatch):
+def test_python_runs(page, here, monkeypatch):
     """The blocks of a page, one after the other, with the names that they take for granted."""
-    network = [s for s in settings if s.startswith(("model.", "callbacks."))]
-    own = ["model.backbone.name=r18", "model.backbone.norm=gn", "data.num_workers=0", "trainer=cpu"]
-    fit = refine.fit
-
-    def fit_in_seconds(**given):
-        changes = [*network, *own, "weights=none", *TINY_STEPS]
-        overrides = [o for o in given.pop("overrides", []) if not o.startswith("weights=")]
-        return fit(**given, overrides=[*overrides, *changes])
-
-    monkeypatch.setattr(refine, "fit", fit_in_seconds)
     monkeypatch.syspath_prepend(here)
     model = refine.load("RUN/checkpoints/best.ckpt")
     ball = next(c for c in model.categories.categories if c.is_thing)
