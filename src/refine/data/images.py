@@ -2,6 +2,8 @@
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +44,9 @@ def decode_image(data: bytes, *, source: str, size: tuple[int, int] | None = Non
         RefineError: Truncated, no image, of another size, huge, or neither 8 nor 16 bits per
             channel (``source``: file name).
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            is_turned = _fit(image, size, source=source)
-            return to_rgb(image, source=source, is_turned=is_turned)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(source) from None
-    except PILLOW_ERRORS as error:
-        raise _damaged(source, error) from None
+    with _opened(data, source) as image:
+        is_turned = _fit(image, size, source=source)
+        return to_rgb(image, source=source, is_turned=is_turned)
 
 
 def check_photo(data: bytes, *, source: str, size: tuple[int, int]) -> None:
@@ -58,22 +55,32 @@ def check_photo(data: bytes, *, source: str, size: tuple[int, int]) -> None:
     Raises:
         RefineError: No image, of another size, or huge (``source``: file name).
     """
+    with _opened(data, source) as image:
+        _fit(image, size, source=source)
+
+
+def measure_photo(data: bytes, *, source: str) -> tuple[int, int]:
+    """``(height, width)`` of an image file as viewers show it; errors as in `check_photo`."""
+    with _opened(data, source) as image:
+        turned = find_orientation(image) >= 5
+        size = (image.width, image.height) if turned else (image.height, image.width)
+        check_size(size, None, source=source)
+        return size
+
+
+@contextmanager
+def _opened(data: bytes, source: str) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _fit(image, size, source=source)
+            yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(source) from None
+        raise RefineError(
+            f"{source}: more than {MAX_PIXELS} pixels; make it smaller or cut it into several"
+        ) from None
     except PILLOW_ERRORS as error:
-        raise _damaged(source, error) from None
-
-
-def _too_large(source: str) -> RefineError:
-    fix = "make it smaller or cut it into several"
-    return RefineError(f"{source}: more than {MAX_PIXELS} pixels; {fix}")
-
-
-def _damaged(source: str, error: Exception) -> RefineError:
-    return RefineError(f"{source}: damaged image ({explain_pillow(error)}); get the file again")
+        raise RefineError(
+            f"{source}: damaged image ({explain_pillow(error)}); get the file again"
+        ) from None
 
 
 def to_rgb(image: Image.Image, *, source: str, is_turned: bool = True) -> np.ndarray:

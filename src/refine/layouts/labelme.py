@@ -4,6 +4,7 @@ import base64
 import binascii
 import difflib
 import posixpath
+from collections import Counter
 from collections.abc import Collection, Sequence
 from math import cos, hypot, pi, sin
 from pathlib import PurePosixPath
@@ -16,6 +17,7 @@ from refine.coco_format.instances import Outline, plain_annotations
 from refine.coco_format.json_entries import Entries, entries_of, parse_json_object
 from refine.coco_format.png import check_size, decode_label_png
 from refine.coco_format.storage import Storage
+from refine.data.images import measure_photo
 from refine.data.rows import original_mask
 from refine.errors import RefineError
 from refine.layouts.annotated_images import AnnotatedImage, Layout, Shape, find_photos
@@ -24,20 +26,22 @@ from refine.ops.outlines import encode_mask
 from refine.types import IGNORE_INDEX, CodedMask, MaskCrop
 
 _CIRCLE_CORNERS = 64
+_WITHOUT_AREA = ("line", "linestrip", "point", "points")
 _Size = tuple[int, int]
 
 
 class LabelMe(Layout):
-    """Shapes with labels: polygons, rectangles, circles and masks.
+    """Shapes with labels: polygons, rectangles, circles and masks; lines and points are left out.
 
-    Shapes with one label and one ``group_id`` are one instance. Shapes of stuff may overlap.
+    Shapes with one label and one ``group_id`` are one instance, and so are those with one numbered
+    label (``car-1``). Shapes of stuff may overlap.
 
     Args:
         annotations: The JSON files, one for each photo.
         images: The photos, by ``imagePath`` or called as the JSON is.
-        categories: The categories; a label is the name of one.
+        categories: The categories; a label is the name of one, or that with ``-NUMBER``.
         overlaps: Which of two overlapping shapes lies on top.
-        void: Labels that are left out.
+        void: Labels whose shapes are void.
 
     Raises:
         RefineError: There are no JSON files or no photos.
@@ -71,25 +75,30 @@ class LabelMe(Layout):
         source = f"{self._annotations.label}: {name}"
         document = parse_json_object(self._annotations.read(name), source=source)
         whole = Entries([document], "file", lambda _: source)
-        height, width = (
-            int(whole.integers(key, low=1, high=2**20)[0]) for key in ("imageHeight", "imageWidth")
-        )
-        check_size((height, width), None, source=source)
         photo = self._find_photo(name, whole.column("imagePath", str, default="")[0], source)
-        shapes, num_empty = self._read_shapes(document, (height, width), source)
-        nothing = np.full((height, width), IGNORE_INDEX, np.uint8)
-        segment_map, segments, notes = paint_shapes(
+        size = self._find_size(whole, photo)
+        check_size(size, None, source=source)
+        shapes, notes = self._read_shapes(document, size, source)
+        nothing = np.full(size, IGNORE_INDEX, np.uint8)
+        segment_map, segments, painted = paint_shapes(
             shapes, nothing, overlaps=self._overlaps, categories=self.categories
         )
-        notes["outlines without a pixel"] += num_empty
         return AnnotatedImage(
             image_id=k + 1,
             image_name=photo,
             segment_map=segment_map,
             segments=segments,
-            outlines=tuple(shapes),
-            notes=notes,
+            outlines=tuple(s for s in shapes if s.category != IGNORE_INDEX),
+            notes=painted + notes,
         )
+
+    def _find_size(self, whole: Entries, photo: str) -> _Size:
+        """What the file states; old ones do not."""
+        keys = ("imageHeight", "imageWidth")
+        if all(whole.items[0].get(key) is None for key in keys):
+            return measure_photo(self.images.read(photo), source=f"{self.images.label}/{photo}")
+        height, width = (int(whole.integers(key, low=1, high=2**20)[0]) for key in keys)
+        return height, width
 
     def _find_photo(self, name: str, path: str, source: str) -> str:
         folder, path = posixpath.dirname(name), path.replace("\\", "/")
@@ -101,23 +110,24 @@ class LabelMe(Layout):
         if stem not in self._photos:
             raise RefineError(
                 f"{source}: imagePath {path!r:.80} is not in {self.images.label}, and no photo is "
-                "called as this file; set images="
+                "called as this file; set images= (imageData is not read)"
             )
         return self._photos[stem]
 
     def _read_shapes(
         self, document: dict[str, Any], size: _Size, source: str
-    ) -> tuple[list[Shape], int]:
-        """The shapes in the order of the file (groups: of their last part); how many are empty."""
+    ) -> tuple[list[Shape], Counter[str]]:
+        """The shapes in the order of the file (groups: of their last part); what was left out."""
         entries = entries_of(document, "shapes", source=source)
+        kinds = entries.column("shape_type", str, default="polygon")
+        entries = entries.pick([k for k, kind in enumerate(kinds) if kind not in _WITHOUT_AREA])
         labels = entries.column("label", str)
-        kept = [k for k, label in enumerate(labels) if label not in self._void]
-        entries, labels = entries.pick(kept), [labels[k] for k in kept]
-        categories = [self._find_category(entries, k, label) for k, label in enumerate(labels)]
+        found = [self._find_category(entries, k, label) for k, label in enumerate(labels)]
         outlines = _read_outlines(entries, size, source)
         grouped: dict[Any, tuple[int, list[Outline]]] = {}
-        for k, (category, outline) in enumerate(zip(categories, outlines, strict=True)):
+        for k, ((category, instance), outline) in enumerate(zip(found, outlines, strict=True)):
             group = entries.items[k].get("group_id")
+            group = instance if group is None else group
             key = (k,) if group is None else (category, str(group))
             _, parts = grouped.pop(key, (category, []))
             grouped[key] = (category, [*parts, outline])
@@ -127,14 +137,23 @@ class LabelMe(Layout):
             crop = original_mask(outline, size)
             if crop is not None:
                 shapes.append(Shape(category=category, outline=outline, crop=crop))
-        return shapes, len(grouped) - len(shapes)
+        notes = {"outlines without a pixel": len(grouped) - len(shapes)}
+        notes["lines and points, which have no area"] = len(kinds) - len(entries)
+        return shapes, Counter(notes)
 
-    def _find_category(self, entries: Entries, k: int, label: str) -> int:
-        if label not in self._labels:
-            close = difflib.get_close_matches(label, self._labels, n=1)
-            hint = f", correct it to {close[0]!r}" if close else ""
-            entries.reject_value(k, "label", f"add it to the table{hint}, or leave it out: void=[]")
-        return self._labels[label]
+    def _find_category(self, entries: Entries, k: int, label: str) -> tuple[int, str | None]:
+        """The category of a label, 255 for void, and the instance that a numbered one names."""
+        if label in self._void:
+            return IGNORE_INDEX, None
+        if label in self._labels:
+            return self._labels[label], None
+        name, _, number = label.rpartition("-")
+        if number.isdecimal() and name in self._labels:
+            return self._labels[name], label
+        close = difflib.get_close_matches(label, self._labels, n=1)
+        hint = f", correct it to {close[0]!r}" if close else ""
+        entries.reject_value(k, "label", f"add it to the table{hint}, or make it void: void=[]")
+        return IGNORE_INDEX, None
 
 
 def _read_outlines(entries: Entries, size: _Size, source: str) -> list[Outline]:
@@ -148,7 +167,7 @@ def _read_outlines(entries: Entries, size: _Size, source: str) -> list[Outline]:
             entries.reject_value(k, "points", "coordinates have to be numbers below 2^24")
         maker = _MAKERS.get(kind)
         if maker is None:
-            fix = f"only {', '.join(_MAKERS)} have an area, remove the shape or use void=[LABEL]"
+            fix = f"known are {', '.join([*_MAKERS, *_WITHOUT_AREA])}; remove the shape"
             entries.reject_value(k, "shape_type", fix)
         else:
             items.append({"points": maker(entries, k, corners, size)})
@@ -210,6 +229,8 @@ def _make_mask(entries: Entries, k: int, corners: list[list[float]], size: _Size
 
 _MAKERS = {
     "polygon": _make_polygon,
+    "oriented_rectangle": _make_polygon,
+    "rotation": _make_polygon,
     "rectangle": _make_rectangle,
     "circle": _make_circle,
     "mask": _make_mask,

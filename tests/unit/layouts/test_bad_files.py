@@ -59,12 +59,13 @@ def _set(document, **values):
         (lambda d: _set(d, points=[[1, "2"]] * 3), ["shapes[3]", "'points'", "numbers"]),
         (lambda d: _set(d, points=[[1, float("nan")]] * 3), ["shapes[3]", "'points'", "numbers"]),
         (lambda d: _set(d, points=[[0, 0], [1e6, 0]] * 999), ["shapes[3]", "'points'", "long"]),
-        (lambda d: _set(d, shape_type="line"), ["shapes[3]", "'line'", "polygon", "void="]),
+        (lambda d: _set(d, shape_type="blob"), ["shapes[3]", "'blob'", "polygon", "remove"]),
         (lambda d: _set(d, shape_type="circle"), ["shapes[3]", "centre"]),
         (lambda d: _set(d, shape_type="mask"), ["shapes[3]", "no 'mask'"]),
         (lambda d: _set(d, shape_type="mask", mask="*"), ["shapes[3]", "base64"]),
         (lambda d: _set(d, shape_type="mask", mask="AAAA"), ["shapes[3]", "not a PNG"]),
         (lambda d: d.update(imageHeight=None), ["photo 1.json", "'imageHeight' is None"]),
+        (lambda d: d.update(imageHeight="9"), ["photo 1.json", "'imageHeight' is '9'"]),
         (lambda d: d.update(imageHeight=2**20, imageWidth=2**20), ["more than 89478485 pixels"]),
         (lambda d: d.pop("shapes"), ["photo 1.json", "'shapes' is missing"]),
     ],
@@ -74,29 +75,89 @@ def test_shapes_that_cannot_be_used(labelme, change, words):
         labelme(change)
 
 
+def _shape(label, points, kind="polygon", group=None):
+    return {"label": label, "points": points, "shape_type": kind, "group_id": group}
+
+
+def _box(left, top, right, bottom):
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def _areas(image):
+    return sorted((s.category, s.area) for s in image.segments)
+
+
 def test_shapes_of_every_kind_and_groups(labelme):
-    corner = {"label": "car", "shape_type": "rectangle", "group_id": 5}
     image = labelme(
         lambda d: d.update(
             imagePath="..\\elsewhere\\photo 1.jpg",
             shapes=[
-                {"label": "no", "points": [[0, 0]], "shape_type": "point"},
-                {"label": "person", "points": [[60, 30], [60, 40]], "shape_type": "circle"},
-                {**corner, "points": [[0, 0], [4, 5]]},
-                {**corner, "points": [[10, 20], [8, 18]]},
-                {"label": "car", "points": [[80, 0], [90, 0], [90, 9], [80, 9]]},
-                {"label": "car", "points": [[200, 200], [201, 200], [201, 201]]},
+                _shape("no such label", [[0, 0]], "point"),
+                _shape("car", [[0, 0], [90, 50]], "line"),
+                _shape("person", [[60, 30], [60, 40]], "circle"),
+                _shape("car", [[0, 0], [4, 5]], "rectangle", 5),
+                _shape("car", [[10, 20], [8, 18]], "rectangle", 5),
+                {"label": "car", "points": _box(80, 0, 90, 9)},
+                _shape("car", _box(20, 0, 23, 3), "oriented_rectangle"),
+                _shape("car", [[30, 2], [32, 0], [34, 2], [32, 4]], "rotation"),
+                _shape("car", _box(200, 200, 201, 201)),
             ],
-        ),
-        "void=[no]",
+        )
     )
     assert image.image_name == "photo 1.jpg"
     areas = {s.area for s in image.segments if s.category == 0}
-    assert areas == {4 * 5 + 2 * 2, 10 * 9}
+    assert areas == {4 * 5 + 2 * 2, 10 * 9, 3 * 3, 8}
     (circle,) = [s for s in image.segments if s.category == 1]
     assert circle.area == pytest.approx(np.pi * 100, rel=0.03)
     assert image.notes["outlines without a pixel"] == 1
-    assert len(image.outlines) == 3
+    assert image.notes["lines and points, which have no area"] == 2
+    assert len(image.outlines) == 5
+
+
+def test_numbered_labels_are_instances(labelme):
+    shapes = [
+        _shape("car-1", _box(0, 0, 4, 5)),
+        _shape("car-2", _box(10, 0, 14, 4)),
+        _shape("car-1", _box(20, 0, 22, 2)),
+        _shape("car", _box(30, 0, 31, 1)),
+        _shape("car", _box(40, 0, 42, 1)),
+        _shape("person-1", _box(50, 0, 53, 1)),
+    ]
+    image = labelme(lambda d: d.update(shapes=shapes))
+    assert _areas(image) == [(0, 1), (0, 2), (0, 4 * 4), (0, 4 * 5 + 2 * 2), (1, 3)]
+    assert len(image.outlines) == 5
+    with refused("shapes[0]", "'label' is 'car-one'"):
+        labelme(lambda d: d.update(shapes=[_shape("car-one", _box(0, 0, 4, 5))]))
+
+
+@pytest.mark.parametrize(
+    ("overlaps", "areas"), [("later", [(0, 60), (0, 100)]), ("smaller", [(0, 100), (0, 100)])]
+)
+def test_what_is_ignored_is_void_where_it_lies_on_top(labelme, overlaps, areas):
+    shapes = [
+        _shape("car", _box(0, 0, 10, 10)),
+        _shape("__ignore__", _box(6, 0, 30, 10)),
+        _shape("car", _box(20, 0, 30, 10)),
+    ]
+    image = labelme(lambda d: d.update(shapes=shapes), f"overlaps={overlaps}")
+    assert _areas(image) == areas
+    assert (image.segment_map[:10, 10:20] == 0).all()
+    assert [int(outline.crop.mask.sum()) for outline in image.outlines] == [100, 100]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_old_files_without_a_size_have_that_of_the_photo(labelme, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (60, 40)).save(tmp_path / "photos/photo 1.jpg", exif=exif)
+
+    def age(document):
+        del document["imageHeight"], document["imageWidth"], document["version"]
+        document["shapes"] = [{"label": "car", "points": _box(0, 0, 8, 40), "line_color": None}]
+
+    image = labelme(age)
+    assert image.segment_map.shape == ((40, 60) if orientation == 1 else (60, 40))
+    assert _areas(image) == [(0, 8 * 40)]
 
 
 def test_annotations_without_photos_and_folders_without_either(tmp_path):
