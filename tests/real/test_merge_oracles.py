@@ -15,6 +15,7 @@ from refine.fusion.merge import Instance, merge_segments
 from refine.fusion.semantic import semantic_map
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.masks import paste_masks
+from refine.ops.outlines import encode_mask
 from refine.options import ImageOptions, MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop
 
@@ -47,7 +48,7 @@ def through_28_cells(instances, size):
     slices = [i.crop.slices for i in instances]
     boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in slices], np.float32)
     boxes = boxes.reshape(-1, 4)
-    areas = sum_areas([i.crop for i in instances], torch.device("cpu"))
+    areas = sum_areas([encode_mask(i.crop) for i in instances], torch.device("cpu"))
     soft = roi_mask_targets(areas, torch.arange(len(boxes)), torch.from_numpy(boxes), 28)
     crops = paste_masks(soft.numpy(), boxes, size, threshold=0.5)
     return [Instance(c, i.label, i.score) for c, i in zip(crops, instances, strict=True)]

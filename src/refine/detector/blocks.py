@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from refine.detector.norms import GroupNorm
+from refine.ops.conversion import align_channels, upsample_twice
 
 NUM_GROUPS = 32
 """Groups of a group normalisation (Wu and He 2018; detectron2's GN configs)."""
@@ -23,10 +24,27 @@ def conv_norm_act(
 
     ``norm`` is ``none`` or ``gn``: no bias then, and ``out_channels`` is a multiple of 32.
     """
-    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
+    conv = AlignedConv(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
     init_he(conv)
     norms = [] if norm == "none" else [group_norm(out_channels)]
     return nn.Sequential(conv, *norms, nn.ReLU(inplace=True))
+
+
+class AlignedConv(nn.Conv2d):
+    """A convolution whose input may have any number of channels (:func:`align_channels`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``."""
+        x, weight = align_channels(x, self.weight)
+        return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]
+
+
+class Upsample(nn.Module):
+    """Twice the size, bilinearly (:func:`upsample_twice`)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, h, w]`` to ``[B, C, 2 h, 2 w]``."""
+        return upsample_twice(x)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

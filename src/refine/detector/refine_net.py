@@ -27,7 +27,6 @@ from refine.detector.semantic_head import SemanticTrunk
 from refine.detector.views import merge_detections, to_batch
 from refine.ops.conversion import make_convolvable, make_poolable
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
-from refine.ops.outlines import decode_mask
 from refine.ops.roi_align import pool_rois
 from refine.options import AnchorOptions, ModelOptions
 from refine.types import Batch, IterationTrace, Observation, RawPrediction, Sample, View
@@ -121,6 +120,8 @@ class RefineNet(nn.Module):
         """
         targets, ibpp, count = batch.targets, self.options.ibpp, self.num_iterations
         dense = self._compute_dense(batch)
+        outlines = [coded for t in targets for coded in t.masks]
+        areas = sum_areas(outlines, batch.images.device)  # while a GPU has the backbone to do
         losses = self.proposals.loss(dense.anchors, [t.boxes for t in targets], generator=generator)
         box_losses, rois = self.box_cascade.loss(
             self._propose(batch, dense, training=True),
@@ -131,8 +132,6 @@ class RefineNet(nn.Module):
             generator=generator,
         )
         losses |= box_losses
-        outlines = [decode_mask(coded) for t in targets for coded in t.masks]
-        areas = sum_areas(outlines, batch.images.device)
         begins = itertools.accumulate((len(t.masks) for t in targets[:-1]), initial=0)
         first_masks = list(begins)
         semantic_targets = self.ibpp.semantic_predictor.merge_targets(

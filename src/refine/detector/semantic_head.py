@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from refine.detector.blocks import conv_norm_act, init_he, named_draws, widen
+from refine.detector.blocks import Upsample, conv_norm_act, init_he, named_draws, widen
 from refine.detector.deformable import DeformableConv
-from refine.ops.conversion import format_of
+from refine.ops.conversion import align_channels, format_of
 
 NEVER = -1e4
 """Logit of a category that is never predicted: a probability of 0, and float16 can hold it."""
@@ -134,7 +134,7 @@ class RefinedSemanticHead(nn.Module):
             weight = conv.weight[:, torch.cat([planes, of_feature])]
             # convolved in the memory format of the joined features, whatever that of the weights
             canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
-            joined = torch.cat([canvas, feature], dim=1)
+            joined, weight = align_channels(torch.cat([canvas, feature], dim=1), weight)
             x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
             del layers[0]
         for layer in layers:
@@ -151,5 +151,5 @@ def _level(in_channels: int, channels: int, stride: int, *, dcn: bool) -> nn.Seq
             block[0] = DeformableConv(cast(nn.Conv2d, block[0]))
         layers.append(block)
         if num_upsamplings:
-            layers.append(nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False))
+            layers.append(Upsample())
     return nn.Sequential(*layers)

@@ -3,13 +3,8 @@
 PyTorch's on a GPU (unlike that on a CPU) brings them to channels first and leaves them there, so
 that the next convolution brings them back, and the gradients of both likewise: five copies of each
 such layer. Here the kernels read and write the tensors as they are. Sums are in float32.
-
-They have run in Triton's interpreter only, never on a GPU, and so are used only where the
-environment variable ``REFINE_TRITON_NORM`` is 1.
 """
 
-import importlib.util
-import os
 from types import ModuleType
 from typing import Any
 
@@ -17,18 +12,16 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from refine.ops.triton_support import is_available
+
 _LAST = torch.channels_last
 
 
 def fits(x: Tensor) -> bool:
     """Whether :func:`normalize_groups` is the better form for this input."""
     is_last = x.ndim == 4 and x.is_contiguous(memory_format=_LAST) and not x.is_contiguous()
-    return x.is_cuda and is_last and x.numel() > 0 and _IS_ON
-
-
-_IS_ON = (
-    os.environ.get("REFINE_TRITON_NORM") == "1" and importlib.util.find_spec("triton") is not None
-)
+    is_ours = x.is_cuda and is_last and x.numel() > 0 and not torch.compiler.is_compiling()
+    return is_ours and is_available()
 
 
 def normalize_groups(

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from refine.ops.boxes import is_proper
 from refine.ops.devices import send
-from refine.types import MaskCrop
+from refine.ops.outlines import unpack_runs
+from refine.types import CodedMask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +26,7 @@ class RunningAreas:
     One empty mask follows them, for RoIs that belong to none.
 
     Attributes:
-        values: int32 ``[sum (h + 1) (w + 1)]``, mask by mask, row by row.
+        values: int32 ``[sum (w + 1) (h + 1)]``, mask by mask, column by column as run lengths go.
         places: ``[N + 1, 5]`` int64: where the mask begins in ``values``; row and column of its
             crop in the image, height and width.
     """
@@ -34,18 +35,28 @@ class RunningAreas:
     places: Tensor
 
 
-def sum_areas(masks: Sequence[MaskCrop], device: torch.device) -> RunningAreas:
-    """Running areas of masks, on a device; the host does not wait for it."""
-    masks = [*masks, MaskCrop(0, 0, np.zeros((0, 0), bool))]
-    shapes = [crop.mask.shape for crop in masks]
-    places = np.zeros((len(masks), 5), np.int64)
-    places[:, 1:] = [(c.y, c.x, h, w) for c, (h, w) in zip(masks, shapes, strict=True)]
-    places[1:, 0] = np.cumsum((places[:-1, 3] + 1) * (places[:-1, 4] + 1))
-    pixels = np.concatenate([crop.mask.ravel() for crop in masks])
-    flat = send(torch.from_numpy(pixels), device)
+def sum_areas(masks: Sequence[CodedMask], device: torch.device) -> RunningAreas:
+    """Running areas of masks, on a device; the host does not wait for it, nor unpack any pixel."""
+    sizes = np.array([(coded.height, coded.width) for coded in masks] + [(0, 0)])
+    counts = sizes.prod(axis=1)
+    begins = np.cumsum(counts) - counts
+    places = np.zeros((len(sizes), 5), np.int64)
+    places[:, 1:3] = [(coded.y, coded.x) for coded in masks] + [(0, 0)]
+    places[:, 3:] = sizes
+    places[1:, 0] = np.cumsum((sizes[:-1] + 1).prod(axis=1))
+    # a mask's pixels turn on and off at the ends of its runs; in the end all are off
+    turns = [np.zeros(0, np.int64)]
+    for coded, begin, count in zip(masks, begins, counts, strict=False):
+        runs = unpack_runs(coded.counts) if count else np.zeros(0, np.int64)
+        turns.append(begin + np.cumsum(runs)[: len(runs) // 2 * 2])
+    ends = send(torch.from_numpy(np.concatenate(turns)), device)
+    signs = torch.ones_like(ends, dtype=torch.int8)
+    signs[1::2] = -1
+    changes = torch.zeros(int(counts.sum()) + 1, dtype=torch.int8, device=device)
+    pixels = changes.index_add_(0, ends, signs).cumsum(0, dtype=torch.int8)[:-1]
     values = []
-    for part, shape in zip(torch.split(flat, [h * w for h, w in shapes]), shapes, strict=True):
-        areas = part.view(shape).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
+    for part, size in zip(torch.split(pixels, counts.tolist()), sizes.tolist(), strict=True):
+        areas = part.view(size[::-1]).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
         values.append(F.pad(areas, (1, 0, 1, 0)).flatten())
     return RunningAreas(torch.cat(values), send(torch.from_numpy(places), device))
 
@@ -70,9 +81,9 @@ def roi_mask_targets(areas: RunningAreas, chosen: Tensor, boxes: Tensor, side: i
     begin, top, left, height, width = areas.places[chosen].unbind(dim=1)
     rows, row_shares = _find_knots(corners[:, 1::2], top, height, side)
     columns, column_shares = _find_knots(corners[:, ::2], left, width, side)
-    row_begins = begin[:, None, None] + rows * (width + 1)[:, None, None]  # [P, side + 1, 2]
-    # the two rows of a knot, then its two columns
-    corner_areas = areas.values[row_begins[:, :, None, :, None] + columns[:, None, :, None, :]]
+    column_begins = begin[:, None, None] + columns * (height + 1)[:, None, None]
+    # [P, side + 1, side + 1, 2, 2]: the two rows of a knot, then its two columns
+    corner_areas = areas.values[rows[:, :, None, :, None] + column_begins[:, None, :, None, :]]
     sums = torch.einsum("prcij,pri,pcj->prc", corner_areas.to(exact), row_shares, column_shares)
     cells = (corners[:, 2:] - corners[:, :2]).prod(dim=1).clamp(min=1e-30) / side**2
     shares = sums.diff(dim=1).diff(dim=2) / cells[:, None, None]

@@ -36,7 +36,7 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
     """
     if isinstance(counts, str):
         packed = counts.encode("ascii")
-        runs = _unpack_counts(packed)
+        runs = unpack_runs(packed)
     else:
         if any(type(number) is not int for number in (height, width, *counts)):
             raise ValueError("sizes and run lengths have to be integers")
@@ -110,8 +110,8 @@ def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) ->
     return tight_crop(_decode(runs["counts"], height, width), y=top, x=left)
 
 
-def _unpack_counts(packed: bytes) -> np.ndarray:
-    """Run lengths out of COCO's string.
+def unpack_runs(packed: bytes) -> np.ndarray:
+    """``[K]`` int64 run lengths out of COCO's string, that of zeros first.
 
     Numbers to base 32, low digit first, each the difference to the run two before (from the fourth
     on). A character is 48 plus its digit, plus 32 if more follow; bit 16 of the last is the sign.

@@ -3,11 +3,12 @@
 Between the centres of four neighbours lie 16 pixels, each a fixed mixture of the four. So a few
 cells at a time are mixed by a small matrix product, and the gradient goes back by its transpose:
 the upsampled logits (133 categories at 800x1333: 567 MB an image) never exist as a whole, and on a
-CPU they stay in its cache. With few categories interpolation as usual is faster on a CPU.
+CPU they stay in its cache. With few categories interpolation as usual is faster on a CPU, and on a
+GPU a kernel does it all without leaving its registers.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from refine.ops.triton_support import is_available
 from refine.types import IGNORE_INDEX, STRIDE
 
 _MANY_CATEGORIES = 32
 _CELLS = {"cpu": 512}
 _CELLS_ELSEWHERE = 60_000  # matrix products in one call
+_MOST_OF_KERNEL = 512  # categories that a program holds of 16 pixels
 
 
 def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -39,8 +42,7 @@ def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 class _SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        by_image = logits.is_cpu and logits.shape[1] < _MANY_CATEGORIES
-        form = sum_by_image if by_image else sum_by_cells
+        form = _choose_form(logits)
         needs_gradient = ctx.needs_input_grad[0]
         with torch.autocast(logits.device.type, enabled=False):
             total, gradient = form(logits.detach(), targets, needs_gradient=needs_gradient)
@@ -53,6 +55,13 @@ class _SummedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad.to(gradient.dtype), None
+
+
+def _choose_form(logits: Tensor) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    if logits.is_cpu:
+        return sum_by_image if logits.shape[1] < _MANY_CATEGORIES else sum_by_cells
+    fits = logits.is_cuda and logits.shape[1] <= _MOST_OF_KERNEL and logits.numel() > 0
+    return sum_by_kernel if fits and is_available() else sum_by_cells
 
 
 def sum_by_image(
@@ -74,10 +83,27 @@ def sum_by_image(
     return torch.stack(values).sum(), torch.cat(gradients) if needs_gradient else None
 
 
+def sum_by_kernel(
+    logits: Tensor, targets: Tensor, *, needs_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The form for GPUs with Triton; as :func:`sum_by_image`.
+
+    A target that is no category makes the sum NaN.
+    """
+    from refine.ops.loss_kernels import add_cells  # compiled for a GPU at the first call
+
+    batch, categories, height, width = logits.shape
+    last = logits.permute(0, 2, 3, 1).contiguous()
+    shape = (batch, height + 2, width + 2, categories)
+    gradient = logits.new_zeros(shape, dtype=torch.float32) if needs_gradient else None
+    total = add_cells(last, targets.contiguous(), gradient).sum()
+    return total, None if gradient is None else _cut(gradient, logits.dtype)
+
+
 def sum_by_cells(
     logits: Tensor, targets: Tensor, *, needs_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The form for many categories, and for GPUs; as :func:`sum_by_image`."""
+    """The form for many categories on a CPU, and for other devices; as :func:`sum_by_image`."""
     batch, categories, height, width = logits.shape
     # beyond the border its logits go on, and no pixel counts
     coarse = F.pad(logits.float(), (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1).contiguous()
@@ -106,14 +132,17 @@ def sum_by_cells(
             places = _corners(gradient[:, top : top + step + 1])
             for place, share in zip(places, shares, strict=True):
                 place += share
-    if gradient is None:
-        return -torch.stack(sums).sum(), None
+    total = -torch.stack(sums).sum()
+    return total, None if gradient is None else _cut(gradient, logits.dtype)
+
+
+def _cut(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[B, C, h, w]``, channels last, of ``[B, h + 2, w + 2, C]``: what lies beyond is added."""
     for axis in (1, 2):
         gradient.select(axis, 1).add_(gradient.select(axis, 0))
         gradient.select(axis, -2).add_(gradient.select(axis, -1))
     inside = gradient[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
-    own = inside.to(logits.dtype).contiguous(memory_format=torch.channels_last)
-    return -torch.stack(sums).sum(), own
+    return inside.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _corners(rows: Tensor) -> Iterator[Tensor]:

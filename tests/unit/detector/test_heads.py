@@ -26,8 +26,10 @@ def test_semantic_head_sums_levels_at_stride_4():
     assert feature.shape == (2, 32, 64, 96)
     assert SemanticPredictor(32, 7)(feature).shape == (2, 7, 64, 96)
     # log2(stride / 4) blocks a level, at least one
-    kinds = [[type(m) for m in level.modules()] for level in trunk.levels]
-    assert [k.count(torch.nn.Conv2d) for k in kinds] == [1, 1, 2, 3]
+    convs = [
+        [m for m in level.modules() if isinstance(m, torch.nn.Conv2d)] for level in trunk.levels
+    ]
+    assert [len(of_level) for of_level in convs] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(32, 4), (64, 8), (96, 12), (128, 32), (256, 32)])

@@ -1,16 +1,12 @@
 """Group normalisation on a GPU: its kernels in Triton's interpreter, against PyTorch's."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from make.kernels import compile_kernel, run_interpreted
 from refine.ops import channels_last_norm
 from refine.ops.channels_last_norm import fits
 
-# another process: what Triton itself defines must be defined for the interpreter, too
 PROGRAM = """
 import itertools
 import torch
@@ -42,11 +38,18 @@ print("compared")
 
 
 def test_values_and_gradients_are_those_of_pytorch():
-    pytest.importorskip("triton")
-    command = [sys.executable, "-c", PROGRAM]
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "compared\n", done.stderr
+    assert run_interpreted(PROGRAM) == "compared\n"
+
+
+@pytest.mark.parametrize("name", ["_sum_kernel", "_mix_kernel"])
+def test_they_compile(name):
+    pointers = {"x_ptr": "*bf16", "y_ptr": "*bf16", "factor_ptr": "*fp32", "out_ptr": "*fp32"}
+    constants = {"rows": 16, "channels": 256, "steps": 16}
+    if name == "_mix_kernel":
+        del constants["steps"]
+    else:
+        del pointers["factor_ptr"]
+    compile_kernel("refine.ops.norm_kernels", name, pointers=pointers, constants=constants)
 
 
 def test_only_what_is_channels_last_on_a_gpu_takes_this_form(monkeypatch):
@@ -55,8 +58,8 @@ def test_only_what_is_channels_last_on_a_gpu_takes_this_form(monkeypatch):
     assert not fits(last)  # the CPU has its own
     on_gpu = type("OnGpu", (), {"is_cuda": True, "ndim": 4, "numel": lambda self: 8})()
     on_gpu.is_contiguous = lambda memory_format=None: memory_format is torch.channels_last
-    assert not fits(on_gpu)  # unless it is asked for
-    monkeypatch.setattr(channels_last_norm, "_IS_ON", True)
+    assert not fits(on_gpu)  # without Triton on a GPU
+    monkeypatch.setattr(channels_last_norm, "is_available", lambda: True)
     for is_last in (True, False):
         on_gpu.is_contiguous = lambda memory_format=None, is_last=is_last: (
             is_last if memory_format is torch.channels_last else not is_last

@@ -2,8 +2,16 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from refine.ops.conversion import format_of, make_convolvable, make_poolable, place_rows
+from refine.ops.conversion import (
+    align_channels,
+    format_of,
+    make_convolvable,
+    make_poolable,
+    place_rows,
+    upsample_twice,
+)
 
 LAST = torch.channels_last
 
@@ -47,3 +55,33 @@ def test_rows_go_to_their_places():
     factor = torch.randn(6, 2)
     gradients = [torch.autograd.grad((x * factor).sum(), rows)[0] for x in (permuted, expected)]
     assert torch.equal(*gradients)
+
+
+class OnGpu(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.parametrize(("channels", "aligned"), [(389, 392), (5, 8), (16, 16)])
+def test_a_gpu_gets_channels_in_eights(channels, aligned):
+    x = torch.randn(2, channels, 6, 7).to(memory_format=LAST)
+    weight = torch.randn(4, channels, 3, 3)
+    assert align_channels(x, weight) == (x, weight)
+    wide, wide_weight = align_channels(x.as_subclass(OnGpu), weight)
+    assert wide.shape[1] == wide_weight.shape[1] == aligned
+    assert format_of(wide) == LAST
+    found = F.conv2d(wide.as_subclass(torch.Tensor), wide_weight)
+    torch.testing.assert_close(found, F.conv2d(x, weight), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_upsampling_keeps_the_type_under_autocast(dtype):
+    x = torch.randn(2, 3, 4, 5).to(dtype).requires_grad_()
+    expected = F.interpolate(x.float(), scale_factor=2, mode="bilinear")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        large = upsample_twice(x)
+    assert large.dtype == dtype
+    torch.testing.assert_close(large, expected.to(dtype), rtol=2**-7, atol=1e-6)
+    (gradient,) = torch.autograd.grad(large.sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, 4.0))

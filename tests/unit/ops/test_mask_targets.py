@@ -6,13 +6,14 @@ import torch
 
 from oracles.masks import cell_averages
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
+from refine.ops.outlines import encode_mask
 from refine.types import MaskCrop
 
 SIZE = (23, 31)
 
 
 def targets_of(crops, boxes, side, chosen=None):
-    areas = sum_areas(crops, torch.device("cpu"))
+    areas = sum_areas([encode_mask(crop) for crop in crops], torch.device("cpu"))
     chosen = torch.arange(len(crops)) if chosen is None else torch.tensor(chosen, dtype=torch.int64)
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     return roi_mask_targets(areas, chosen, boxes, side)

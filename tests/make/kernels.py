@@ -1,0 +1,39 @@
+"""Triton kernels without a GPU: interpreted, and compiled for a card that is not here."""
+
+import importlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+
+def run_interpreted(program: str) -> str:
+    """What a Python program prints where every kernel is interpreted; its errors fail the test.
+
+    Another process: what Triton itself defines must be defined for the interpreter, too.
+    """
+    pytest.importorskip("triton")
+    command = [sys.executable, "-c", program]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def compile_kernel(
+    module: str, name: str, *, pointers: dict[str, str], constants: dict[str, Any]
+) -> None:
+    """Compile a kernel for compute capability 9.0; arguments without a type are int32."""
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = getattr(importlib.import_module(module), name)
+    types = dict.fromkeys(constants, "constexpr") | pointers
+    signature = {argument: types.get(argument, "i32") for argument in kernel.arg_names}
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32)
+    )
+    assert compiled.asm["cubin"]
