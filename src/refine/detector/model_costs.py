@@ -59,11 +59,19 @@ def cost_of(
     num_categories: int,
 ) -> ModelCosts:
     """The costs of a network at ``(height, width)``, rounded up to multiples of 32."""
-    with torch.device("meta"):
-        numbers = {"num_things": num_things, "num_categories": num_categories}
-        network = RefineNet(options, anchors=anchors, **numbers)
+    numbers = {"num_things": num_things, "num_categories": num_categories}
     height, width = (-(-side // 32) * 32 for side in size)
-    return count_costs(network, (height, width))
+    return count_costs(build_on_meta(options, anchors=anchors, **numbers), (height, width))
+
+
+def build_on_meta(
+    options: ModelOptions, *, anchors: AnchorOptions, num_things: int, num_categories: int
+) -> RefineNet:
+    """A network whose tensors have shapes but no values."""
+    with torch.device("meta"):
+        return RefineNet(
+            options, anchors=anchors, num_things=num_things, num_categories=num_categories
+        )
 
 
 def count_costs(network: RefineNet, size: tuple[int, int]) -> ModelCosts:
