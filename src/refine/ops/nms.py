@@ -85,7 +85,8 @@ def select_at_once(
             before = alive
             parts = torch.split(alive.to(dtype)[:, None], list(counts), dim=2)
             pairs = zip(parts, beats, strict=True)
-            beaten = torch.cat([part @ matrix for part, matrix in pairs], dim=2)[:, 0] > 0
+            with torch.autocast(boxes.device.type, enabled=False):  # it would copy the matrices
+                beaten = torch.cat([part @ matrix for part, matrix in pairs], dim=2)[:, 0] > 0
             alive = candidates & ~beaten
         if torch.equal(alive, before):
             break
