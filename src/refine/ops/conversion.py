@@ -19,12 +19,12 @@ def format_of(feature: Tensor) -> torch.memory_format:
 
 
 def make_poolable(feature: Tensor) -> Tensor:
-    """A feature ``[B, C, h, w]`` as the kernel of RoIAlign wants it: float32, channels first.
+    """A feature ``[B, C, h, w]`` as RoIAlign wants it: float32, channels first, on the CPU last.
 
     There is no bf16 kernel. Callers that pool a feature several times convert it once. The gradient
     has the type and memory format of the feature, so that it is added to others without a copy.
     """
-    return _convert(feature, torch.float32, _CONTIGUOUS)
+    return _convert(feature, torch.float32, torch.channels_last if feature.is_cpu else _CONTIGUOUS)
 
 
 def make_convolvable(pooled: Tensor) -> Tensor:

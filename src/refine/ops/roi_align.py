@@ -5,12 +5,14 @@ torchvision's ``MultiScaleRoIAlign`` always pools with ``aligned=False``.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
 from refine.ops.conversion import make_poolable, place_rows
+from refine.ops.row_pooling import pool_rows
 
 
 def assign_levels(
@@ -49,34 +51,42 @@ def pool_rois(
         sampling_ratio: Samples per bin and axis; 0 adapts to the box.
 
     Returns:
-        ``[sum N_b, C, side, side]`` float32, image by image.
+        ``[sum N_b, C, side, side]`` float32, image by image; channels last in memory on the CPU.
     """
     image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
     flat = torch.cat(list(boxes))
     rois = torch.cat([image_index, flat], dim=1).float()
-    order, counts = None, [len(rois)]
+    levels, counts = None, [len(rois)]
     if len(features) > 1:
         numbers = [int(math.log2(stride)) for stride in strides]
         levels = assign_levels(
             flat, canonical_size_px=canonical_size_px, min_level=numbers[0], max_level=numbers[-1]
         )
-        order = levels.argsort(stable=True)
-        rois = rois[order]
         counts = torch.stack([(levels == number).sum() for number in numbers]).tolist()
+    order = _order(flat, levels)
+    if order is not None:
+        rois = rois[order]
+    pool = pool_rows if flat.is_cpu else partial(roi_align, aligned=True)
     with torch.autocast(flat.device.type, enabled=False):
-        pooled = torch.cat(
-            [
-                roi_align(
-                    make_poolable(feature),
-                    of_level,
-                    side,
-                    spatial_scale=1.0 / stride,
-                    sampling_ratio=sampling_ratio,
-                    aligned=True,
-                )
-                for feature, stride, of_level in zip(
-                    features, strides, torch.split(rois, counts), strict=True
-                )
-            ]
-        )
+        parts = [
+            pool(
+                make_poolable(feature),
+                of_level,
+                side,
+                spatial_scale=1.0 / stride,
+                sampling_ratio=sampling_ratio,
+            )
+            for feature, stride, of_level in zip(
+                features, strides, torch.split(rois, counts), strict=True
+            )
+        ]
+    pooled = torch.cat(parts) if len(parts) > 1 else parts[0]
     return pooled if order is None else place_rows(pooled, order)
+
+
+def _order(boxes: Tensor, levels: Tensor | None) -> Tensor | None:
+    """``[N]`` int64, by level; on the CPU by size, too, as :func:`pool_rows` wants it."""
+    if not boxes.is_cpu:
+        return None if levels is None else levels.argsort(stable=True)
+    order = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1).argsort()
+    return order if levels is None else order[levels[order].argsort(stable=True)]

@@ -23,9 +23,9 @@ def test_a_poolable_feature_and_its_gradient(dtype, memory_format):
     feature.requires_grad_()
     poolable = make_poolable(feature)
     assert poolable.dtype == torch.float32
-    assert poolable.is_contiguous()
+    assert poolable.is_contiguous(memory_format=LAST)  # on the CPU
     assert torch.equal(poolable, feature.float())
-    factor = torch.randn(2, 3, 4, 5).bfloat16().float()
+    factor = torch.randn(2, 3, 4, 5).bfloat16().float().to(memory_format=LAST)
     (gradient,) = torch.autograd.grad((poolable * factor).sum(), feature)
     assert torch.equal(gradient, factor.to(dtype))
     assert gradient.is_contiguous(memory_format=memory_format)
