@@ -13,6 +13,7 @@ MASK_INPUT_SIDE = 14
 """Side of the RoI feature that the mask head reads."""
 MASK_SIDE = 28
 """Side of the mask that it predicts."""
+_AT_ONCE = 8  # RoIs whose hidden features fit into a processor's cache
 
 
 class MaskHead(nn.Module):
@@ -74,11 +75,23 @@ class MaskHead(nn.Module):
             labels: ``[N]`` int64 thing categories.
             earlier: :meth:`compute_features` of an earlier head on the same RoIs.
         """
-        hidden = F.relu(self.deconv(self.compute_features(roi_features, earlier)))
+        features = self.compute_features(roi_features, earlier)
         channel = labels if len(self.predictor_bias) > 1 else torch.zeros_like(labels)
-        weight = self.predictor_weight[channel]  # [N, channels]
-        logits = torch.einsum("nchw,nc->nhw", hidden, weight)
+        weights = self.predictor_weight[channel][:, :, None]  # [N, channels, 1]
+        size = _AT_ONCE if features.is_cpu else max(len(features), 1)
+        parts = zip(torch.split(features, size), torch.split(weights, size), strict=True)
+        logits = torch.cat([self._predict(*part) for part in parts])
         return logits + self.predictor_bias[channel][:, None, None]
+
+    def _predict(self, features: Tensor, weights: Tensor) -> Tensor:
+        """``[n, 28, 28]`` without bias; a deconvolution without overlaps is a matrix."""
+        count, _, height, width = features.shape
+        bias = cast(Tensor, self.deconv.bias).repeat(4)
+        matrix = self.deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # [2 * 2 * channels, in]
+        large = F.linear(features.permute(0, 2, 3, 1), matrix, bias)
+        hidden = F.relu(large, inplace=True).view(count, 4 * height * width, weights.shape[1])
+        logits = torch.bmm(hidden, weights).view(count, height, width, 2, 2)
+        return logits.permute(0, 1, 3, 2, 4).reshape(count, 2 * height, 2 * width)
 
     def compute_features(self, roi_features: Tensor, earlier: Tensor | None = None) -> Tensor:
         """``[N, channels, 14, 14]`` after the 3x3 convolutions."""
