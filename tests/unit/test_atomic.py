@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from refine.atomic import draft_folder, write_atomically, write_text
+from refine.atomic import draft_folder, sync_files, write_atomically, write_bytes, write_text
 
 
 def test_text_replaces_the_old_file_and_creates_the_folder(tmp_path):
@@ -29,6 +29,36 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
             _write_half(path, error)
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_files_that_are_synced_later(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    paths = [tmp_path / f"{k}.png" for k in range(20)]
+    for path in paths:
+        write_bytes(path, b"old", is_synced=False)
+        write_bytes(path, path.name.encode(), is_synced=False)
+    assert not synced
+    assert [path.read_text() for path in paths] == [path.name for path in paths]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    sync_files(paths)
+    assert sorted(synced) == sorted(path.stat().st_ino for path in paths)
+    with pytest.raises(FileNotFoundError):
+        sync_files([tmp_path / "missing.png"])
+
+
+def test_bytes_that_cannot_be_written_leave_the_old_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="space"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_writers_of_one_file_do_not_share_a_temporary_path(tmp_path):

@@ -13,12 +13,11 @@ from refine.categories import CategoryTable
 from refine.config.instantiate import to_options
 from refine.errors import RefineError
 from refine.fusion.fuse_evidence import fuse
-from refine.fusion.merge import Instance
-from refine.fusion.pixel_evidence import PixelEvidence
+from refine.fusion.pixel_evidence import GivenEvidence
 from refine.ops.arrays import to_array
 from refine.ops.outlines import tight_crop
 from refine.options import FusionOptions, MergeOptions
-from refine.types import IGNORE_INDEX, MaskCrop, PairOcclusions, RawPrediction
+from refine.types import IGNORE_INDEX, MaskCrop, PairOcclusions
 
 
 def fuse_predictions(
@@ -87,7 +86,23 @@ def fuse_predictions(
     order = np.arange(len(table))
     if not isinstance(categories, CategoryTable):
         order = np.array([table.to_contiguous(int(c["id"])) for c in categories])
-    evidence = GivenEvidence(instances, to_array(semantic), order, table.num_things)
+    semantic_map, probabilities = read_semantic(to_array(semantic), order)
+    masks, scores, labels = _read_instances(instances, semantic_map.shape)
+    is_thing = np.isin(labels, np.flatnonzero(order < table.num_things))
+    if not is_thing.all():
+        raise RefineError(
+            f"instances['labels']: {labels[~is_thing][0]} is no position of a thing in "
+            f"categories (0 to {len(order) - 1})"
+        )
+    evidence = GivenEvidence(
+        [_crop(mask, options.merge.mask_thresh) for mask in masks],
+        scores,
+        order[labels],
+        _read_boxes(instances, masks),
+        semantic_map,
+        probabilities,
+        num_things=table.num_things,
+    )
     if occlusions is not None:
         answers = _read_occlusions(to_array(occlusions), len(evidence.raw.scores))
         evidence.raw.occlusions[options.relations.head] = answers
@@ -95,53 +110,17 @@ def fuse_predictions(
     return PanopticResult.of(prediction, table, image=image)
 
 
-class GivenEvidence(PixelEvidence):
-    """Masks and a semantic map, as :func:`fuse_predictions` takes them, at the size of the image.
+def read_semantic(values: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """A semantic prediction as :func:`fuse_predictions` takes it.
 
-    ``order`` is the ``[C]`` contiguous category of each position that they name. A
-    :class:`RefineError` if shapes or values do not fit.
+    ``order`` is the ``[C]`` contiguous category of each position that it names.
+
+    Returns:
+        ``[H, W]`` uint8 contiguous category, and float32 its probability if that is known.
+
+    Raises:
+        RefineError: Its shape or values do not fit.
     """
-
-    def __init__(
-        self, instances: Mapping[str, Any], semantic: np.ndarray, order: np.ndarray, num_things: int
-    ) -> None:
-        categories, probabilities = _read_semantic(semantic, order)
-        size = categories.shape
-        self._masks, scores, labels = _read_instances(instances, size)
-        is_thing = np.isin(labels, np.flatnonzero(order < num_things))
-        if not is_thing.all():
-            raise RefineError(
-                f"instances['labels']: {labels[~is_thing][0]} is no position of a thing in "
-                f"categories (0 to {len(order) - 1})"
-            )
-        raw = RawPrediction(
-            boxes=torch.from_numpy(_read_boxes(instances, self._masks)),
-            scores=torch.from_numpy(scores),
-            labels=torch.from_numpy(order[labels]),
-            mask_logits=torch.empty(len(scores), 0, 0),
-            semantic_logits=torch.empty(0),
-            image_size=size,
-            original_size=size,
-        )
-        super().__init__(raw, categories, probabilities, num_things=num_things)
-
-    def instances(self, options: MergeOptions) -> list[Instance]:
-        """The given masks of sufficient score by descending score."""
-        scores, labels = self.raw.scores.tolist(), self.raw.labels.tolist()
-        return [
-            Instance(_crop(self._masks[k], options.mask_thresh), labels[k], scores[k], k)
-            for k in np.argsort(self.raw.scores.neg().numpy(), kind="stable").tolist()
-            if scores[k] >= options.score_thresh
-        ]
-
-
-def _crop(mask: np.ndarray, threshold: float) -> MaskCrop:
-    crop = tight_crop(mask if mask.dtype == bool else mask >= threshold)
-    return crop or MaskCrop(y=0, x=0, mask=np.zeros((0, 0), bool))
-
-
-def _read_semantic(values: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """``[H, W]`` uint8 contiguous category, and float32 its probability if that is known."""
     table = np.full(IGNORE_INDEX + 1, IGNORE_INDEX, np.uint8)
     table[: len(order)] = order
     if values.ndim == 3 and len(values) == len(order) and np.isfinite(values).all():
@@ -156,6 +135,11 @@ def _read_semantic(values: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, n
             f"{len(order) - 1} (255: void) or [{len(order)}, H, W] finite numbers"
         )
     return table[values], None
+
+
+def _crop(mask: np.ndarray, threshold: float) -> MaskCrop:
+    crop = tight_crop(mask if mask.dtype == bool else mask >= threshold)
+    return crop or MaskCrop(y=0, x=0, mask=np.zeros((0, 0), bool))
 
 
 def _read_instances(

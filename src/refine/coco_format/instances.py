@@ -15,6 +15,7 @@ from refine.coco_format.annotations import PanopticAnnotations, contiguous_categ
 from refine.coco_format.category_choice import CategoryChoice
 from refine.coco_format.json_entries import Entries, Ragged, entries_of, shortened
 from refine.errors import Report, refuse
+from refine.ops.mask_runs import unpack_masks
 from refine.ops.outlines import compress_runs, find_mask_box
 from refine.types import CodedMask
 
@@ -25,6 +26,7 @@ _logger = logging.getLogger(__name__)
 
 _MIN_NUMBERS = 6  # in a polygon: three corners
 _FARTHEST_PX = 2**24  # of a coordinate: float32 still has whole pixels there
+_MASKS_A_PASS = 128  # whose numbers stay in the cache
 _LONGEST = 1000  # outline, in widths plus heights of the image: rasterising takes memory
 
 
@@ -317,11 +319,12 @@ def _outline_columns(
             num_short += len(outline) - len(usable)
             polygons += usable
         offsets.append(len(polygons))
+    _check_runs(entries, np.flatnonzero(mask_rows >= 0).tolist(), masks, key)
     return {
         "polygon_offsets": np.array(offsets, dtype=np.int64),
         "polygons": Ragged.pack(polygons, np.float32),
         "mask_rows": mask_rows,
-        "masks": Ragged.pack([m.counts for m in masks], np.uint8),
+        "masks": Ragged.join([m.counts for m in masks]),
         "mask_sizes": np.array([(m.height, m.width) for m in masks], np.int64).reshape(-1, 2),
         "num_short": num_short,
     }
@@ -336,11 +339,31 @@ def _read_mask(
         entries.reject(k, f"{key!r} of another size", f": {key!r} is {found}; fix it")
         return None
     try:
-        return compress_runs(outline["counts"], height=height, width=width)
+        counts = outline["counts"]
+        if isinstance(counts, str):  # which are checked many at a time
+            return CodedMask(height, width, counts.encode("ascii"))
+        return compress_runs(counts, height=height, width=width)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        fix = "expected COCO's {size: [h, w], counts}"
-        entries.reject_value(k, key, f"{fix} ({error})")
+        _reject_runs(entries, k, key, error)
         return None
+
+
+def _check_runs(entries: Entries, places: list[int], masks: list[CodedMask], key: str) -> None:
+    """Report the masks, which are those of the entries at ``places``, whose strings are wrong."""
+    for start in range(0, len(masks), _MASKS_A_PASS):
+        part = slice(start, start + _MASKS_A_PASS)
+        try:
+            unpack_masks(masks[part])
+        except ValueError as error:
+            if len(masks) == 1:
+                _reject_runs(entries, places[0], key, error)
+            else:
+                for k, mask in zip(places[part], masks[part], strict=True):
+                    _check_runs(entries, [k], [mask], key)
+
+
+def _reject_runs(entries: Entries, k: int, key: str, error: Exception) -> None:
+    entries.reject_value(k, key, f"expected COCO's {{size: [h, w], counts}} ({error})")
 
 
 def _check_polygons(entries: Entries, k: int, outline: list[Any], key: str, *, limit: int) -> bool:

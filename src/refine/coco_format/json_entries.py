@@ -148,6 +148,12 @@ class Ragged:
         values: np.ndarray = np.fromiter(chain.from_iterable(rows), dtype, count=int(offsets[-1]))
         return cls(values, offsets)
 
+    @classmethod
+    def join(cls, rows: Sequence[bytes]) -> Self:
+        """Store strings of bytes as uint8."""
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(rows), np.uint8), offsets)
+
     def __getitem__(self, k: int) -> np.ndarray:
         return self.values[self.offsets[k] : self.offsets[k + 1]]
 

@@ -33,11 +33,13 @@ def load_mask_results(
     *,
     are_instances: bool,
     void: Collection[int] = (),
+    least_score: float = 0.0,
 ) -> MaskResults:
     """Read a result file: a list of ``image_id``, ``category_id``, ``segmentation``, ``score``.
 
     Masks are polygons or run lengths. Instances need scores and thing categories; a file of stuff
-    may hold things, too. Entries of the category ids ``void`` are left out.
+    may hold things, too. Entries of the category ids ``void`` are left out, and instances that
+    score below ``least_score``.
 
     Raises:
         RefineError: The file is missing or malformed, has boxes alone, or names unknown images or
@@ -59,7 +61,10 @@ def load_mask_results(
         if "segmentation" not in item:
             fix = ": no 'segmentation'; boxes alone cannot be fused, give polygons or run lengths"
             entries.reject(k, "has no mask", fix)
+    scores = _read_scores(entries, are_instances=are_instances)
+    contiguous = _read_categories(entries, categories, are_instances=are_instances)
     order = np.argsort(image_ids, kind="stable")
+    order = order[scores[order] >= least_score]
     entries, image_ids = entries.pick(order.tolist()), image_ids[order]
     by_id = np.argsort(images.ids)
     places = by_id[np.searchsorted(images.ids, image_ids, sorter=by_id)]
@@ -68,9 +73,9 @@ def load_mask_results(
         source=source,
         image_ids=image_ids,
         sizes=images.sizes[places],
-        categories=_read_categories(entries, categories, are_instances=are_instances),
+        categories=contiguous[order],
     )
-    return MaskResults(masks, _read_scores(entries, are_instances=are_instances))
+    return MaskResults(masks, scores[order])
 
 
 def _read_categories(

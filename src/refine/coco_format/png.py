@@ -3,11 +3,13 @@
 import io
 import struct
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from refine.errors import RefineError, first_line
+from refine.ops.arrays import find_label_runs
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 89_478_485
@@ -17,6 +19,7 @@ PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 """What Pillow raises about damaged files."""
 
 _ROWS_A_CHUNK = 64
+_ZLIB_HEADER, _ADLER = b"\x78\x01", 65521
 _UP = 2  # the filter of a line that holds differences to the line above
 _COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
@@ -126,10 +129,49 @@ def encode_segment_png(ids: np.ndarray) -> bytes:
     Raises:
         ValueError: An id outside this range.
     """
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= 2**24):
-        raise ValueError(f"ids {ids.min()} .. {ids.max()} do not fit into 24 bits")
-    pixels = np.ascontiguousarray(ids, "<i4").view(np.uint8).reshape(*ids.shape, 4)
-    return encode_png(pixels[:, :, :3])
+    columns = np.ascontiguousarray(ids.T)
+    return encode_column_runs(*find_label_runs(columns), (ids.shape[0], ids.shape[1]))
+
+
+def encode_column_runs(values: np.ndarray, lengths: np.ndarray, size: tuple[int, int]) -> bytes:
+    """The PNG of a segment map of ``size`` (height, width), given by its runs column by column.
+
+    ``values`` are the ``[R]`` ids of runs that end with their column, ``lengths`` their pixels.
+
+    Raises:
+        ValueError: An id outside ``0 .. 2**24 - 1``.
+    """
+    if len(values) and (int(values.min()) < 0 or int(values.max()) >= 2**24):
+        raise ValueError(f"ids {values.min()} .. {values.max()} do not fit into 24 bits")
+    height, width = size
+    places, bytes_there = _find_differences(values, lengths, size)
+    lines = np.zeros(height * (1 + 3 * width), np.uint8)
+    lines[places] = bytes_there
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS, memLevel=5, strategy=zlib.Z_RLE)
+    packed = packer.compress(lines.data) + packer.flush()
+    # Adler-32 of bytes of which nearly all are 0
+    first = 1 + int(bytes_there.sum())
+    second = len(lines) + int(((len(lines) - places) * bytes_there).sum())
+    checksum = struct.pack(">HH", second % _ADLER, first % _ADLER)
+    return _join(height, width, [_ZLIB_HEADER + packed + checksum])
+
+
+def _find_differences(
+    values: np.ndarray, lengths: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places and int64 values of the bytes other than 0 in the lines, filtered by `_UP`."""
+    height, width = size
+    columns, rows = np.divmod(np.cumsum(lengths) - lengths, height)
+    above = np.where(rows, np.roll(values, 1), 0)
+    pixels = rows * (1 + 3 * width) + 1 + 3 * columns
+    places, changes = [np.arange(height) * (1 + 3 * width)], [np.full(height, _UP)]
+    for channel in range(3):
+        change = (values >> 8 * channel) - (above >> 8 * channel) & 0xFF
+        places.append(pixels + channel)
+        changes.append(change.astype(np.int64))
+        if not (values >> 8 * (channel + 1)).any():
+            break
+    return np.concatenate(places), np.concatenate(changes)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -141,16 +183,23 @@ def encode_png(pixels: np.ndarray) -> bytes:
     """
     height, width, _ = pixels.shape
     packer = zlib.compressobj(strategy=zlib.Z_RLE)
-    parts = [_SIGNATURE, _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))]
+    parts = []
     above = np.zeros(width * 3, np.uint8)
     for top in range(0, height, _ROWS_A_CHUNK):
         lines = pixels[top : top + _ROWS_A_CHUNK].reshape(-1, width * 3)
         filtered = np.full((len(lines), 1 + width * 3), _UP, np.uint8)
         np.subtract(lines[0], above, out=filtered[0, 1:])
         np.subtract(lines[1:], lines[:-1], out=filtered[1:, 1:])
-        parts.append(_chunk(b"IDAT", packer.compress(filtered.data)))
+        parts.append(packer.compress(filtered.data))
         above = lines[-1]
-    return b"".join([*parts, _chunk(b"IDAT", packer.flush()), _chunk(b"IEND", b"")])
+    return _join(height, width, [*parts, packer.flush()])
+
+
+def _join(height: int, width: int, packed: Sequence[bytes]) -> bytes:
+    """The PNG of 8-bit RGB lines; each part of the zlib stream becomes a chunk."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    chunks = [_chunk(b"IDAT", part) for part in packed]
+    return b"".join([_SIGNATURE, header, *chunks, _chunk(b"IEND", b"")])
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from refine.atomic import write_atomically, write_text
+from refine.atomic import sync_files, write_bytes, write_text
 from refine.categories import CategoryTable
 from refine.coco_format.json_entries import parse_json_object
-from refine.coco_format.png import encode_segment_png
+from refine.coco_format.png import encode_column_runs
 from refine.errors import RefineError
-from refine.ops.arrays import find_label_boxes
+from refine.ops.arrays import find_label_runs, find_value_boxes
 from refine.types import GroundTruth, PanopticPrediction
 
 
@@ -35,6 +35,7 @@ class PanopticWriter:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._file_names: set[str] = set()
+        self._unsynced: list[str] = []
         self._png_dir.mkdir(parents=True, exist_ok=True)
 
     def keep_others(self, file_name: str) -> int:
@@ -80,9 +81,10 @@ class PanopticWriter:
                 f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "
                 f"in {self._png_dir}; rename one"
             )
-        write_segment_map(self._png_dir / png_name, panoptic.segment_map)
+        path = self._png_dir / png_name
+        infos = write_panoptic(path, panoptic, self.categories, is_synced=False)
+        self._unsynced.append(png_name)
         height, width = panoptic.segment_map.shape
-        infos = describe_segments(panoptic, self.categories)
         self.record(image_id, file_name, infos, png_name=png_name, size=(height, width))
 
     def record(
@@ -114,20 +116,26 @@ class PanopticWriter:
             "annotations": self._annotations,
             "categories": self.categories.to_json(supercategories=self.split is not None),
         }
+        sync_files(self._png_dir / name for name in self._unsynced)
         write_text(self._json_path, json.dumps(document))
 
 
-def write_segment_map(path: Path, segment_map: np.ndarray) -> None:
-    """Write a ``[H, W]`` map of ids below 2^24 as a PNG, whole or not at all."""
-    with write_atomically(path) as part:
-        part.write_bytes(encode_segment_png(segment_map))
-
-
-def describe_segments(
-    panoptic: PanopticPrediction | GroundTruth, categories: CategoryTable
+def write_panoptic(
+    path: Path,
+    panoptic: PanopticPrediction | GroundTruth,
+    categories: CategoryTable,
+    *,
+    is_synced: bool = True,
 ) -> list[dict[str, Any]]:
-    """The ``segments_info`` of a map; of a prediction, with scores."""
-    boxes = find_label_boxes(panoptic.segment_map)
+    """Write a map, as :func:`write_bytes` does; its ``segments_info``, of a prediction with scores.
+
+    The map may be in memory row by row or, better, column by column.
+    """
+    columns = np.ascontiguousarray(panoptic.segment_map.T)
+    values, lengths = find_label_runs(columns)
+    width, height = columns.shape
+    write_bytes(path, encode_column_runs(values, lengths, (height, width)), is_synced=is_synced)
+    boxes = find_value_boxes(values, lengths, (width, height))
     infos: list[dict[str, Any]] = [
         {
             "id": segment.id,
@@ -146,5 +154,5 @@ def describe_segments(
 
 
 def _to_coco_box(box: tuple[int, int, int, int]) -> list[int]:
-    top, left, bottom, right = box
+    left, top, right, bottom = box
     return [left, top, right - left, bottom - top]

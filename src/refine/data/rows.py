@@ -1,5 +1,6 @@
 """What the files say of one image: its annotations, and how to read its segment map."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,8 @@ from refine.coco_format.segment_runs import SegmentRuns, find_runs
 from refine.coco_format.storage import Storage
 from refine.data.images import decode_image
 from refine.errors import RefineError, Report, refuse
-from refine.ops.outlines import decode_mask, rasterize_polygons, tight_crop
+from refine.ops.mask_runs import MaskRuns, paint_runs, unpack_masks
+from refine.ops.outlines import code_polygons, decode_mask, rasterize_polygons, tight_crop
 from refine.types import IGNORE_INDEX, CodedMask, MaskCrop, Segment
 
 
@@ -75,24 +77,33 @@ def original_mask(outline: Outline, size: tuple[int, int]) -> MaskCrop | None:
     return rasterize_polygons(outline, size)
 
 
+def unpack_outlines(outlines: Iterable[Outline], size: tuple[int, int]) -> MaskRuns:
+    """The runs of the outlines' pixels in an image of ``size`` (height, width)."""
+    return unpack_masks(
+        [o if isinstance(o, CodedMask) else code_polygons(o, size) for o in outlines]
+    )
+
+
 def paint_stuff(
     stuff: MaskResults, image_id: int, size: tuple[int, int], num_things: int
 ) -> np.ndarray:
     """``[H, W]`` uint8 categories of an image's stuff masks, 255 for void; things are left out.
 
-    Masks of one category are one; a :class:`RefineError` if those of two overlap.
+    Masks of one category are one; a :class:`RefineError` if those of two overlap. Pixels are column
+    by column in memory, as in COCO's run lengths.
     """
-    painted = np.full(size, IGNORE_INDEX, np.uint8)
-    for mask in stuff.masks.of_image(image_id):
-        crop = original_mask(mask.outline, size)
-        if crop is None or mask.category < num_things:
-            continue
-        view = painted[crop.slices]
-        others = view[crop.mask]
-        if ((others != IGNORE_INDEX) & (others != mask.category)).any():
-            raise RefineError(
-                f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
-                "give each pixel one category"
-            )
-        view[crop.mask] = mask.category
-    return painted
+    masks = [m for m in stuff.masks.of_image(image_id) if m.category >= num_things]
+    runs = unpack_outlines((m.outline for m in masks), size)
+    categories = np.repeat([m.category for m in masks], np.diff(runs.offsets)).astype(np.uint8)
+    order = np.argsort(runs.starts, kind="stable")
+    starts, stops, categories = runs.starts[order], runs.stops[order], categories[order]
+    reach = np.maximum.accumulate(stops)
+    longest = np.maximum.accumulate(np.where(stops == reach, np.arange(len(order)), 0))
+    is_shared = starts[1:] < reach[:-1]
+    if (categories[1:] != categories[longest[:-1]])[is_shared].any():
+        raise RefineError(
+            f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
+            "give each pixel one category"
+        )
+    starts[1:] = np.maximum(starts[1:], reach[:-1])
+    return paint_runs(starts, reach, categories, size[::-1], background=IGNORE_INDEX).T

@@ -95,7 +95,7 @@ def require_finite(raw: RawPrediction) -> None:
     outputs |= {f"ranking/{name}": scores for name, scores in raw.rankings.items()}
     for name, values in outputs.items():
         # NaN and infinity reach the sum, and one pass is enough; float32, as half's would overflow
-        if not values.sum(dtype=torch.float32).isfinite():
+        if values.numel() and not values.sum(dtype=torch.float32).isfinite():
             raise RefineError(
                 f"the network's output is not finite ({name}): its training has diverged; "
                 "use an earlier checkpoint or train with a lower optimizer.lr"

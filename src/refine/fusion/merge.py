@@ -27,7 +27,7 @@ from refine.fusion.overlaps import shared_window
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
 
-_ROWS_A_PASS = 32  # of a large image: what is derived from them stays in the cache
+_PIXELS_A_PASS = 2**18  # of a large image: what is derived from them stays in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,15 +95,17 @@ def merge_segments(
     Raises:
         ValueError: A score is NaN, or a label is no thing category.
     """
-    segment_map = np.zeros(semantic.shape, np.int32)
+    if not semantic.flags.f_contiguous:
+        semantic = np.ascontiguousarray(semantic)
+    painted = np.zeros_like(semantic, np.min_scalar_type(len(instances)))
     order = _by_score(instances, options, num_things)
     edges = [] if relations is None else relations.edges
-    areas = _paint_things(segment_map, instances, order=order, edges=edges, options=options)
+    areas = _paint_things(painted, instances, order=order, edges=edges, options=options)
     if edges and options.order == "topological":
-        _repaint(segment_map, instances, areas, paint_order(list(areas), edges))
-    things = _describe(segment_map, instances, areas)
-    stuff = _paint_stuff(
-        segment_map, semantic, len(things) + 1, num_things=num_things, limit_px=stuff_area_limit_px
+        _repaint(painted, instances, areas, paint_order(list(areas), edges))
+    things = _describe(painted, instances, areas)
+    segment_map, stuff = _paint_stuff(
+        painted, semantic, len(things) + 1, num_things=num_things, limit_px=stuff_area_limit_px
     )
     return PanopticPrediction(segment_map=segment_map, segments=(*things, *stuff))
 
@@ -229,19 +231,34 @@ def _describe(
 
 
 def _paint_stuff(
-    segment_map: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
-) -> list[Segment]:
-    areas = np.zeros(IGNORE_INDEX + 1, np.int64)
-    bands = [slice(top, top + _ROWS_A_PASS) for top in range(0, len(semantic), _ROWS_A_PASS)]
-    for band in bands:
-        areas += np.bincount(semantic[band][segment_map[band] == 0], minlength=len(areas))
+    painted: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
+) -> tuple[np.ndarray, list[Segment]]:
+    """The segment map of the things that are painted, and of the stuff where they are not."""
+    segment_map = np.empty_like(painted, np.int32)
+    pixels, things, below = (values.ravel("K") for values in (segment_map, painted, semantic))
+    runs = [_find_runs(things[band], below[band]) for band in _bands(len(pixels))]
+    areas = np.zeros(IGNORE_INDEX + 1)
+    for owners, under, lengths in runs:
+        areas += np.bincount(under, lengths * (owners == 0), len(areas))
     areas[:num_things] = areas[IGNORE_INDEX] = 0
     categories = np.flatnonzero(areas >= max(limit_px, 1))
     ids = np.zeros(len(areas), np.int32)
     ids[categories] = np.arange(first_id, first_id + len(categories))
-    for band in bands:
-        segment_map[band] += ids[semantic[band]] * (segment_map[band] == 0)
-    return [
+    for band, (owners, under, lengths) in zip(_bands(len(pixels)), runs, strict=True):
+        pixels[band] = np.repeat(np.where(owners, owners, ids[under]), lengths)
+    segments = [
         Segment(id=int(ids[c]), category=int(c), is_thing=False, area=int(areas[c]))
         for c in categories
     ]
+    return segment_map, segments
+
+
+def _bands(pixels: int) -> list[slice]:
+    return [slice(k, k + _PIXELS_A_PASS) for k in range(0, pixels, _PIXELS_A_PASS)]
+
+
+def _find_runs(things: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values of two ``[n]`` arrays in the runs where both are constant, and their lengths."""
+    ends = np.flatnonzero((things[1:] != things[:-1]) | (below[1:] != below[:-1]))
+    starts = np.append(0, ends + 1)
+    return things[starts], below[starts], np.diff(starts, append=len(things))

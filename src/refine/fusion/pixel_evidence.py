@@ -8,10 +8,11 @@ from torch import Tensor
 
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
+from refine.fusion.merge import Instance
 from refine.fusion.semantic import interpolate_logits
 from refine.fusion.unknown_erasing import Regions, score_regions
-from refine.options import UnknownErasingOptions
-from refine.types import IGNORE_INDEX, RawPrediction
+from refine.options import MergeOptions, UnknownErasingOptions
+from refine.types import IGNORE_INDEX, MaskCrop, RawPrediction
 
 _PIXELS_A_PASS = 65_536
 
@@ -53,6 +54,53 @@ class PixelEvidence(Evidence):
         considered = np.where(semantic >= first, semantic, np.uint8(IGNORE_INDEX))
         radius = round(options.dilation_frac * min(semantic.shape))
         return score_regions(considered, self._probabilities, radius=radius)
+
+
+class GivenEvidence(PixelEvidence):
+    """N masks and a semantic map at the size of the image, of anyone's making.
+
+    Args:
+        crops: The masks.
+        scores: ``[N]`` float64 in [0, 1].
+        labels: ``[N]`` int64 thing categories.
+        boxes: ``[N, 4]`` float64 xyxy pixels.
+        semantic: See :class:`PixelEvidence`, as for ``probabilities``.
+        num_things: Number of thing categories.
+    """
+
+    def __init__(
+        self,
+        crops: Sequence[MaskCrop],
+        scores: np.ndarray,
+        labels: np.ndarray,
+        boxes: np.ndarray,
+        semantic: np.ndarray,
+        probabilities: np.ndarray | None,
+        *,
+        num_things: int,
+    ) -> None:
+        size = (semantic.shape[0], semantic.shape[1])
+        raw = RawPrediction(
+            boxes=torch.from_numpy(boxes),
+            scores=torch.from_numpy(scores),
+            labels=torch.from_numpy(labels),
+            mask_logits=torch.empty(len(scores), 0, 0),
+            semantic_logits=torch.empty(0),
+            image_size=size,
+            original_size=size,
+        )
+        super().__init__(raw, semantic, probabilities, num_things=num_things)
+        self._crops = crops
+
+    def instances(self, options: MergeOptions) -> list[Instance]:
+        """The masks of sufficient score by descending score."""
+        scores, labels = self.raw.scores.tolist(), self.raw.labels.tolist()
+        order = sorted(range(len(scores)), key=lambda k: -scores[k])
+        return [
+            Instance(self._crops[k], labels[k], scores[k], k)
+            for k in order
+            if scores[k] >= options.score_thresh
+        ]
 
 
 def average_semantics(

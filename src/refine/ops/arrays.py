@@ -34,9 +34,15 @@ def find_label_runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def find_label_boxes(labels: np.ndarray) -> dict[int, tuple[int, int, int, int]]:
     """(top, left, bottom, right), last two exclusive, of each value of a ``[H, W]`` map."""
-    values, lengths = find_label_runs(labels)
+    return find_value_boxes(*find_label_runs(labels), (labels.shape[0], labels.shape[1]))
+
+
+def find_value_boxes(
+    values: np.ndarray, lengths: np.ndarray, shape: tuple[int, int]
+) -> dict[int, tuple[int, int, int, int]]:
+    """The same of the runs that :func:`find_label_runs` finds in a map of this shape."""
     found, keys = np.unique(values, return_inverse=True)
-    boxes = find_run_boxes(keys, lengths, (labels.shape[0], labels.shape[1]))
+    boxes = find_run_boxes(keys, lengths, shape)
     return {key: tuple(box) for key, box in zip(found.tolist(), boxes.tolist(), strict=True)}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refine.ops.boxes import is_proper
 from refine.ops.devices import send
-from refine.ops.outlines import unpack_runs
+from refine.ops.mask_runs import unpack_masks
 from refine.types import CodedMask
 
 
@@ -45,11 +45,11 @@ def sum_areas(masks: Sequence[CodedMask], device: torch.device) -> RunningAreas:
     places[:, 3:] = sizes
     places[1:, 0] = np.cumsum((sizes[:-1] + 1).prod(axis=1))
     # a mask's pixels turn on and off at the ends of its runs; in the end all are off
-    turns = [np.zeros(0, np.int64)]
-    for coded, begin, count in zip(masks, begins, counts, strict=False):
-        runs = unpack_runs(coded.counts) if count else np.zeros(0, np.int64)
-        turns.append(begin + np.cumsum(runs)[: len(runs) // 2 * 2])
-    ends = send(torch.from_numpy(np.concatenate(turns)), device)
+    filled = np.flatnonzero(counts)
+    runs = unpack_masks([masks[k] for k in filled])
+    shift = np.repeat(begins[filled], np.diff(runs.offsets))
+    turns = np.stack([runs.starts + shift, runs.stops + shift], axis=1).ravel()
+    ends = send(torch.from_numpy(turns), device)
     signs = torch.ones_like(ends, dtype=torch.int8)
     signs[1::2] = -1
     changes = torch.zeros(int(counts.sum()) + 1, dtype=torch.int8, device=device)

@@ -6,6 +6,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from refine.ops.arrays import find_label_runs
+from refine.ops.mask_runs import unpack_masks
 from refine.types import CodedMask, MaskCrop
 
 
@@ -35,18 +36,27 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
         ValueError: The runs do not add up to ``height * width`` pixels, or make no sense.
     """
     if isinstance(counts, str):
-        packed = counts.encode("ascii")
-        runs = unpack_runs(packed)
-    else:
-        if any(type(number) is not int for number in (height, width, *counts)):
-            raise ValueError("sizes and run lengths have to be integers")
-        runs = np.array(counts, dtype=np.int64)
-    if runs.sum() != height * width or runs.min(initial=0) < 0:
-        raise ValueError(f"the runs do not cover {height} x {width} pixels")
-    if not isinstance(counts, str):
-        plain = {"size": [height, width], "counts": list(counts)}
-        packed = coco_mask.frPyObjects(plain, height, width)["counts"]
-    return CodedMask(height, width, packed)
+        mask = CodedMask(height, width, counts.encode("ascii"))
+        unpack_masks([mask])
+        return mask
+    if any(type(number) is not int for number in (height, width, *counts)):
+        raise ValueError("sizes and run lengths have to be integers")
+    if sum(counts) != height * width or min(counts, default=0) < 0:
+        raise ValueError("the runs do not cover the image")
+    plain = {"size": [height, width], "counts": list(counts)}
+    return CodedMask(height, width, coco_mask.frPyObjects(plain, height, width)["counts"])
+
+
+def code_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> CodedMask:
+    """The pixels of an image of ``size`` (height, width) that COCO's rule gives to a union.
+
+    Polygons are as of :func:`rasterize_polygons`.
+    """
+    height, width = size
+    if not polygons:
+        return compress_runs([height * width], height=height, width=width)
+    parts = coco_mask.frPyObjects([p.ravel().tolist() for p in polygons], height, width)
+    return CodedMask(height, width, coco_mask.merge(parts)["counts"])
 
 
 def encode_segments(segment_map: np.ndarray, ids: Sequence[int]) -> list[CodedMask]:
@@ -108,25 +118,3 @@ def rasterize_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) ->
     ]
     runs = coco_mask.merge(coco_mask.frPyObjects(shifted, height, width))
     return tight_crop(_decode(runs["counts"], height, width), y=top, x=left)
-
-
-def unpack_runs(packed: bytes) -> np.ndarray:
-    """``[K]`` int64 run lengths out of COCO's string, that of zeros first.
-
-    Numbers to base 32, low digit first, each the difference to the run two before (from the fourth
-    on). A character is 48 plus its digit, plus 32 if more follow; bit 16 of the last is the sign.
-    """
-    digits = np.frombuffer(packed, dtype=np.uint8).astype(np.int64) - 48
-    if not len(digits) or digits.min() < 0 or digits.max() > 63 or digits[-1] & 32:
-        raise ValueError("no COCO run lengths")
-    ends = np.flatnonzero(digits & 32 == 0)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
-    if lengths.max() > 7:
-        raise ValueError("a run is longer than any image")
-    places = np.arange(len(digits)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((digits & 31) << (5 * places), starts)
-    runs -= (digits[ends] & 16 != 0).astype(np.int64) << (5 * lengths)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs

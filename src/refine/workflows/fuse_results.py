@@ -6,14 +6,13 @@ predictions``, by the same rules; all other settings of ``conf/fusion`` that nee
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
 
-from refine.api.fuse_predictions import GivenEvidence
+from refine.api.fuse_predictions import read_semantic
 from refine.categories import CategoryTable
 from refine.coco_format.annotations import ImageTable, load_image_table, load_panoptic_json
 from refine.coco_format.json_entries import entries_of, parse_json_object, read_bytes
@@ -23,17 +22,18 @@ from refine.coco_format.semantic_files import SemanticFiles
 from refine.coco_format.storage import open_storage
 from refine.coco_format.writer import PanopticWriter
 from refine.config.settings import FuseSettings
-from refine.data.rows import original_mask, paint_stuff
+from refine.data.rows import paint_stuff, unpack_outlines
 from refine.errors import RefineError
 from refine.fusion.fuse_evidence import fuse
+from refine.fusion.pixel_evidence import GivenEvidence
 from refine.fusion.relations import asks_head
-from refine.options import FusionOptions
 from refine.runs.console import print_table, say
 from refine.types import GroundTruth
 from refine.workflows.score_results import score_results
 
 _Size = tuple[int, int]
-_Reader = Callable[[int, str, _Size], np.ndarray]
+_Semantic = tuple[np.ndarray, np.ndarray | None]  # as PixelEvidence takes it
+_Reader = Callable[[int, str, _Size], _Semantic]
 
 
 def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
@@ -51,19 +51,23 @@ def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
     _check_relation(settings)
     images = load_image_table(Path(images_json))
     categories, dataset_ids = _load_categories(Path(settings.categories_json or images_json))
-    instances = load_mask_results(Path(settings.instances), images, categories, are_instances=True)
-    read_semantic = _open_semantic(settings.semantic, images, categories, dataset_ids)
+    instances = load_mask_results(
+        Path(settings.instances),
+        images,
+        categories,
+        are_instances=True,
+        least_score=settings.fusion.merge.score_thresh,
+    )
+    read = _open_semantic(settings.semantic, images, categories, dataset_ids)
     read_truth = _open_truth(settings)
-    out, order = Path(settings.out), np.arange(len(categories))
+    out = Path(settings.out)
     columns = (images.ids.tolist(), images.names.tolist(), images.sizes.tolist())
     with PanopticWriter(out, categories) as writer:
         rows = zip(*columns, strict=True)
         for image_id, name, (height, width) in track(rows, "fusing", total=len(images.ids)):
             size = (height, width)
-            given = _stack_instances(instances, image_id, size, settings.fusion)
-            semantic = read_semantic(image_id, name, size)
             result = fuse(
-                GivenEvidence(given, semantic, order, categories.num_things),
+                _gather(instances, image_id, read(image_id, name, size), categories.num_things),
                 settings.fusion,
                 stuff_area_limit_px=settings.stuff_area_limit_px,
                 truth=read_truth(image_id),
@@ -98,35 +102,39 @@ def _open_semantic(
     path: str, images: ImageTable, categories: CategoryTable, dataset_ids: list[int]
 ) -> _Reader:
     """What gives the semantic prediction of an image by its id, name and size."""
-    if not path.endswith(".json"):
-        files = SemanticFiles(Path(path), categories, dataset_ids)
-        return lambda _, name, size: _resize(files.read(name, size), size)
-    stuff = load_mask_results(Path(path), images, categories, are_instances=False)
-    return lambda image_id, _, size: paint_stuff(stuff, image_id, size, categories.num_things)
+    if path.endswith(".json"):
+        stuff = load_mask_results(Path(path), images, categories, are_instances=False)
+        return lambda i, _, size: (paint_stuff(stuff, i, size, categories.num_things), None)
+    files = SemanticFiles(Path(path), categories, dataset_ids)
+
+    def read(_: int, name: str, size: _Size) -> _Semantic:
+        values = files.read(name, size)
+        if values.ndim == 2:
+            return np.asfortranarray(values), None  # as the masks are
+        if values.shape[1:] != size:
+            channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
+            values = channels[0].numpy()
+        return read_semantic(values, np.arange(len(categories)))
+
+    return read
 
 
-def _resize(values: np.ndarray, size: _Size) -> np.ndarray:
-    """Channels at the size of the image; a label map as it is."""
-    if values.ndim == 2 or values.shape[1:] == size:
-        return values
-    channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
-    return channels[0].numpy()
-
-
-def _stack_instances(
-    results: MaskResults, image_id: int, size: _Size, options: FusionOptions
-) -> dict[str, Any]:
-    """Masks, scores and labels of the instances that the merge will not leave out by score."""
-    limit = options.merge.score_thresh
-    found = [i for i in results.masks.of_image(image_id) if results.scores[i.id] >= limit]
-    masks = np.zeros((len(found), *size), bool)
-    for mask, instance in zip(masks, found, strict=True):
-        crop = original_mask(instance.outline, size)
-        if crop is not None:
-            mask[crop.slices] = crop.mask
-    scores = results.scores[[i.id for i in found]] if found else np.zeros(0)
-    labels = np.array([i.category for i in found], np.int64)
-    return {"masks": masks, "scores": scores, "labels": labels}
+def _gather(
+    results: MaskResults, image_id: int, semantic: _Semantic, num_things: int
+) -> GivenEvidence:
+    """What is known of one image."""
+    found = results.masks.of_image(image_id)
+    size = (semantic[0].shape[0], semantic[0].shape[1])
+    crops = unpack_outlines((i.outline for i in found), size).crops(size[0])
+    boxes = [(c.x, c.y, c.x + c.mask.shape[1], c.y + c.mask.shape[0]) for c in crops]
+    return GivenEvidence(
+        crops,
+        results.scores[[i.id for i in found]] if found else np.zeros(0),
+        np.array([i.category for i in found], np.int64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        *semantic,
+        num_things=num_things,
+    )
 
 
 def _open_truth(settings: FuseSettings) -> Callable[[int], GroundTruth | None]:

@@ -9,7 +9,7 @@ from typing import Any
 from refine.api.panoptic_result import PanopticResult
 from refine.atomic import write_text
 from refine.categories import CategoryTable
-from refine.coco_format.writer import PanopticWriter, describe_segments, write_segment_map
+from refine.coco_format.writer import PanopticWriter, write_panoptic
 from refine.ops.outlines import encode_segments
 from refine.options import OverlayOptions
 
@@ -30,10 +30,9 @@ class PredictionFiles:
 
     def write(self, result: PanopticResult, png_name: str) -> dict[str, Any]:
         """Write the PNGs of an image; what the files of all images say of it."""
-        write_segment_map(self.out / "panoptic" / png_name, result.segment_map)
+        infos = write_panoptic(self.out / "panoptic" / png_name, result, result.categories)
         if self.overlay is not None:
             result.write_overlay(self.out / "overlays" / png_name, self.overlay)
-        infos = describe_segments(result, result.categories)
         entry = {"png": png_name, "size": result.segment_map.shape, "segments_info": infos}
         if self.rle:
             masks = encode_segments(result.segment_map, [s.id for s in result.segments])

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -66,3 +67,21 @@ def test_a_failed_run_leaves_no_json(tmp_path):
         writer.add(1, "a.jpg", stray, png_name="a.png")
     assert not list(tmp_path.rglob("*.p*"))
     assert not (tmp_path / "panoptic.json").exists()
+
+
+def test_pngs_are_on_the_disk_before_the_json_names_them(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        assert not (tmp_path / "panoptic.json").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with PanopticWriter(tmp_path, CATEGORIES) as writer:
+        for k in range(3):
+            writer.add(k, f"{k}.jpg", prediction(), png_name=f"{k}.png")
+    pngs = {path.stat().st_ino for path in (tmp_path / "panoptic").iterdir()}
+    json_file = (tmp_path / "panoptic.json").stat().st_ino
+    assert len(pngs) == 3
+    assert set(synced[:3]) == pngs
+    assert synced[3:] == [json_file]

@@ -55,6 +55,21 @@ def test_inputs_are_left_as_they_are():
     assert instance.crop.mask.all()
 
 
+@pytest.mark.parametrize("number", [3, 300])
+def test_the_order_of_pixels_in_memory_makes_no_difference(number):
+    rng = np.random.default_rng(number)
+    semantic = rng.integers(0, 5, (30, 40)).astype(np.uint8)
+    squares = [square(*rng.integers(0, 20, 2), rng.integers(1, 9)) for _ in range(number)]
+    expected = run(squares, semantic, overlap_thresh=1)
+    turned = np.asfortranarray(semantic)
+    views = [turned, np.stack([semantic] * 2, axis=2)[..., 1], semantic[:, ::-1].copy()[:, ::-1]]
+    for view in views:
+        found = run(squares, view, overlap_thresh=1)
+        assert found.segments == expected.segments
+        assert np.array_equal(found.segment_map, expected.segment_map)
+    assert run(squares, turned).segment_map.flags.f_contiguous
+
+
 def test_a_score_of_nan_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         run([square(0, 0, 3, score=float("nan"))])

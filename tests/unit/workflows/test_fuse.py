@@ -205,9 +205,11 @@ def test_the_true_order_and_the_score(files):
         ({"score": 1.5}, ["results[3]", "'score' is 1.5", "[0, 1]"]),
         ({"score": None}, ["results[3]", "'score' is missing"]),
         ({"segmentation": coded(np.zeros((3, 3)))}, ["results[3]", "size", "[3, 3]", "[24, 36]"]),
+        ({"segmentation": {"size": [24, 36], "counts": "1"}}, ["results[3]", "runs", "cover"]),
     ],
 )
 def test_bad_instances_are_refused(files, change, words):
+    files.results[3]["score"] = 0.9  # what scores too low is not decoded
     changed = files.results[3] | change
     files.results[3] = {k: v for k, v in changed.items() if v is not None}
     (files.root / "results.json").write_text(json.dumps(files.results))
@@ -244,6 +246,33 @@ def test_a_panoptic_png_a_missing_file_and_overlapping_stuff_are_refused(files):
     whole = coded(np.ones(SIZE))
     both = [{"image_id": 2, "category_id": c, "segmentation": whole} for c in STUFF]
     (files.root / "stuff.json").write_text(json.dumps(both))
+    with refused("stuff.json", "image 2", "overlap"):
+        files.fuse(semantic="stuff.json")
+
+
+def test_masks_of_one_stuff_category_are_one_and_nested_ones_of_two_are_refused(files):
+    (files.root / "results.json").write_text("[]")
+    rng, masks = files.rng, {c: [np.zeros(SIZE, bool) for _ in range(4)] for c in STUFF}
+    for c, found in masks.items():
+        for mask in found:  # the sky in the left half, the sea in the right one
+            y, x, height, width = rng.integers(0, 9, 4)
+            mask[y : y + 2 * height, 18 * (c == 9) + x : 18 * (c == 9) + x + width + 1] = True
+    entries = [
+        {"image_id": 2, "category_id": c, "segmentation": coded(mask)}
+        for c, found in masks.items()
+        for mask in found
+    ]
+    rng.shuffle(entries)
+    (files.root / "stuff.json").write_text(json.dumps(entries))
+    found = files.fuse("stuff_area_limit_px=1", semantic="stuff.json")
+    assert_equal(found[2], [(c, np.any(masks[c], axis=0)) for c in STUFF])
+    inner, outer = np.zeros(SIZE, bool), np.zeros(SIZE, bool)
+    outer[2:9, 3:9] = inner[5, 8] = True  # in the last column: its run begins after many others
+    entries = [
+        {"image_id": 2, "category_id": c, "segmentation": coded(mask)}
+        for c, mask in ((9, inner), (3, outer))
+    ]
+    (files.root / "stuff.json").write_text(json.dumps(entries))
     with refused("stuff.json", "image 2", "overlap"):
         files.fuse(semantic="stuff.json")
 

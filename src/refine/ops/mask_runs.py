@@ -1,0 +1,127 @@
+"""Masks as COCO's run lengths, many at once: checked, cropped and painted without decoding them.
+
+Pixels are numbered column by column, ``x * height + y``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refine.types import CodedMask, MaskCrop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskRuns:
+    """The pixels of N masks, as R runs of which none is empty.
+
+    Attributes:
+        starts: ``[R]`` int64 first pixel of each run, ascending within a mask.
+        stops: ``[R]`` int64 pixel after the last one of each run.
+        offsets: ``[N + 1]`` int64: mask ``k`` owns runs ``offsets[k] .. offsets[k + 1] - 1``.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    offsets: np.ndarray
+
+    def crops(self, height: int) -> list[MaskCrop]:
+        """The tight crop of each mask, column by column in memory; all images have ``height``."""
+        counts = np.diff(self.offsets)
+        left, top, right, bottom = boxes = np.zeros((4, len(counts)), np.int64)
+        filled = counts > 0
+        firsts, lasts = self.offsets[:-1][filled], self.offsets[1:][filled] - 1
+        (from_x, from_y), (to_x, to_y) = (
+            np.divmod(p, height) for p in (self.starts, self.stops - 1)
+        )
+        goes_on = from_x < to_x  # in the next column
+        left[filled], right[filled] = from_x[firsts], to_x[lasts] + 1
+        top[filled] = np.minimum.reduceat(np.where(goes_on, 0, from_y), firsts)
+        bottom[filled] = np.maximum.reduceat(np.where(goes_on, height, to_y + 1), firsts)
+        # the columns of all masks side by side
+        ends = np.cumsum(right - left)
+        shift = np.repeat((ends - right) * height, counts)
+        inside = np.ones(len(shift), bool)
+        runs = self.starts + shift, self.stops + shift
+        columns = paint_runs(*runs, inside, (int(ends[-1:].sum()), height), background=False)
+        return [
+            MaskCrop(y0, x0, columns[end - x1 + x0 : end, y0:y1].T)
+            for end, (x0, y0, x1, y1) in zip(ends.tolist(), boxes.T.tolist(), strict=True)
+        ]
+
+
+def paint_runs(
+    starts: np.ndarray,
+    stops: np.ndarray,
+    values: np.ndarray,
+    shape: tuple[int, int],
+    *,
+    background: float,
+) -> np.ndarray:
+    """``shape`` pixels of which those of run k are ``values[k]``; ``[R]`` ascending runs."""
+    lengths = np.empty(2 * len(starts) + 1, np.int64)
+    lengths[:-1:2], lengths[-1] = starts, shape[0] * shape[1]
+    lengths[2::2] -= stops
+    lengths[1::2] = stops - starts
+    painted = np.full(len(lengths), background, values.dtype)
+    painted[1::2] = values
+    return np.repeat(painted, lengths).reshape(shape)
+
+
+def unpack_masks(masks: Sequence[CodedMask]) -> MaskRuns:
+    """The runs of masks, each counted from its own first pixel.
+
+    Raises:
+        ValueError: The runs of a mask do not add up to its pixels, or make no sense.
+    """
+    numbers, counts = _unpack_numbers([m.counts for m in masks])
+    # gaps and runs take turns; a string may end with a gap
+    is_odd = counts % 2 == 1
+    numbers = np.insert(numbers, np.cumsum(counts)[is_odd], 0)
+    rows = (counts + 1) // 2
+    lasts = np.cumsum(rows) - 1
+    firsts = lasts - rows + 1
+    # from the fourth on, a number is the difference to the one two before
+    heads, lengths = numbers[::2][firsts], numbers[1::2]
+    gaps = _accumulate(numbers[::2], firsts, rows) - np.repeat(heads, rows)
+    gaps[firsts] = heads
+    lengths = _accumulate(lengths, firsts, rows)
+    lengths[lasts[is_odd]] = 0
+    stops = _accumulate(gaps + lengths, firsts, rows)
+    pixels = np.array([m.height * m.width for m in masks])
+    if min(gaps.min(initial=0), lengths.min(initial=0)) < 0 or (stops[lasts] != pixels).any():
+        raise ValueError("the runs do not cover the image")
+    kept = lengths > 0
+    stops, offsets = stops[kept], np.append(0, np.cumsum(kept)[lasts])
+    return MaskRuns(stops - lengths[kept], stops, offsets)
+
+
+def _accumulate(values: np.ndarray, firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Running sums that begin anew at ``firsts``, which are ``counts`` apart."""
+    sums = np.cumsum(values)
+    sums -= np.repeat(sums[firsts] - values[firsts], counts)
+    return sums
+
+
+def _unpack_numbers(packed: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers in COCO's strings, int64, and how many each string has.
+
+    They are to base 32, low digit first. A character is 48 plus its digit, plus 32 if more follow;
+    bit 16 of the last is the sign.
+    """
+    digits = np.frombuffer(b"".join(packed), np.uint8) - np.uint8(48)
+    stops = np.cumsum([len(string) for string in packed], dtype=np.int64)
+    if not all(packed) or digits.max(initial=0) > 63 or (digits[stops - 1] & 32).any():
+        raise ValueError("no COCO run lengths")
+    ends = np.flatnonzero(digits < 32)
+    sizes = np.diff(ends, prepend=-1)
+    if sizes.max(initial=0) > 7:
+        raise ValueError("a run is longer than any image")
+    numbers = digits[ends].astype(np.int64)
+    numbers -= 2 * (numbers & 16)
+    place, longer = 1, np.flatnonzero(sizes > 1)
+    while len(longer):
+        numbers[longer] = 32 * numbers[longer] + (digits[ends[longer] - place] & 31)
+        place += 1
+        longer = longer[sizes[longer] > place]
+    return numbers, np.diff(np.searchsorted(ends, stops), prepend=0)
