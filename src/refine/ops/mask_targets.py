@@ -45,7 +45,7 @@ def sum_areas(masks: Sequence[CodedMask], device: torch.device) -> RunningAreas:
     places[:, 3:] = sizes
     places[1:, 0] = np.cumsum((sizes[:-1] + 1).prod(axis=1))
     # a mask's pixels turn on and off at the ends of its runs; in the end all are off
-    filled = np.flatnonzero(counts)
+    filled = np.flatnonzero(counts).tolist()
     runs = unpack_masks([masks[k] for k in filled])
     shift = np.repeat(begins[filled], np.diff(runs.offsets))
     turns = np.stack([runs.starts + shift, runs.stops + shift], axis=1).ravel()
