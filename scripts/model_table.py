@@ -34,10 +34,10 @@ COCO, 133 categories. The network alone, but for the hours of heads.
 
 - **GFLOPs**: inference on one image of 800x1333 (padded to 800x1344), convolutions and matrix
   products only, a multiply-add being two operations. Without RoIs: backbone, pyramid, proposal
-  head, semantic trunk and predictor. *RoIs*: each box stage on 1000 proposals, each mask head on 100
-  detections, the semantic heads of the iterations with all 80 thing categories on the canvas (the
-  most there can be). Not counted: sampling (RoIAlign, ROI-Flatten, moving the taps of deformable
-  convolutions), NMS, fusion.
+  head, semantic trunk and predictor. *RoIs*: each box stage on 1000 proposals, each mask head on
+  100 detections, the semantic heads of the iterations with all 80 thing categories on the canvas
+  (the most there can be). Not counted: sampling (RoIAlign, ROI-Flatten, moving the taps of
+  deformable convolutions), NMS, fusion.
 - **Memory** of training: an estimate of the least, not a measurement; float32, 2 images of 800x1333
   a device (batch 16 on 8). Parameters, gradients and momentum; what autograd keeps for the backward
   pass, with 512 RoIs for each box stage and 128 masks for each mask head an image; three full-size

@@ -1,5 +1,6 @@
 """The one exception whose text is written for the person at the keyboard."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -88,9 +89,17 @@ def first_line(error: Exception) -> str:
 
 
 def run_script(task: Callable[[], int | None]) -> int:
-    """A script's exit code: its own or 0; 1, and a line on stderr, for a :class:`RefineError`."""
+    """A script's exit code: its own or 0; 1, and a line on stderr, for a :class:`RefineError`.
+
+    It is 0, too, if the reader of the output (``head``) has seen enough.
+    """
     try:
-        return task() or 0
+        code = task() or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be written
+        return 0
     except RefineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

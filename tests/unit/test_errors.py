@@ -1,5 +1,8 @@
 """What scripts do with bad input."""
 
+import subprocess
+import sys
+
 import pytest
 
 from refine.errors import Findings, RefineError, run_script
@@ -15,6 +18,20 @@ def test_a_task_ends_with_its_code_one_line_or_its_traceback(capsys):
     assert capsys.readouterr().err == "error: x.json: no such file; name another\n"
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("count", [1, 10**6])
+def test_a_reader_that_has_seen_enough_is_no_error(count):
+    code = (
+        f"import sys; from refine.errors import run_script; sys.stdin.read(1); "
+        f"sys.exit(run_script(lambda: print('x' * {count})))"
+    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()  # now it writes
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(
