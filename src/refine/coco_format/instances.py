@@ -240,7 +240,7 @@ def _read_columns(
     return {
         "ids": entries.integers("id"),
         "categories": contiguous,
-        "crowds": entries.integers("iscrowd", high=1).astype(bool),
+        "crowds": entries.integers("iscrowd", high=1, default=0).astype(bool),
         "boxes": _read_boxes(entries),
         **_outline_columns(entries, panoptic.sizes[places]),
     }
@@ -309,6 +309,8 @@ def _outline_columns(
     mask_rows = np.full(len(entries), -1, dtype=np.int64)
     outlines = entries.column(key, list, dict)
     for k, (outline, (height, width)) in enumerate(zip(outlines, sizes.tolist(), strict=True)):
+        if isinstance(outline, list) and outline and type(outline[0]) in (int, float):
+            outline = [outline]  # some tools write a single polygon so
         if isinstance(outline, dict):
             mask = _read_mask(entries, k, outline, height, width, key)
             if mask is not None:

@@ -98,9 +98,11 @@ class Entries:
             return []
         return [k for k, value in enumerate(values) if type(value) not in types]
 
-    def integers(self, key: str, *, low: int = 0, high: int = MAX_ID) -> np.ndarray:
+    def integers(
+        self, key: str, *, low: int = 0, high: int = MAX_ID, default: int | None = None
+    ) -> np.ndarray:
         """The values of ``key`` as ``[n]`` int64; a problem if one is not in ``low .. high``."""
-        values = self.column(key, int, bool)
+        values = self.column(key, int, bool, default=default)
         if values and not (low <= min(values) and max(values) <= high):
             for k, value in enumerate(values):
                 if not low <= value <= high:

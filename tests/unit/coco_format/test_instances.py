@@ -66,12 +66,25 @@ def test_several_polygons_with_decimals_and_short_ones(caplog):
     assert "1 polygons" in caplog.text
 
 
+def test_one_polygon_may_be_flat_and_iscrowd_missing():
+    corners = [3, 3, 5.5, 3, 5, 5, 3, 5]
+
+    def change(annotations):
+        annotations[3].update(segmentation=corners)
+        del annotations[3]["iscrowd"]
+
+    (annotation,) = _load(_changed(change)).of_image(3)
+    assert [polygon.ravel().tolist() for polygon in annotation.outline] == [corners]
+    assert not annotation.is_crowd
+
+
 BAD = {
     "not in order": (lambda a: a[3].update(image_id=1, category_id=99), "annotations[3].*is 99"),
     "unknown category": (lambda a: a[1].update(category_id=99), "'category_id' is 99"),
     "stuff": (lambda a: a[1].update(category_id=92), "'category_id' is 92.*thing"),
     "odd polygon": (lambda a: a[1].update(segmentation=[[1, 2, 3]]), "'segmentation'.*polygons"),
-    "flat polygon": (lambda a: a[1].update(segmentation=[1, 2, 3, 4, 5, 6]), "polygons"),
+    "odd flat polygon": (lambda a: a[1].update(segmentation=[1, 2, 3, 4, 5]), "polygons"),
+    "flat text": (lambda a: a[1].update(segmentation=[1, 2, 3, "4", 5, 6]), "finite numbers"),
     "text in a polygon": (lambda a: a[1].update(segmentation=[["a"] * 6]), "finite numbers"),
     "not finite": (lambda a: a[1].update(segmentation=[[float("nan")] * 6]), "finite numbers"),
     "outline of text": (lambda a: a[1].update(segmentation="abc"), "'segmentation' is 'abc'"),
@@ -96,7 +109,7 @@ BAD = {
     "negative box": (lambda a: a[0].update(bbox=[1, 2, -3, 4]), "'bbox'"),
     "box of text": (lambda a: a[0].update(bbox=[1, 2, "3", 4]), "'bbox'"),
     "no id": (lambda a: a[0].pop("id"), "'id' is missing"),
-    "no iscrowd": (lambda a: a[0].pop("iscrowd"), "'iscrowd' is missing"),
+    "iscrowd 2": (lambda a: a[0].update(iscrowd=2), "'iscrowd' is 2"),
     "image id of text": (lambda a: a[0].update(image_id="1"), "'image_id' is '1'"),
 }
 
