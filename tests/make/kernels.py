@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,9 +24,17 @@ def run_interpreted(program: str) -> str:
 
 
 def compile_kernel(
-    module: str, name: str, *, pointers: dict[str, str], constants: dict[str, Any]
+    module: str,
+    name: str,
+    *,
+    pointers: dict[str, str],
+    constants: dict[str, Any],
+    divisible: Sequence[str] = (),
 ) -> None:
-    """Compile a kernel for compute capability 9.0; arguments without a type are int32."""
+    """Compile a kernel for compute capability 9.0; arguments without a type are int32.
+
+    With the pointers as aligned as PyTorch's memory is; what is ``divisible`` by 16 may be said.
+    """
     triton = pytest.importorskip("triton")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -33,7 +42,8 @@ def compile_kernel(
     kernel = getattr(importlib.import_module(module), name)
     types = dict.fromkeys(constants, "constexpr") | pointers
     signature = {argument: types.get(argument, "i32") for argument in kernel.arg_names}
-    compiled = triton.compile(
-        ASTSource(kernel, signature, constants), target=GPUTarget("cuda", 90, 32)
-    )
+    aligned = [n for n in signature if signature[n].startswith("*") or n in divisible]
+    attributes = {(kernel.arg_names.index(n),): [["tt.divisibility", 16]] for n in aligned}
+    source = ASTSource(kernel, signature, constants, attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
     assert compiled.asm["cubin"]

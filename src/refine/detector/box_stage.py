@@ -11,6 +11,7 @@ from refine.detector.blocks import init_he, named_draws
 from refine.detector.losses import classification_loss, regression_loss
 from refine.detector.rois import RoIs
 from refine.ops.boxes import BoxCoder, is_proper
+from refine.ops.conversion import format_of
 from refine.options import RoIOptions
 from refine.types import TrainingTarget
 
@@ -53,7 +54,13 @@ class BoxHead(nn.Module):
 
         Their shapes are ``[N, 1 + num_things]`` (0 is background) and ``[N, num_things or 1, 4]``.
         """
-        hidden = F.relu(self.fc2(F.relu(self.fc1(roi_features.flatten(1)))))
+        weight = self.fc1.weight
+        is_last = format_of(roi_features) is torch.channels_last
+        if is_last and len(roi_features) > len(weight):  # it is the smaller one that is copied
+            weight = weight.view(-1, *roi_features.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+            roi_features = roi_features.permute(0, 2, 3, 1)
+        hidden = F.relu(F.linear(roi_features.flatten(1), weight, self.fc1.bias))
+        hidden = F.relu(self.fc2(hidden))
         return self.classifier(hidden), self.regressor(hidden).unflatten(1, (-1, 4))
 
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from refine.ops import triton_support
+
 _CONTIGUOUS = torch.contiguous_format
 _TOGETHER = 8
 
@@ -18,12 +20,20 @@ def format_of(feature: Tensor) -> torch.memory_format:
     return torch.channels_last if is_last and not feature.is_contiguous() else _CONTIGUOUS
 
 
+def is_poolable(feature: Tensor) -> bool:
+    """Whether our RoIAlign on GPUs pools this feature as it is, channels last in its own type."""
+    return feature.is_cuda and feature.dtype != torch.float64 and triton_support.is_available()
+
+
 def make_poolable(feature: Tensor) -> Tensor:
     """A feature ``[B, C, h, w]`` as RoIAlign wants it: float32, channels first, on the CPU last.
 
-    There is no bf16 kernel. Callers that pool a feature several times convert it once. The gradient
-    has the type and memory format of the feature, so that it is added to others without a copy.
+    Only our kernel for GPUs takes all as they are. Callers that pool a feature several times
+    convert it once. The gradient has the type and memory format of the feature, so that it is added
+    to others without a copy.
     """
+    if is_poolable(feature):
+        return feature
     return _convert(feature, torch.float32, torch.channels_last if feature.is_cpu else _CONTIGUOUS)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from refine.ops.conversion import make_poolable, place_rows
+from refine.ops.conversion import is_poolable, make_poolable, place_rows
 from refine.ops.row_pooling import pool_rows
 
 
@@ -39,8 +39,9 @@ def pool_rois(
 ) -> Tensor:
     """RoI features from the level that fits each box.
 
-    With one level the host does not wait for the device, else once: it has to know how many boxes
-    each level has.
+    Our kernels on a GPU (:func:`is_poolable`) take the features as they are. For torchvision's the
+    host waits once for the device, if there are several levels: it has to know how many boxes each
+    level has.
 
     Args:
         features: ``[B, C, h, w]`` of each level, finest first (:func:`make_poolable`).
@@ -51,17 +52,23 @@ def pool_rois(
         sampling_ratio: Samples per bin and axis; 0 adapts to the box.
 
     Returns:
-        ``[sum N_b, C, side, side]`` float32, image by image; channels last in memory on the CPU.
+        ``[sum N_b, C, side, side]``, image by image: float32, channels last in memory on the CPU;
+        by our kernels of the type of the features, channels last.
     """
-    image_index = torch.cat([b.new_full((len(b), 1), k) for k, b in enumerate(boxes)])
+    image = torch.cat([b.new_full((len(b),), k, dtype=torch.int64) for k, b in enumerate(boxes)])
     flat = torch.cat(list(boxes))
-    rois = torch.cat([image_index, flat], dim=1).float()
-    levels, counts = None, [len(rois)]
+    levels, numbers = None, [int(math.log2(stride)) for stride in strides]
     if len(features) > 1:
-        numbers = [int(math.log2(stride)) for stride in strides]
         levels = assign_levels(
             flat, canonical_size_px=canonical_size_px, min_level=numbers[0], max_level=numbers[-1]
         )
+    if all(is_poolable(feature) for feature in features):
+        from refine.ops.roi_kernels import pool_levels  # compiled for a GPU at the first call
+
+        index = torch.zeros_like(image) if levels is None else levels - numbers[0]
+        return pool_levels(features, flat, image, index, strides, side, sampling_ratio)
+    rois, counts = torch.cat([image[:, None], flat], dim=1).float(), [len(flat)]
+    if levels is not None:
         counts = torch.stack([(levels == number).sum() for number in numbers]).tolist()
     order = _order(flat, levels)
     if order is not None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from refine.detector.blocks import group_norm
+from refine.detector.box_stage import BoxHead
 from refine.detector.mask_head import MaskHead
 from refine.detector.semantic_head import SemanticPredictor, SemanticTrunk
 
@@ -36,3 +37,17 @@ def test_semantic_head_sums_levels_at_stride_4():
 def test_narrow_layers_keep_eight_channels_a_group(channels, groups):
     norm = group_norm(channels)
     assert (norm.num_groups, norm.num_channels) == (groups, channels)
+
+
+@pytest.mark.parametrize("count", [0, 5, 20])
+def test_box_head_reads_either_memory_format(count):
+    head = BoxHead(3, 4, fc_channels=16).double()
+    x = torch.randn(count, 3, 7, 7, dtype=torch.float64)
+    results = []
+    for form in (torch.contiguous_format, torch.channels_last):
+        head.zero_grad()
+        leaf = x.clone(memory_format=form).requires_grad_()
+        logits, deltas = head(leaf)
+        (logits.sum() + deltas.square().sum()).backward()
+        results.append([logits, deltas, leaf.grad, head.fc1.weight.grad])
+    torch.testing.assert_close(*results)

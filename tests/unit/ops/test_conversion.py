@@ -1,12 +1,16 @@
 """Conversions that cost one copy there and one back."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from refine.ops import triton_support
 from refine.ops.conversion import (
     align_channels,
     format_of,
+    is_poolable,
     make_convolvable,
     make_poolable,
     place_rows,
@@ -29,6 +33,15 @@ def test_a_poolable_feature_and_its_gradient(dtype, memory_format):
     (gradient,) = torch.autograd.grad((poolable * factor).sum(), feature)
     assert torch.equal(gradient, factor.to(dtype))
     assert gradient.is_contiguous(memory_format=memory_format)
+
+
+def test_our_kernels_pool_features_as_they_are(monkeypatch):
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)
+    assert not is_poolable(on_gpu)  # there is no GPU here
+    monkeypatch.setattr(triton_support, "is_available", lambda: True)
+    assert make_poolable(on_gpu) is on_gpu
+    assert not is_poolable(SimpleNamespace(is_cuda=True, dtype=torch.float64))
+    assert not is_poolable(torch.zeros(1, 2, 3, 4))
 
 
 def test_pooled_features_are_converted_for_convolutions_under_autocast_alone():
