@@ -90,7 +90,8 @@ def describe(
     """One line: an estimate in bytes, seconds a step and hours; what to lower if it is too much."""
     known = "" if free is None else f" of {free / 2**30:.1f} free"
     time_ = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
-    line = f"estimate: {needed / 2**30:.1f} GiB{known} ({device}), {seconds:.2g} s a step, {time_}"
+    step = f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
+    line = f"estimate: {needed / 2**30:.1f} GiB{known} ({device}), {step} s a step, {time_}"
     advice = []
     if free is not None and needed > free:
         advice.append(

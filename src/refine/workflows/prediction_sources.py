@@ -42,7 +42,7 @@ def find_images(source: str, *, out: Path | None = None) -> dict[str, Path]:
         base = next(p for p in base.parents if not glob.has_magic(str(p)))
     if not found:
         raise RefineError(
-            f"source={source}: no images there; give an image, a folder with "
+            f"source={source}: no images there; give an image, a video, a folder with "
             f"{', '.join(SUFFIXES)}, or a quoted glob"
         )
     names = {p.relative_to(base).as_posix(): p for p in sorted(found)}

@@ -46,6 +46,9 @@ def test_the_estimate_says_what_to_lower(free, hours, advice):
     assert ("30 min" if hours == 0.5 else "30.0 h") in line
     assert all(part in line for part in advice)
     assert ("TOO LARGE" in line, "LONG:" in line) == ("TOO LARGE" in advice, "LONG" in advice)
+    for seconds, said in ((0.0512, "0.051"), (9.96, "10"), (183.4, "183")):
+        line = outlook.describe(1, bytes_, seconds=seconds, hours=hours, device=device)
+        assert f", {said} s a step, " in line
 
 
 def test_the_estimate_is_of_one_device_and_its_precision(monkeypatch, capsys):
