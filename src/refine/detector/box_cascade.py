@@ -5,7 +5,7 @@ before, at its own IoU. In inference the class probabilities are averaged over t
 last stage gives the boxes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -16,9 +16,9 @@ from refine.detector.blocks import named_draws
 from refine.detector.box_stage import BoxHead, BoxStage
 from refine.detector.losses import name_of
 from refine.detector.mask_rois import choose_mask_rois
-from refine.detector.rois import RoIs, sample_rois
+from refine.detector.rois import RoIs, RoISample, Truth, sample_rois
+from refine.ops.boxes import images_of_rows, limits_of
 from refine.options import IBPPOptions, RoIOptions
-from refine.types import TrainingTarget
 
 Pool = Callable[[Sequence[Tensor]], Tensor]
 """Boxes of each image to the RoI features ``[N, C, 7, 7]`` that a box head reads."""
@@ -48,18 +48,18 @@ class BoxCascade(nn.Module):
     def loss(
         self,
         proposals: Sequence[Tensor],
-        targets: Sequence[TrainingTarget],
+        truth: Truth,
         *,
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
         ibpp: IBPPOptions,
         generator: torch.Generator,
-    ) -> tuple[dict[str, Tensor], list[list[RoIs]]]:
+    ) -> tuple[dict[str, Tensor], list[RoIs]]:
         """Losses of every stage, and the RoIs that the mask heads train on.
 
         Args:
             proposals: ``[N, 4]`` of each image.
-            targets: True instances of each image.
+            truth: True instances of the images.
             pool: RoI features.
             image_sizes: ``(height, width)`` of each image without padding.
             ibpp: Choice of the RoIs of the masks, see there.
@@ -67,43 +67,45 @@ class BoxCascade(nn.Module):
 
         Returns:
             ``box_class`` and ``box_regression``, numbered from 1 if there are several stages; and
-            the RoIs of each image, for each stage, or once if ``ibpp.trained_rois`` is ``final``.
-            They are positives, and false positives if the canvas shall have them.
+            the RoIs for each stage, or once if ``ibpp.trained_rois`` is ``final``. They are
+            positives, and false positives if the canvas shall have them.
         """
         losses: dict[str, Tensor] = {}
         chosen, boxes, is_final = [], proposals, ibpp.trained_rois == "final"
+        limits = limits_of(image_sizes, truth.boxes.device)
         sampling: dict[str, Any] = {"options": self.options, "generator": generator}
         for k, sampling["iou_thresh"] in enumerate(self.iou_thresh):
-            samples = sample_rois(boxes, targets, **sampling)
-            of_stage, scores, moved = self._train_stage(k, samples, targets, pool, image_sizes)
+            sample = sample_rois(boxes, truth, **sampling)
+            of_stage, scores, moved = self._train_stage(k, sample, truth, pool=pool, limits=limits)
             for kind, value in of_stage.items():
                 losses[name_of(kind, k + 1, is_numbered=len(self.stages) > 1)] = value
-            boxes = moved
+            boxes = torch.split(moved, sample.rois.counts)
             if is_final and k + 1 < len(self.stages):
                 continue
             rois = choose_mask_rois(
-                samples,
+                sample,
                 scores,
                 moved,
-                targets,
+                truth,
                 ibpp=ibpp,
                 options=self.options,
                 iou_thresh=self.options.iou_thresh if is_final else sampling["iou_thresh"],
                 generator=generator,
             )
             if ibpp.mask_rois_add_truth:
-                truth = self._score_truth(k, targets, pool)
-                rois = [RoIs.join(pair) for pair in zip(rois, truth, strict=True)]
+                rois = RoIs.join([rois, self._score_truth(k, truth, pool)])
             chosen.append(rois)
         return losses, chosen
 
     def detect(
         self, proposals: Sequence[Tensor], *, pool: Pool, image_sizes: Sequence[tuple[int, int]]
-    ) -> list[RoIs]:
+    ) -> RoIs:
         """Final boxes of each image, best first; arguments as in :meth:`loss`."""
-        boxes, scores, deltas = self._classify(proposals, pool, image_sizes)
-        images = zip(boxes, scores, deltas, image_sizes, strict=True)
-        return [self._stage(-1).detect(*image) for image in images]
+        counts = [len(p) for p in proposals]
+        found = self._classify(proposals, pool, image_sizes)
+        parts = (torch.split(part, counts) for part in found)
+        images = zip(*parts, limits_of(image_sizes, found[0].device), strict=True)
+        return RoIs.concat([self._stage(-1).detect(*image) for image in images])
 
     def score(
         self,
@@ -112,26 +114,25 @@ class BoxCascade(nn.Module):
         *,
         pool: Pool,
         image_sizes: Sequence[tuple[int, int]],
-    ) -> list[Tensor]:
-        """``[N]`` float32 scores in [0, 1] of these boxes ``[N, 4]`` and labels ``[N]``."""
-        return _pick(self._classify(boxes, pool, image_sizes)[1], labels)
+    ) -> RoIs:
+        """These boxes ``[N, 4]`` and labels ``[N]`` of each image, with their scores."""
+        _, scores, _ = self._classify(boxes, pool, image_sizes)
+        flat, counts = torch.cat(list(labels)), [len(b) for b in boxes]
+        return RoIs.of_detections(torch.cat(list(boxes)), flat, _pick(scores, flat), counts)
 
     def _classify(
         self, proposals: Sequence[Tensor], pool: Pool, image_sizes: Sequence[tuple[int, int]]
-    ) -> tuple[list[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-        """For each image: input boxes of the last stage, mean scores, deltas of the last stage."""
-        boxes, counts = list(proposals), [len(p) for p in proposals]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Input boxes of the last stage, mean scores, deltas of the last stage."""
+        boxes, counts = torch.cat(list(proposals)), [len(p) for p in proposals]
+        limits = limits_of(image_sizes, boxes.device)[images_of_rows(counts, boxes.device)]
         scores: list[Tensor] = []
-        deltas: Sequence[Tensor] = ()
         for k in range(len(self.stages)):
-            if k:
-                best = torch.split(scores[-1].argmax(dim=1), counts)
-                images = zip(boxes, best, deltas, image_sizes, strict=True)
-                boxes = [self._stage(k - 1).refine(*image) for image in images]
-            logits, flat_deltas = self._stage(k).head(pool(boxes))
+            logits, deltas = self._stage(k).head(pool(torch.split(boxes, counts)))
             scores.append(_score_things(logits))
-            deltas = torch.split(flat_deltas.float(), counts)
-        return boxes, torch.split(torch.stack(scores).mean(dim=0), counts), deltas
+            if k + 1 < len(self.stages):
+                boxes = self._stage(k).refine(boxes, scores[-1].argmax(dim=1), deltas, limits)
+        return boxes, torch.stack(scores).mean(dim=0), deltas
 
     def _stage(self, index: int) -> BoxStage:
         return cast(BoxStage, self.stages[index])
@@ -139,38 +140,34 @@ class BoxCascade(nn.Module):
     def _train_stage(
         self,
         index: int,
-        samples: Sequence[RoIs],
-        targets: Sequence[TrainingTarget],
+        sample: RoISample,
+        truth: Truth,
+        *,
         pool: Pool,
-        image_sizes: Sequence[tuple[int, int]],
-    ) -> tuple[dict[str, Tensor], Sequence[Tensor], list[Tensor]]:
-        """Losses; probabilities ``[M, num_things]`` and regressed boxes of each image."""
-        stage = self._stage(index)
-        features = pool([s.boxes for s in samples])
+        limits: Tensor,
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Losses; probabilities ``[M, num_things]`` and regressed boxes ``[M, 4]``."""
+        stage, samples = self._stage(index), sample.rois
+        features = pool(samples.boxes_of_images)
         if self.options.scale_gradient:
             share = 1 / len(self.stages)
             features = features * share + features.detach() * (1 - share)
         logits, deltas = stage.head(features)
-        counts = [len(s.boxes) for s in samples]
-        scores = torch.split(_score_things(logits.detach()), counts)
-        moved, of_images = [], torch.split(deltas.detach(), counts)
-        for sample, score, delta, size in zip(samples, scores, of_images, image_sizes, strict=True):
-            # positives by the regression of their category, negatives by that of the likeliest
-            category = torch.where(sample.labels >= 0, sample.labels, score.argmax(dim=1))
-            moved.append(stage.refine(sample.boxes, category, delta, size))
-        return stage.loss(logits, deltas, samples, targets), scores, moved
+        scores = _score_things(logits.detach())
+        # positives by the regression of their category, negatives by that of the likeliest
+        category = torch.where(samples.labels >= 0, samples.labels, scores.argmax(dim=1))
+        moved = stage.refine(samples.boxes, category, deltas.detach(), limits[samples.images])
+        return stage.loss(logits, deltas, sample, truth), scores, moved
 
     @torch.no_grad()
-    def _score_truth(
-        self, index: int, targets: Sequence[TrainingTarget], pool: Pool
-    ) -> Iterator[RoIs]:
-        """The true boxes of each image, with the scores that a stage gives them."""
-        logits, _ = self._stage(index).head(pool([t.boxes for t in targets]))
-        scores = torch.split(_score_things(logits), [len(t.boxes) for t in targets])
-        of_labels = _pick(scores, [t.labels for t in targets])
-        for target, of_label in zip(targets, of_labels, strict=True):
-            instances = torch.arange(len(of_label), device=of_label.device)
-            yield RoIs(target.boxes, target.labels, of_label, instances)
+    def _score_truth(self, index: int, truth: Truth, pool: Pool) -> RoIs:
+        """The true boxes, with the scores that a stage gives them."""
+        boxes, labels = truth.boxes[:-1], truth.labels[:-1]
+        logits, _ = self._stage(index).head(pool(torch.split(boxes, truth.counts)))
+        scores = _pick(_score_things(logits), labels)
+        return RoIs(
+            boxes, labels, scores, torch.arange(len(boxes), device=boxes.device), truth.counts
+        )
 
 
 def _score_things(logits: Tensor) -> Tensor:
@@ -179,7 +176,6 @@ def _score_things(logits: Tensor) -> Tensor:
     return scores if scores.shape[1] else scores.new_full((len(scores), 1), -1.0)
 
 
-def _pick(scores: Sequence[Tensor], labels: Sequence[Tensor]) -> list[Tensor]:
+def _pick(scores: Tensor, labels: Tensor) -> Tensor:
     """The score ``[N]`` of each RoI's label, from those of all categories."""
-    images = zip(scores, labels, strict=True)
-    return [of_image.gather(1, label[:, None])[:, 0] for of_image, label in images]
+    return scores.gather(1, labels[:, None])[:, 0]

@@ -1,19 +1,16 @@
 """One stage of box classification and regression on RoIs (Fast R-CNN; FPN, Lin et al. 2017)."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import batched_nms
 
 from refine.detector.blocks import init_he, named_draws
 from refine.detector.losses import classification_loss, regression_loss
-from refine.detector.rois import RoIs
-from refine.ops.boxes import BoxCoder, is_proper
+from refine.detector.rois import RoIs, RoISample, Truth
+from refine.ops.boxes import BoxCoder, clip_boxes, is_proper
 from refine.ops.conversion import format_of
 from refine.options import RoIOptions
-from refine.types import TrainingTarget
 
 BOX_SIDE = 7
 """Side of the RoI feature that the box head reads."""
@@ -75,51 +72,34 @@ class BoxStage(nn.Module):
         self.box_coder = BoxCoder((number * across, number * down, number * width, number * height))
 
     def loss(
-        self,
-        logits: Tensor,
-        deltas: Tensor,
-        samples: Sequence[RoIs],
-        targets: Sequence[TrainingTarget],
+        self, logits: Tensor, deltas: Tensor, sample: RoISample, truth: Truth
     ) -> dict[str, Tensor]:
-        """``box_class`` and ``box_regression`` of the sampled RoIs of each image.
+        """``box_class`` and ``box_regression`` of sampled RoIs.
 
-        The logits and deltas are the head's, of all images together.
+        The logits and deltas are the head's.
         """
-        labels = torch.cat([s.labels for s in samples])
-        positives = [s.positives for s in samples]
-        of_images = torch.split(deltas, [len(s.boxes) for s in samples])
-        predicted = torch.cat(
-            [d[: p.num_positives] for d, p in zip(of_images, positives, strict=True)]
-        )
-        codes = _of_category(predicted, torch.cat([p.labels for p in positives]))
-        truth = [t.boxes[p.matched] for t, p in zip(targets, positives, strict=True)]
-        code_targets = self.box_coder.encode(
-            torch.cat(truth), torch.cat([p.boxes for p in positives])
-        )
+        labels, rois = sample.rois.labels + 1, sample.rois.select(sample.positives)
+        codes = _of_category(deltas[sample.positives.index], rois.labels)
+        code_targets = self.box_coder.encode(truth.boxes[rois.matched], rois.boxes)
         return {
-            "box_class": classification_loss(logits, labels + 1),
+            "box_class": classification_loss(logits, labels),
             "box_regression": regression_loss(codes, code_targets, num_samples=len(labels)),
         }
 
     @torch.no_grad()
-    def refine(
-        self, boxes: Tensor, categories: Tensor, deltas: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Regress the boxes ``[M, 4]`` of one image; some may have no area afterwards.
+    def refine(self, boxes: Tensor, categories: Tensor, deltas: Tensor, limits: Tensor) -> Tensor:
+        """Regress boxes ``[M, 4]``; some may have no area afterwards.
 
         Args:
             boxes: Boxes that the deltas belong to.
             categories: ``[M]`` thing categories whose regression is taken.
             deltas: ``[M, num_things or 1, 4]``.
-            size: ``(height, width)`` that the boxes are clipped to.
+            limits: ``[M, 4]`` or ``[4]`` largest corners.
         """
         codes = _of_category(deltas.float(), categories)
-        moved: Tensor = clip_boxes_to_image(self.box_coder.decode(codes, boxes), size)
-        return moved
+        return clip_boxes(self.box_coder.decode(codes, boxes), limits)
 
-    def detect(
-        self, proposals: Tensor, scores: Tensor, deltas: Tensor, size: tuple[int, int]
-    ) -> RoIs:
+    def detect(self, proposals: Tensor, scores: Tensor, deltas: Tensor, limits: Tensor) -> RoIs:
         """Boxes of one image after NMS, best first.
 
         The arguments are those of :meth:`refine`, with the scores ``[M, num_things]`` in [0, 1].
@@ -129,7 +109,7 @@ class BoxStage(nn.Module):
         compare = torch.gt if by_detectron2 else torch.ge
         # only pairs (RoI, category) that can survive are decoded
         roi, label = compare(scores, options.score_thresh).nonzero(as_tuple=True)
-        boxes = self.refine(proposals[roi], label, deltas[roi], size)
+        boxes = self.refine(proposals[roi], label, deltas[roi], limits)
         competes = torch.isfinite(boxes).all(dim=1) if by_detectron2 else is_proper(boxes)
         boxes, label, kept_scores = boxes[competes], label[competes], scores[roi, label][competes]
         keep = batched_nms(boxes, kept_scores, label, options.nms_thresh)[: options.max_detections]

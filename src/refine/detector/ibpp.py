@@ -32,14 +32,14 @@ class IterationOutput:
 
     Attributes:
         semantic_logits: ``P_sem^(t)``, ``[B, C, h, w]``.
-        rois: RoIs of each image that have masks; empty at iteration 0 of IBPP, which has no masks.
+        rois: RoIs that have masks; None at iteration 0 of IBPP, which has no masks.
         mask_logits: ``m^(t)``, ``[N, 28, 28]``, image by image.
         canvas: ``P_ins^(t)``, ``[B, K, h, w]`` float32 in [0, 1], as the semantic head reads it.
         planes: ``[K]`` int64 ascending: thing category of each plane; all others are zero.
     """
 
     semantic_logits: Tensor
-    rois: Sequence[RoIs]
+    rois: RoIs | None
     mask_logits: Tensor
     canvas: Tensor
     planes: Tensor
@@ -107,7 +107,7 @@ class IBPP(nn.Module):
         self,
         feature: Tensor,
         semantic_logits: Tensor,
-        inputs: Iterable[tuple[Sequence[RoIs], Tensor]],
+        inputs: Iterable[tuple[RoIs, Tensor]],
         *,
         canvas_gain: float = 1.0,
     ) -> Iterator[IterationOutput]:
@@ -118,23 +118,22 @@ class IBPP(nn.Module):
         Args:
             feature: F_sem, ``[B, channels, h, w]``.
             semantic_logits: ``P_sem^(0)``.
-            inputs: For each iteration the RoIs of each image, and what :meth:`join_features`
-                returns for them. Training has other RoIs in every iteration, inference always the
-                same.
+            inputs: For each iteration the RoIs, and what :meth:`join_features` returns for them.
+                Training has other RoIs in every iteration, inference always the same.
             canvas_gain: Factor on the canvas in [0, 1].
         """
         empty = semantic_logits.new_zeros((len(semantic_logits), 0, *semantic_logits.shape[-2:]))
         no_planes = torch.zeros(0, dtype=torch.int64, device=empty.device)
         if not self.options.num_iterations:
             rois, joined = next(iter(inputs))
-            masks = self.predict_masks(1, joined, _labels(rois))
+            masks = self.predict_masks(1, joined, rois.labels)
             yield IterationOutput(semantic_logits, rois, masks, empty, no_planes)
             return
         no_masks = semantic_logits.new_zeros((0, MASK_SIDE, MASK_SIDE))
-        yield IterationOutput(semantic_logits, (), no_masks, empty, no_planes)
+        yield IterationOutput(semantic_logits, None, no_masks, empty, no_planes)
         for t, (rois, joined) in enumerate(inputs, start=1):
-            projected = self.project_semantics(joined, semantic_logits, [r.boxes for r in rois])
-            masks = self.predict_masks(t, projected, _labels(rois))
+            projected = self.project_semantics(joined, semantic_logits, rois.boxes_of_images)
+            masks = self.predict_masks(t, projected, rois.labels)
             size = (semantic_logits.shape[-2], semantic_logits.shape[-1])
             canvas, planes = self.project_masks(masks, rois, size, canvas_gain)
             semantic_logits = self.refine_semantics(t, feature, canvas, planes, semantic_logits)
@@ -209,7 +208,7 @@ class IBPP(nn.Module):
         return (rois.scores >= self.options.canvas_score_thresh) & self.options.canvas_crosses
 
     def project_masks(
-        self, mask_logits: Tensor, rois: Sequence[RoIs], size: tuple[int, int], gain: float = 1.0
+        self, mask_logits: Tensor, rois: RoIs, size: tuple[int, int], gain: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Eq. 5, instance to semantic: ``P_ins^(t) = ROI-Flatten(m^(t))``.
 
@@ -218,7 +217,7 @@ class IBPP(nn.Module):
 
         Args:
             mask_logits: ``[N, 28, 28]``, image by image.
-            rois: RoIs of each image.
+            rois: Their RoIs.
             size: ``(h, w)`` of the canvas.
             gain: Factor on the canvas.
 
@@ -229,32 +228,28 @@ class IBPP(nn.Module):
         is_detached = options.detach in ("ins_to_sem", "both")
         crossing = mask_logits.detach() if is_detached else mask_logits
         probabilities = crossing.float().sigmoid()
-        scores, labels = torch.cat([r.scores for r in rois]), _labels(rois)
+        labels, is_written = rois.labels, self.is_written(rois)
         if options.canvas_weight == "score":
-            probabilities = probabilities * scores[:, None, None]
-        is_written = torch.cat([self.is_written(r) for r in rois])
+            probabilities = probabilities * rois.scores[:, None, None]
         # one row says which categories are there: the host waits for the device once
         present = torch.zeros(self.num_things, device=labels.device).index_add(
             0, labels, is_written.float()
         )
         planes = present.nonzero()[:, 0]
+        shape = (len(rois.counts), len(planes), *size)
         if not len(planes):
-            return probabilities.new_zeros((len(rois), 0, *size)), planes
-        # boxes without area draw nothing
-        boxes = torch.cat([r.boxes for r in rois]) * is_written[:, None]
+            return probabilities.new_zeros(shape), planes
         place = torch.searchsorted(planes, labels).clamp(max=len(planes) - 1)
-        # the planes of one image after those of another
-        before = [torch.full_like(r.labels, k * len(planes)) for k, r in enumerate(rois)]
         canvas = flatten_rois(
             probabilities * gain,
-            boxes,
-            place + torch.cat(before),
-            num_planes=len(rois) * len(planes),
+            rois.boxes * is_written[:, None],  # boxes without area draw nothing
+            place + rois.images * len(planes),  # the planes of one image after those of another
+            num_planes=shape[0] * shape[1],
             size=size,
             stride=STRIDE,
             reduce=options.canvas_reduce,
         )
-        return canvas.view(len(rois), len(planes), *size), planes
+        return canvas.view(shape), planes
 
     def refine_semantics(
         self,
@@ -290,7 +285,3 @@ class IBPP(nn.Module):
             sampling_ratio=self.sampling_ratio,
         )
         return make_convolvable(pooled)
-
-
-def _labels(rois: Sequence[RoIs]) -> Tensor:
-    return torch.cat([r.labels for r in rois])

@@ -5,74 +5,65 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from refine.detector.rois import RoIs, labels_of, match_to
-from refine.ops.boxes import is_proper, sample_labels
+from refine.detector.rois import RoIs, RoISample, Truth, match_to
+from refine.ops.boxes import Chosen, is_proper, pad_images, rows_of_images, sample_labels
 from refine.options import IBPPOptions, RoIOptions
-from refine.types import TrainingTarget
 
 
 @torch.no_grad()
 def choose_mask_rois(
-    samples: Sequence[RoIs],
-    scores: Sequence[Tensor],
-    moved: Sequence[Tensor],
-    targets: Sequence[TrainingTarget],
+    sample: RoISample,
+    scores: Tensor,
+    moved: Tensor,
+    truth: Truth,
     *,
     ibpp: IBPPOptions,
     options: RoIOptions,
     iou_thresh: float,
     generator: torch.Generator,
-) -> list[RoIs]:
+) -> RoIs:
     """Positives among the boxes that a stage was given, or has regressed; then false positives.
 
     Args:
-        samples: M boxes of each image that a stage was trained on.
+        sample: M boxes that a stage was trained on.
         scores: ``[M, num_things]`` class probabilities of these.
         moved: ``[M, 4]`` what the stage made of them; some may have no area.
-        targets: True instances of each image.
+        truth: True instances of the images.
         ibpp: ``trained_rois``: ``stage_input`` are the boxes given; ``canvas_false_positives``.
         options: Size of the sample.
         iou_thresh: Least IoU of a regressed box with an instance.
         generator: Generator of the draws; of the CPU.
     """
+    samples, positives = sample
     if ibpp.trained_rois == "stage_input":
-        boxes, matched = [s.boxes for s in samples], [s.matched for s in samples]
-        drawn = [torch.arange(s.num_positives, device=s.boxes.device) for s in samples]
+        boxes, matched, drawn = samples.boxes, samples.matched, positives
     else:
-        boxes, matched = list(moved), match_to(moved, targets, iou_thresh)
+        boxes, matched = moved, match_to(moved, samples.counts, truth, iou_thresh)
         count = int(options.samples_per_image * options.positive_fraction)
-        drawn = _draw([of_image >= 0 for of_image in matched], count, generator)
-    rois = []
-    for of_image, instances, score, target, index in zip(
-        boxes, matched, scores, targets, drawn, strict=True
-    ):
-        labels = target.labels[instances[index]]
-        rois.append(RoIs(of_image[index], labels, score[index, labels], instances[index]))
+        drawn = _draw(matched >= 0, samples.counts, count, generator)
+    index, instances = drawn.index, matched[drawn.index]
+    labels = truth.labels[instances]
+    rois = RoIs(boxes[index], labels, scores[index, labels], instances, drawn.counts)
     if not ibpp.canvas_false_positives:
         return rois
-    best, guesses = zip(*(score.max(dim=1) for score in scores), strict=True)
-    is_wrong = [
-        (labels_of(target, instances) != guess)
-        & (score >= ibpp.canvas_score_thresh)
-        & is_proper(of_image)
-        for target, instances, guess, score, of_image in zip(
-            targets, matched, guesses, best, boxes, strict=True
-        )
-    ]
-    drawn = _draw(is_wrong, ibpp.canvas_false_positives, generator)
-    wrong = [
-        RoIs.of_detections(of_image[index], guess[index], score[index])
-        for of_image, guess, score, index in zip(boxes, guesses, best, drawn, strict=True)
-    ]
-    return [RoIs.join(pair) for pair in zip(rois, wrong, strict=True)]
+    best, guesses = scores.max(dim=1)
+    is_wrong = (
+        (truth.labels[matched] != guesses) & (best >= ibpp.canvas_score_thresh) & is_proper(boxes)
+    )
+    drawn = _draw(is_wrong, samples.counts, ibpp.canvas_false_positives, generator)
+    guessed = RoIs.of_detections(boxes, guesses, best, samples.counts)
+    return RoIs.join([rois, guessed.select(drawn)])
 
 
-def _draw(candidates: Sequence[Tensor], count: int, generator: torch.Generator) -> list[Tensor]:
-    """``[K]`` int64 positions of at most ``count`` of each image's candidates, a bool each."""
-    sampled = sample_labels(
-        [torch.where(of_image, 1, -1) for of_image in candidates],
-        num_samples=count,
+def _draw(
+    candidates: Tensor, counts: Sequence[int], limit: int, generator: torch.Generator
+) -> Chosen:
+    """At most ``limit`` candidates (``[M]`` bool) of each image, which has ``counts`` rows."""
+    rows = rows_of_images(counts, candidates.device)
+    drawn, _ = sample_labels(
+        pad_images(candidates.long() * 2 - 2, rows, -2),  # 0 positive, -2 never drawn
+        num_samples=limit,
         positive_fraction=1.0,
         generator=generator,
     )
-    return [index for index, _ in sampled]
+    return Chosen(rows.flatten()[drawn.index], drawn.counts)

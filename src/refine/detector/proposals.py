@@ -10,11 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
-from torchvision.ops import clip_boxes_to_image
 
 from refine.detector.backbone import Backbone
 from refine.detector.losses import objectness_loss, regression_loss
-from refine.ops.boxes import BoxCoder, is_proper, lay_anchors, match_boxes, sample_labels
+from refine.detector.rois import Truth
+from refine.ops.boxes import (
+    BoxCoder,
+    clip_boxes,
+    is_proper,
+    lay_anchors,
+    limits_of,
+    match_boxes,
+    sample_labels,
+)
 from refine.ops.nms import select_by_nms
 from refine.options import AnchorOptions, ProposalOptions
 
@@ -96,8 +104,7 @@ class ProposalNetwork(nn.Module):
             boxes = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
             parts.append((boxes.view(*index.shape, 4), top))
         decoded, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        images = zip(decoded, image_sizes, strict=True)
-        clipped = torch.stack([clip_boxes_to_image(boxes, size) for boxes, size in images])
+        clipped = clip_boxes(decoded, limits_of(image_sizes, decoded.device)[:, None])
         selected = select_by_nms(
             clipped,
             scores,
@@ -106,48 +113,41 @@ class ProposalNetwork(nn.Module):
             iou_thresh=self.options.nms_thresh,
             limit=post_nms,
         )
-        return [boxes[index] for boxes, index in zip(clipped, selected, strict=True)]
+        return list(torch.split(clipped.flatten(0, 1)[selected.index], selected.counts))
 
     def loss(
-        self, output: ProposalOutput, truth: Sequence[Tensor], *, generator: torch.Generator
+        self, output: ProposalOutput, truth: Truth, *, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """``rpn_objectness`` and ``rpn_box`` over sampled anchors.
 
         Args:
             output: Predictions of :meth:`forward`.
-            truth: ``[G, 4]`` instance boxes of each image.
+            truth: Instances of the images.
             generator: Generator of the sample; of the CPU.
         """
-        anchors = torch.cat(output.anchors)
-        objectness = torch.cat(output.objectness, dim=1)
-        deltas = torch.cat(output.deltas, dim=1)
-        logits, labels, codes, code_targets = [], [], [], []
-        for k, (sampled, matched, count) in enumerate(self._sample(anchors, truth, generator)):
-            positive = sampled[:count]
-            logits.append(objectness[k, sampled])
-            labels.append(matched >= 0)
-            codes.append(deltas[k, positive])
-            code_targets.append(self.box_coder.encode(truth[k][matched[:count]], anchors[positive]))
-        flat_labels = torch.cat(labels)
-        return {
-            "rpn_objectness": objectness_loss(torch.cat(logits), flat_labels),
-            "rpn_box": regression_loss(
-                torch.cat(codes), torch.cat(code_targets), num_samples=len(flat_labels)
-            ),
-        }
-
-    @torch.no_grad()
-    def _sample(
-        self, anchors: Tensor, truth: Sequence[Tensor], generator: torch.Generator
-    ) -> list[tuple[Tensor, Tensor, int]]:
-        """For each image sampled anchors, the box of each (-1: none), the number of positives."""
-        options = self.options
-        iou = {"high": options.iou_positive, "low": options.iou_negative}
-        matched = [match_boxes(boxes, anchors, **iou, rescue=True) for boxes in truth]
-        sampled = sample_labels(
-            [(m >= 0).int() - (m == -2).int() for m in matched],  # 1 positive, 0 negative
+        options, anchors = self.options, torch.cat(output.anchors)
+        matched = match_boxes(
+            truth.boxes,
+            truth.rows,
+            anchors.expand(len(truth.rows), -1, -1),
+            high=options.iou_positive,
+            low=options.iou_negative,
+            rescue=True,
+        )
+        sampled, positives = sample_labels(
+            matched,
             num_samples=options.samples_per_image,
             positive_fraction=options.positive_fraction,
             generator=generator,
         )
-        return [(s, m[s], count) for m, (s, count) in zip(matched, sampled, strict=True)]
+        positive = sampled.index[positives.index]
+        logits = torch.cat(output.objectness, dim=1).flatten()[sampled.index]
+        codes = torch.cat(output.deltas, dim=1).flatten(0, 1)[positive]
+        instances = matched.flatten()
+        code_targets = self.box_coder.encode(
+            truth.boxes[instances[positive]], anchors[positive % len(anchors)]
+        )
+        return {
+            "rpn_objectness": objectness_loss(logits, instances[sampled.index] >= 0),
+            "rpn_box": regression_loss(codes, code_targets, num_samples=len(logits)),
+        }

@@ -6,7 +6,6 @@ head: targets are soft (:func:`refine.detector.losses.mask_loss`), and only the 
 computed.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,9 +21,10 @@ from refine.detector.ibpp import IBPP, IterationOutput
 from refine.detector.losses import mask_loss, name_of, semantic_loss
 from refine.detector.mask_head import MASK_INPUT_SIDE, MASK_SIDE
 from refine.detector.proposals import ProposalNetwork, ProposalOutput
-from refine.detector.rois import RoIs
+from refine.detector.rois import RoIs, Truth
 from refine.detector.semantic_head import SemanticTrunk
 from refine.detector.views import merge_detections, to_batch
+from refine.ops.boxes import Chosen
 from refine.ops.conversion import make_convolvable, make_poolable
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.roi_align import pool_rois
@@ -119,26 +119,24 @@ class RefineNet(nn.Module):
             are several, and with IBPP in that of the iteration: ``mask_3``, ``semantic_0``.
         """
         targets, ibpp, count = batch.targets, self.options.ibpp, self.num_iterations
-        dense = self._compute_dense(batch)
+        dense, truth = self._compute_dense(batch), Truth.of(targets)
         outlines = [coded for t in targets for coded in t.masks]
         areas = sum_areas(outlines, batch.images.device)  # while a GPU has the backbone to do
-        losses = self.proposals.loss(dense.anchors, [t.boxes for t in targets], generator=generator)
+        losses = self.proposals.loss(dense.anchors, truth, generator=generator)
         box_losses, rois = self.box_cascade.loss(
             self._propose(batch, dense, training=True),
-            targets,
+            truth,
             pool=partial(self._pool_boxes, dense),
             image_sizes=batch.image_sizes,
             ibpp=ibpp,
             generator=generator,
         )
         losses |= box_losses
-        begins = itertools.accumulate((len(t.masks) for t in targets[:-1]), initial=0)
-        first_masks = list(begins)
         semantic_targets = self.ibpp.semantic_predictor.merge_targets(
             torch.stack([t.semantic for t in targets])
         )
         if ibpp.trained_rois == "interleaved" and not count:  # one mask head for all stages
-            rois = [[RoIs.join(of_stages) for of_stages in zip(*rois, strict=True)]]
+            rois = [RoIs.join(rois)]
         gain = min(1.0, step / ibpp.canvas_warmup_steps) if ibpp.canvas_warmup_steps else 1.0
         iterations = self.ibpp.iterate(
             dense.feature,
@@ -148,14 +146,9 @@ class RefineNet(nn.Module):
         )
         for t, output in enumerate(iterations):
             if output.rois:
-                is_true = torch.cat([r.is_true for r in output.rois])
-                chosen = [
-                    torch.where(r.is_true, r.matched + k, len(outlines))
-                    for r, k in zip(output.rois, first_masks, strict=True)
-                ]
-                mask_targets = roi_mask_targets(
-                    areas, torch.cat(chosen), torch.cat([r.boxes for r in output.rois]), MASK_SIDE
-                )
+                is_true = output.rois.is_true
+                chosen = output.rois.matched.masked_fill(~is_true, len(outlines))
+                mask_targets = roi_mask_targets(areas, chosen, output.rois.boxes, MASK_SIDE)
                 losses[name_of("mask", t, is_numbered=count > 0)] = mask_loss(
                     output.mask_logits, mask_targets, is_true
                 )
@@ -195,10 +188,10 @@ class RefineNet(nn.Module):
         ]
         dense = [self._compute_dense(batch) for batch in batches]
         pairs = zip(batches, dense, strict=True)
-        found = [self._detect(batch, of_view, min_score)[0] for batch, of_view in pairs]
+        found = [self._detect(batch, of_view, min_score) for batch, of_view in pairs]
         merged = merge_detections(found, frames, self.options.roi)
         parts = zip(batches, dense, merged, strict=True)
-        return [self._observe(batch, of_view, [rois])[0] for batch, of_view, rois in parts]
+        return [self._observe(batch, of_view, rois)[0] for batch, of_view, rois in parts]
 
     def observe_boxes(
         self, batch: Batch, boxes: Sequence[Tensor], labels: Sequence[Tensor]
@@ -227,8 +220,8 @@ class RefineNet(nn.Module):
             detections = self._detect(batch, dense, min_score=0.0)
         else:
             detections = self._score(batch, dense, *given)
-        none = [d.select(d.labels[:0]) for d in detections]
-        traces: list[list[IterationTrace]] = [[] for _ in detections]
+        none = detections.select(Chosen(detections.labels[:0], [0] * len(batch.samples)))
+        traces: list[list[IterationTrace]] = [[] for _ in batch.samples]
         iterations = self._iterate_fixed(dense, detections, self._pool_masks(dense, detections))
         for output in iterations:
             masks, semantic_logits = output.mask_logits, output.semantic_logits
@@ -249,7 +242,7 @@ class RefineNet(nn.Module):
         """
         options, dense = self.options.ibpp, self._compute_dense(batch)
         rois = self._detect(batch, dense, min_score=0.0)
-        boxes = [r.boxes for r in rois]
+        boxes = rois.boxes_of_images
         *_, before, last = self._iterate_fixed(dense, rois, self._pool_masks(dense, rois))
         logits = before.semantic_logits
         sources = {"f_ins": self._pool(dense, boxes, MASK_INPUT_SIDE), "F_sem": dense.feature}
@@ -289,25 +282,23 @@ class RefineNet(nn.Module):
             post_nms=options.post_nms_train if training else options.post_nms_eval,
         )
 
-    def _detect(self, batch: Batch, dense: _Dense, min_score: float) -> list[RoIs]:
+    def _detect(self, batch: Batch, dense: _Dense, min_score: float) -> RoIs:
         detections = self.box_cascade.detect(
             self._propose(batch, dense, training=False),
             pool=partial(self._pool_boxes, dense),
             image_sizes=batch.image_sizes,
         )
-        return [d.select(d.scores >= min_score) for d in detections]
+        return detections.select(detections.where(detections.scores >= min_score))
 
     def _score(
         self, batch: Batch, dense: _Dense, boxes: Sequence[Tensor], labels: Sequence[Tensor]
-    ) -> list[RoIs]:
+    ) -> RoIs:
         """Given instances with the scores of the box heads."""
-        scores = self.box_cascade.score(
+        return self.box_cascade.score(
             boxes, labels, pool=partial(self._pool_boxes, dense), image_sizes=batch.image_sizes
         )
-        images = zip(boxes, labels, scores, strict=True)
-        return [RoIs.of_detections(*image) for image in images]
 
-    def _observe(self, batch: Batch, dense: _Dense, rois: Sequence[RoIs]) -> list[Observation]:
+    def _observe(self, batch: Batch, dense: _Dense, rois: RoIs) -> list[Observation]:
         features = self._pool_masks(dense, rois)
         is_last = self.options.ibpp.mask_ensemble == "last"
         outputs = list(self._iterate_fixed(dense, rois, features, wants_last=is_last))
@@ -316,11 +307,11 @@ class RefineNet(nn.Module):
             masks = torch.stack([o.mask_logits.float().sigmoid() for o in outputs[1:]])
             mask_logits = masks.mean(dim=0).logit(eps=1e-6)
         raws = self._to_raw(batch, rois, mask_logits, outputs[-1].semantic_logits)
-        parts = torch.split(features.float(), [len(r.boxes) for r in rois])
+        parts = torch.split(features.float(), rois.counts)
         return [Observation(raw, part) for raw, part in zip(raws, parts, strict=True)]
 
     def _iterate_fixed(
-        self, dense: _Dense, rois: Sequence[RoIs], features: Tensor, *, wants_last: bool = False
+        self, dense: _Dense, rois: RoIs, features: Tensor, *, wants_last: bool = False
     ) -> Iterator[IterationOutput]:
         """All iterations on the same RoIs, whose features do not change.
 
@@ -328,24 +319,21 @@ class RefineNet(nn.Module):
         """
         before = (rois, features)
         if wants_last and self.num_iterations > 1:
-            shown = [self.ibpp.is_written(r) for r in rois]
-            selected = [r.select(index) for r, index in zip(rois, shown, strict=True)]
-            before = (selected, features[torch.cat(shown)])
+            shown = rois.where(self.ibpp.is_written(rois))
+            before = (rois.select(shown), features[shown.index])
         inputs = [before] * (self.num_iterations - 1) + [(rois, features)]
         return self.ibpp.iterate(dense.feature, dense.semantic_logits, inputs)
 
-    def _pool_in_turn(
-        self, dense: _Dense, rois: Sequence[Sequence[RoIs]]
-    ) -> Iterator[tuple[Sequence[RoIs], Tensor]]:
+    def _pool_in_turn(self, dense: _Dense, rois: Sequence[RoIs]) -> Iterator[tuple[RoIs, Tensor]]:
         """RoIs of every iteration and their features: of box stage t, or else of the last one."""
         for t in range(max(self.num_iterations, 1)):
             if t < len(rois):
                 inputs = (rois[t], self._pool_masks(dense, rois[t]))
             yield inputs
 
-    def _pool_masks(self, dense: _Dense, rois: Sequence[RoIs]) -> Tensor:
+    def _pool_masks(self, dense: _Dense, rois: RoIs) -> Tensor:
         """RoI features of the mask heads, ``f_ins + f_sem``."""
-        boxes = [r.boxes for r in rois]
+        boxes = rois.boxes_of_images
         pooled = make_convolvable(self._pool(dense, boxes, MASK_INPUT_SIDE))
         return self.ibpp.join_features(pooled, dense.poolable_feature, boxes)
 
@@ -369,21 +357,20 @@ class RefineNet(nn.Module):
         )
 
     def _to_raw(
-        self, batch: Batch, rois: Sequence[RoIs], mask_logits: Tensor, semantic_logits: Tensor
+        self, batch: Batch, rois: RoIs, mask_logits: Tensor, semantic_logits: Tensor
     ) -> list[RawPrediction]:
-        masks = torch.split(mask_logits.float(), [len(r.boxes) for r in rois])
-        images = zip(
-            rois, masks, semantic_logits.float(), batch.image_sizes, batch.samples, strict=True
-        )
+        of_rois = (rois.boxes, rois.scores, rois.labels, mask_logits.float())
+        parts = (torch.split(part, rois.counts) for part in of_rois)
+        images = zip(*parts, semantic_logits.float(), batch.image_sizes, batch.samples, strict=True)
         return [
             RawPrediction(
-                boxes=r.boxes,
-                scores=r.scores,
-                labels=r.labels,
-                mask_logits=m,
+                boxes=boxes,
+                scores=scores,
+                labels=labels,
+                mask_logits=masks,
                 semantic_logits=semantic,
                 image_size=size,
                 original_size=sample.original_size,
             )
-            for r, m, semantic, size, sample in images
+            for boxes, scores, labels, masks, semantic, size, sample in images
         ]

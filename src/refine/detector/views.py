@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from torchvision.ops import batched_nms
 
 from refine.detector.rois import RoIs
+from refine.ops.boxes import Chosen
 from refine.options import RoIOptions
 from refine.types import Batch, RawPrediction, Sample, View
 
@@ -38,11 +39,9 @@ def merge_detections(
         for r, frame in zip(found, frames, strict=True)
     ]
     every = RoIs.join(moved)
-    kept = every.select(
-        batched_nms(every.boxes, every.scores, every.labels, options.nms_thresh)[
-            : options.max_detections
-        ]
-    )
+    best = batched_nms(every.boxes, every.scores, every.labels, options.nms_thresh)
+    best = best[: options.max_detections]
+    kept = every.select(Chosen(best, [len(best)]))
     return [
         RoIs.of_detections(move_boxes(kept.boxes, frames[0], frame), kept.labels, kept.scores)
         for frame in frames

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from refine.ops.devices import find, send
 
@@ -93,66 +92,140 @@ def _split(boxes: Tensor) -> tuple[Tensor, Tensor]:
     return boxes[:, :2] + 0.5 * sizes, sizes
 
 
+def limits_of(sizes: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """``[B, 4]`` largest corners of boxes in images of ``(height, width)``."""
+    return send(torch.tensor([(w, h, w, h) for h, w in sizes], dtype=torch.float32), device)
+
+
+def clip_boxes(boxes: Tensor, limits: Tensor) -> Tensor:
+    """Boxes ``[..., 4]`` inside the image: corners from 0 to these limits (:func:`limits_of`)."""
+    return boxes.clamp(min=0).minimum(limits)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Some rows of a batch.
+
+    Attributes:
+        index: ``[S]`` int64 positions, image by image.
+        counts: How many each image has; the host knows.
+    """
+
+    index: Tensor
+    counts: list[int]
+
+
+def images_of_rows(counts: Sequence[int], device: torch.device) -> Tensor:
+    """``[sum(counts)]`` int64 image of each row, image by image."""
+    images = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    return send(images, device)
+
+
+def rows_of_images(counts: Sequence[int], device: torch.device) -> Tensor:
+    """``[B, max(counts)]`` int64 rows of each image; -1 where it has no more."""
+    places, many = np.arange(max(counts)), np.array(counts)[:, None]
+    rows = np.where(places < many, places + many.cumsum(axis=0) - many, -1)
+    return send(torch.from_numpy(rows), device)
+
+
+def pad_images(values: Tensor, rows: Tensor, fill: float) -> Tensor:
+    """``[B, M, ...]`` of ``[N, ...]``: these rows (:func:`rows_of_images`), or ``fill``."""
+    return torch.cat([values, values.new_full((1, *values.shape[1:]), fill)])[rows]
+
+
+CPU_PAIRS, GPU_PAIRS = 2**18, 2**26
+"""Pairs of boxes, of several images, compared at a time: those in a cache; four tensors of 0.25 GB.
+"""
+
+
 def match_boxes(
-    truth: Tensor, candidates: Tensor, *, high: float, low: float, rescue: bool
+    truth: Tensor, rows: Tensor, candidates: Tensor, *, high: float, low: float, rescue: bool
 ) -> Tensor:
-    """Index ``[N]`` int64 of the true box of each candidate; -1 negative, -2 neither.
+    """Row ``[B, N]`` int64 of the true box of each candidate; -1 negative, -2 neither.
 
     Args:
-        truth: ``[G, 4]``.
-        candidates: ``[N, 4]``.
+        truth: ``[T + 1, 4]``: boxes of all images, then one that stands for none.
+        rows: ``[B, G]`` int64 those of each image; -1 where it has no more.
+        candidates: ``[B, N, 4]``.
         high: Least IoU of a positive candidate.
         low: IoU below which a candidate is negative.
         rescue: Whether every true box also gets its best candidates, however low their IoU.
     """
-    if not len(truth):
-        return torch.full((len(candidates),), -1, dtype=torch.int64, device=candidates.device)
-    iou = box_iou(truth, candidates)
-    best, nearest = iou.max(dim=0)
-    matched = torch.where(best < low, -1, torch.where(best < high, -2, nearest))
-    if rescue:
-        is_best = (iou == iou.amax(dim=1, keepdim=True)).any(dim=0)
-        matched = torch.where(is_best, nearest, matched)
-    return matched
+    if not rows.shape[1]:
+        return rows.new_full(candidates.shape[:2], -1)
+    pairs = CPU_PAIRS if candidates.is_cpu else GPU_PAIRS
+    images = max(1, pairs // max(1, rows.shape[1] * candidates.shape[1]))
+    matched = []
+    for of_images, boxes in zip(
+        torch.split(rows, images), torch.split(candidates, images), strict=True
+    ):
+        absent = (of_images < 0)[:, :, None]
+        iou = _compare(truth[of_images], boxes).masked_fill_(absent, -1)
+        best, nearest = iou.max(dim=1)
+        nearest = of_images.gather(1, nearest)
+        by_iou = nearest.masked_fill(best < high, -2).masked_fill_(best < low, -1)
+        if rescue:
+            most = iou.amax(dim=2, keepdim=True).masked_fill_(absent, torch.inf)
+            by_iou = torch.where((iou == most).any(dim=1), nearest, by_iou)
+        matched.append(by_iou)
+    return torch.cat(matched)
+
+
+def _compare(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU ``[B, N, M]`` of all pairs of ``[B, N, 4]`` and ``[B, M, 4]``: torchvision's numbers."""
+    left, top, right, bottom = boxes[..., None].unbind(dim=2)
+    begin, above, end, below = others.mT.contiguous()[:, :, None].unbind(dim=1)
+    width = (right.minimum(end) - left.maximum(begin)).clamp_(min=0)
+    shared = (bottom.minimum(below) - top.maximum(above)).clamp_(min=0).mul_(width)
+    areas = (right - left) * (bottom - top), (end - begin) * (below - above)
+    return shared / (areas[0] + areas[1]).sub_(shared)
 
 
 def sample_labels(
-    labels: Sequence[Tensor],
+    matched: Tensor,
     *,
     num_samples: int,
     positive_fraction: float,
     generator: torch.Generator,
-) -> list[tuple[Tensor, int]]:
-    """A random subset of each image's candidates: ``[M]`` int64, positives first; their number.
+) -> tuple[Chosen, Chosen]:
+    """A random subset of each image's candidates: positions in all ``B * N``, positives first.
+
+    The positives are returned once more, as positions in that subset.
 
     Args:
-        labels: ``[N]`` of each image; above 0 positive, 0 negative, below 0 never drawn.
+        matched: ``[B, N]`` as of :func:`match_boxes`; what is below -1 is never drawn.
         num_samples: Size of each subset; smaller if there are too few.
         positive_fraction: Largest share of ``num_samples`` that is positive.
         generator: On the CPU, so that the draw is the same on every device.
     """
-    kinds = [(of_image > 0, of_image == 0) for of_image in labels]
-    # the host learns all counts at once
-    counts = torch.stack([kind.sum() for both in kinds for kind in both]).view(-1, 2).tolist()
-    drawn = []
-    for both, of_image in zip(kinds, counts, strict=True):
-        limit, parts = int(num_samples * positive_fraction), []
-        for kind, count in zip(both, of_image, strict=True):
-            places = _draw(count, limit, generator)
-            candidates = find(kind, count)
-            parts.append(candidates[send(places, kind.device)])
-            limit = num_samples - len(places)
-        drawn.append((torch.cat(parts), len(parts[0])))
-    return drawn
+    kinds = torch.stack([matched >= 0, matched == -1])
+    counts = kinds.sum(dim=2).tolist()  # the host learns all counts at once
+    ends = np.cumsum(counts).reshape(2, -1)
+    places: list[np.ndarray] = []
+    positives: list[np.ndarray] = []
+    sizes: list[int] = []
+    for count, end in zip(zip(*counts, strict=True), ends.T, strict=True):
+        limit, drawn = int(num_samples * positive_fraction), []
+        for of_kind, end_of_kind in zip(count, end, strict=True):
+            drawn.append(_draw(of_kind, limit, generator) + end_of_kind - of_kind)
+            limit = num_samples - len(drawn[-1])
+        positives.append(np.arange(len(drawn[0])) + sum(sizes))
+        places += drawn
+        sizes.append(sum(map(len, drawn)))
+    sent = send(torch.from_numpy(np.concatenate(places + positives)), matched.device)
+    index, first = torch.split(sent, [sum(sizes), len(sent) - sum(sizes)])
+    candidates = find(kinds.flatten(), int(ends[-1, -1]))
+    drawn_rows = candidates[index] % matched.numel()
+    return Chosen(drawn_rows, sizes), Chosen(first, [len(p) for p in positives])
 
 
-def _draw(count: int, limit: int, generator: torch.Generator) -> Tensor:
+def _draw(count: int, limit: int, generator: torch.Generator) -> np.ndarray:
     """``[min(count, limit)]`` int64 distinct numbers below ``count``."""
     if count <= limit:
-        return torch.arange(count)
+        return np.arange(count)
     # a permutation of 200 000 anchors to draw 256 of them would take milliseconds per image
     seed = int(torch.randint(2**62, (), generator=generator))
-    return torch.from_numpy(np.random.default_rng(seed).choice(count, limit, replace=False))
+    return np.random.default_rng(seed).choice(count, limit, replace=False)
 
 
 def is_proper(boxes: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from refine.ops.boxes import Chosen
 from refine.ops.devices import find
 
 _ROUNDS = 8  # between two looks at whether anything has changed, for which the host waits
@@ -27,8 +28,8 @@ def select_by_nms(
     counts: Sequence[int],
     iou_thresh: float,
     limit: int,
-) -> list[Tensor]:
-    """Positions ``[K]`` int64 of the boxes of each image that survive, best first.
+) -> Chosen:
+    """The boxes of all ``B * N`` that survive, image by image, best first.
 
     Of equal scores the earlier position is better.
 
@@ -52,7 +53,7 @@ def _one_by_one(
     counts: Sequence[int],
     iou_thresh: float,
     limit: int,
-) -> list[Tensor]:
+) -> Chosen:
     level = torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts)))
     selected = []
     for k, number in enumerate(candidates.sum(dim=1).tolist()):
@@ -60,8 +61,8 @@ def _one_by_one(
         kept = index[batched_nms(boxes[k, index], scores[k, index], level[index], iou_thresh)]
         kept = kept.sort().values  # the order of equals is theirs in the image
         best = scores[k, kept].sort(descending=True, stable=True).indices
-        selected.append(kept[best[:limit]])
-    return selected
+        selected.append(kept[best[:limit]] + k * scores.shape[1])
+    return Chosen(torch.cat(selected), [len(index) for index in selected])
 
 
 def select_at_once(
@@ -72,7 +73,7 @@ def select_at_once(
     counts: Sequence[int],
     iou_thresh: float,
     limit: int,
-) -> list[Tensor]:
+) -> Chosen:
     """The form for GPUs; arguments as of :func:`select_by_nms`."""
     dtype = torch.float32 if boxes.is_cpu else torch.float16  # for sums of ones
     beats = [
@@ -92,8 +93,11 @@ def select_at_once(
             break
     survivors = torch.where(alive, scores, -torch.inf)  # topk would not keep the order of equals
     order = survivors.sort(dim=1, descending=True, stable=True).indices[:, :limit]
-    numbers = alive.sum(dim=1).clamp(max=limit).tolist()
-    return [index[:number] for index, number in zip(order, numbers, strict=True)]
+    order += torch.arange(len(scores), device=order.device)[:, None] * scores.shape[1]
+    numbers = alive.sum(dim=1).clamp(max=limit)
+    survives = torch.arange(order.shape[1], device=order.device) < numbers[:, None]
+    counts = numbers.tolist()
+    return Chosen(order.flatten()[find(survives.flatten(), sum(counts))], counts)
 
 
 def _beats(boxes: Tensor, iou_thresh: float) -> Tensor:

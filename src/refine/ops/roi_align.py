@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from refine.ops.boxes import images_of_rows
 from refine.ops.conversion import is_poolable, make_poolable, place_rows
 from refine.ops.row_pooling import pool_rows
 
@@ -55,8 +56,8 @@ def pool_rois(
         ``[sum N_b, C, side, side]``, image by image: float32, channels last in memory on the CPU;
         by our kernels of the type of the features, channels last.
     """
-    image = torch.cat([b.new_full((len(b),), k, dtype=torch.int64) for k, b in enumerate(boxes)])
     flat = torch.cat(list(boxes))
+    image = images_of_rows([len(b) for b in boxes], flat.device)
     levels, numbers = None, [int(math.log2(stride)) for stride in strides]
     if len(features) > 1:
         levels = assign_levels(
@@ -69,7 +70,8 @@ def pool_rois(
         return pool_levels(features, flat, image, index, strides, side, sampling_ratio)
     rois, counts = torch.cat([image[:, None], flat], dim=1).float(), [len(flat)]
     if levels is not None:
-        counts = torch.stack([(levels == number).sum() for number in numbers]).tolist()
+        every = torch.arange(numbers[0], numbers[-1] + 1, device=flat.device)
+        counts = (levels == every[:, None]).sum(dim=1).tolist()
     order = _order(flat, levels)
     if order is not None:
         rois = rois[order]

@@ -1,13 +1,13 @@
 """Stages, their samples, and what a stage hands to the next."""
 
-import itertools
-
 import pytest
 import torch
 from torchvision.ops import box_iou
 
 from make.batches import make_target
 from refine.detector.box_cascade import BoxCascade
+from refine.detector.rois import Truth
+from refine.ops.boxes import Chosen
 from refine.options import IBPPOptions, RoIOptions
 
 THINGS, WIDTH, SIZE = 3, 8, (64, 96)
@@ -37,7 +37,7 @@ def _train(cascade, targets, *, count=40, pool=None, **ibpp):
     corner = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 40
     return cascade.loss(
         [torch.cat([corner, corner + 20], dim=1)] * len(targets),
-        targets,
+        Truth.of(targets),
         pool=pool or _Pool(),
         image_sizes=[SIZE] * len(targets),
         ibpp=IBPPOptions(**{"num_iterations": 3} | ibpp),
@@ -61,11 +61,12 @@ def test_every_stage_has_losses_and_positives(mask_rois):
     losses, positives = _train(_cascade(), [TARGET, TARGET], mask_rois=mask_rois)
     assert list(losses) == [f"box_{x}_{k}" for k in (1, 2, 3) for x in ("class", "regression")]
     assert all(torch.isfinite(v) for v in losses.values())
-    assert [len(of_stage) for of_stage in positives] == [2, 2, 2]
-    for rois in itertools.chain(*positives):
-        assert len(rois.boxes) > 0  # an instance's own box is a candidate of every stage
+    assert len(positives) == 3
+    for rois in positives:
+        assert min(rois.counts) > 0  # an instance's own box is a candidate of every stage
         assert not rois.boxes.requires_grad
-        assert torch.equal(rois.labels, TARGET.labels[rois.matched])
+        assert torch.equal(rois.matched // 2, rois.images)  # each image has two instances
+        assert torch.equal(rois.labels, TARGET.labels[rois.matched % 2])
         assert ((rois.scores > 0) & (rois.scores < 1)).all()
 
 
@@ -74,7 +75,7 @@ def test_every_stage_has_losses_and_positives(mask_rois):
 )
 def test_positives_are_regressed_or_given_boxes_above_the_iou_of_the_stage(mask_rois, iou):
     pool = _Pool()
-    losses, ((rois,),) = _train(_cascade([iou]), [TARGET], pool=pool, mask_rois=mask_rois)
+    losses, (rois,) = _train(_cascade([iou]), [TARGET], pool=pool, mask_rois=mask_rois)
     assert list(losses) == ["box_class", "box_regression"]
     assert (box_iou(rois.boxes, TARGET.boxes).gather(1, rois.matched[:, None]) >= iou).all()
     is_given = [(b == pool.asked[0][0]).all(dim=1).any() for b in rois.boxes]
@@ -104,7 +105,7 @@ def test_scores_are_averaged_and_boxes_are_the_last_stage_s():
         torch.nn.init.zeros_(stage.head.regressor.weight)
         torch.nn.init.zeros_(stage.head.classifier.weight)
         stage.head.classifier.bias.data = bias
-    (found,) = cascade.detect([boxes], pool=_Pool(), image_sizes=[SIZE])
+    found = cascade.detect([boxes], pool=_Pool(), image_sizes=[SIZE])
     expected = torch.stack([b.softmax(0)[1:] for b in logits]).mean(dim=0)
     torch.testing.assert_close(found.scores, expected.sort(descending=True).values)
     assert int(found.labels[0]) == 0
@@ -113,7 +114,7 @@ def test_scores_are_averaged_and_boxes_are_the_last_stage_s():
 @pytest.mark.parametrize("iou_thresh", [[0.5], [0.5, 0.6, 0.7]])
 def test_no_proposals_and_no_instances(iou_thresh):
     cascade = _cascade(iou_thresh)
-    (found,) = cascade.detect([torch.zeros(0, 4)], pool=_Pool(), image_sizes=[SIZE])
+    found = cascade.detect([torch.zeros(0, 4)], pool=_Pool(), image_sizes=[SIZE])
     assert len(found.boxes) == 0
     losses, _ = _train(cascade, [make_target([], [])], count=0)
     assert all(float(v.detach()) == 0 for v in losses.values())
@@ -134,15 +135,15 @@ def test_the_gradient_into_the_pyramid_is_shared_out_on_request():
 
 def test_final_rois_are_those_of_the_last_stage_matched_at_one_half():
     many = {"samples_per_image": 400}  # nothing is left out by the draw
-    _, ((strict,),) = _train(_cascade([0.7], **many), [TARGET], mask_rois="interleaved")
-    _, ((final,),) = _train(_cascade([0.7], **many), [TARGET], mask_rois="final")
+    _, (strict,) = _train(_cascade([0.7], **many), [TARGET], mask_rois="interleaved")
+    _, (final,) = _train(_cascade([0.7], **many), [TARGET], mask_rois="final")
     ious = box_iou(final.boxes, TARGET.boxes).gather(1, final.matched[:, None])
     assert (ious >= 0.5).all()
     assert 0 < len(strict.boxes) < len(final.boxes)
     is_strict = [(b == strict.boxes).all(dim=1).any() for b in final.boxes]
     assert is_strict == [bool(iou >= 0.7) for iou in ious]
     _, found = _train(_cascade(), [TARGET, TARGET], mask_rois="final")
-    assert [len(of_stage) for of_stage in found] == [2]
+    assert [len(of_stage.counts) for of_stage in found] == [2]
 
 
 @pytest.mark.parametrize("mask_rois", ["interleaved", "stage_input", "final"])
@@ -154,9 +155,9 @@ def test_true_boxes_are_added_with_their_scores(mask_rois):
         )
         losses.append(loss)
     assert losses[0] == losses[1]
-    for with_truth, without in found:
-        assert len(without.boxes) == 0
-        added = with_truth.select(torch.tensor([-2, -1]))
+    for with_truth in found:
+        assert with_truth.counts == [len(with_truth.boxes), 0]
+        added = with_truth.select(Chosen(torch.tensor([-2, -1]), [2, 0]))
         assert torch.equal(added.boxes, TARGET.boxes)
         assert torch.equal(added.labels, TARGET.labels)
         assert added.matched.tolist() == [0, 1]
@@ -172,13 +173,15 @@ def test_false_positives_match_nothing_or_have_another_category(mask_rois):
     _, found = _train(
         _cascade(), targets, mask_rois=mask_rois, canvas_false_positives=3, canvas_score_thresh=0.2
     )
-    assert len(plain[0][1].boxes) == 0
-    for of_target, of_empty in found:
-        assert 0 < len(of_empty.boxes) <= 3
-        for rois, target in ((of_target, TARGET), (of_empty, EMPTY)):
-            wrong = rois.select(~rois.is_true)
-            assert len(wrong.boxes) <= 3
-            assert (wrong.scores >= 0.2).all()
-            for box, label in zip(wrong.boxes, wrong.labels, strict=True):
+    assert plain[0].counts[1] == 0
+    for rois in found:
+        assert 0 < rois.counts[1] <= 3
+        wrong = rois.select(rois.where(~rois.is_true))
+        assert max(wrong.counts) <= 3
+        assert (wrong.scores >= 0.2).all()
+        for target, boxes, labels in zip(
+            targets, wrong.boxes_of_images, torch.split(wrong.labels, wrong.counts), strict=True
+        ):
+            for box, label in zip(boxes, labels, strict=True):
                 ious = box_iou(box[None], target.boxes)[0]
                 assert not (ious[target.labels == label] >= 0.7).any()

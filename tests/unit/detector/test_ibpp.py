@@ -5,6 +5,7 @@ import torch
 
 from refine.detector.ibpp import IBPP
 from refine.detector.rois import RoIs
+from refine.ops.boxes import Chosen
 from refine.options import IBPPOptions, RoIOptions
 
 WIDTH, THINGS, CATEGORIES, SIZE = 32, 3, 5, (16, 24)
@@ -24,28 +25,28 @@ def _ibpp(**options):
 
 
 def _rois(counts=(2, 1), scores=None):
-    """RoIs of each image, of rising categories; scores run through all of them."""
+    """RoIs of rising categories; scores run through all of them."""
     total = sum(counts)
     corners = torch.rand(total, 2, generator=torch.Generator().manual_seed(1)) * 30
-    every = RoIs.of_detections(
+    return RoIs.of_detections(
         torch.cat([corners, corners + 20], dim=1),
         torch.arange(total) % THINGS,
         torch.ones(total) if scores is None else torch.tensor(scores),
+        list(counts),
     )
-    return [every.select(index) for index in torch.arange(total).split(counts)]
 
 
 def _inputs(rois):
     rng = torch.Generator().manual_seed(2)
-    pooled = torch.randn(sum(len(r.boxes) for r in rois), WIDTH, 14, 14, generator=rng)
-    feature = torch.randn(len(rois), WIDTH, *SIZE, generator=rng)
+    pooled = torch.randn(len(rois.boxes), WIDTH, 14, 14, generator=rng)
+    feature = torch.randn(len(rois.counts), WIDTH, *SIZE, generator=rng)
     return pooled, feature
 
 
 def _run(ibpp, rois, inputs=None):
     """Outputs of all iterations on fixed RoIs; the first is P_sem^(0)."""
     pooled, feature = inputs or _inputs(rois)
-    joined = ibpp.join_features(pooled, feature, [r.boxes for r in rois])
+    joined = ibpp.join_features(pooled, feature, rois.boxes_of_images)
     return list(ibpp.iterate(feature, ibpp.predict_semantics(feature), [(rois, joined)] * 2))
 
 
@@ -62,7 +63,7 @@ def test_shapes_and_gradients_of_the_iterations(counts):
     ibpp, total = _ibpp(), sum(counts)
     start, *later = outputs = _run(ibpp, _rois(counts))
     assert start.mask_logits.shape == (0, 28, 28)
-    assert not start.rois
+    assert start.rois is None
     assert [o.mask_logits.shape for o in later] == [(total, 28, 28)] * 2
     assert later[0].canvas.shape == (len(counts), total, *SIZE)
     assert {o.semantic_logits.shape for o in outputs} == {(len(counts), CATEGORIES, *SIZE)}
@@ -76,7 +77,7 @@ def test_without_iterations_there_is_one_output_with_plain_masks():
     ibpp = _ibpp(num_iterations=0)
     pooled, feature = _inputs(rois)
     (output,) = _run(ibpp, rois)
-    masks = ibpp.mask_heads[0](pooled, torch.cat([r.labels for r in rois]))
+    masks = ibpp.mask_heads[0](pooled, rois.labels)
     assert torch.equal(output.mask_logits, masks)
     assert torch.equal(output.semantic_logits, ibpp.semantic_predictor(feature))
     assert output.canvas.shape == (2, 0, *SIZE)
@@ -85,8 +86,8 @@ def test_without_iterations_there_is_one_output_with_plain_masks():
 def test_every_iteration_takes_its_own_rois():
     ibpp, rois = _ibpp(), _rois()
     pooled, feature = _inputs(rois)
-    few = [r.select(r.labels == 0) for r in rois]
-    inputs = iter([(rois, pooled), (few, pooled[torch.cat([r.labels for r in rois]) == 0])])
+    few = rois.where(rois.labels == 0)
+    inputs = iter([(rois, pooled), (rois.select(few), pooled[few.index])])
     iterations = ibpp.iterate(feature, ibpp.predict_semantics(feature), inputs)
     next(iterations)  # takes none: nothing is pooled before its turn
     assert [len(o.mask_logits) for o in iterations] == [3, 1]
@@ -119,7 +120,7 @@ def test_options_open_and_close_the_routes_of_gradients(
     assert _reaches(second.semantic_logits, ibpp.mask_heads[1]) == semantics_read_masks
     assert _reaches(first.mask_logits, ibpp.mask_heads[0])
     pooled, feature = _inputs(rois)
-    joined = ibpp.join_features(pooled, feature, [r.boxes for r in rois])
+    joined = ibpp.join_features(pooled, feature, rois.boxes_of_images)
     assert torch.equal(joined, pooled) != feature_is_added
 
 
@@ -149,11 +150,11 @@ def test_scores_weigh_the_canvas_and_weak_detections_stay_off_it():
 
 
 def test_the_order_of_rois_does_not_matter():
-    (rois,), order = _rois((3,)), torch.tensor([2, 0, 1])
-    pooled, feature = _inputs([rois])
+    rois, order = _rois((3,)), torch.tensor([2, 0, 1])
+    pooled, feature = _inputs(rois)
     ibpp = _ibpp()
-    here = _run(ibpp, [rois], (pooled, feature))[1]
-    there = _run(ibpp, [rois.select(order)], (pooled[order], feature))[1]
+    here = _run(ibpp, rois, (pooled, feature))[1]
+    there = _run(ibpp, rois.select(Chosen(order, [3])), (pooled[order], feature))[1]
     torch.testing.assert_close(here.semantic_logits, there.semantic_logits)
     torch.testing.assert_close(here.mask_logits[order], there.mask_logits)
 

@@ -193,7 +193,7 @@ def test_iterations_with_all_switches_equal_plain_loops():
     with torch.no_grad():
         joined = ibpp.join_features(pooled, feature, [boxes])
         start = ibpp.predict_semantics(feature)
-        _, *found = ibpp.iterate(feature, start, [([rois], joined)] * 2)
+        _, *found = ibpp.iterate(feature, start, [(rois, joined)] * 2)
         expected = iterate(
             ibpp.state_dict(), (boxes, rois.labels, rois.scores), pooled, feature,
             num_iterations=2, num_things=3,

@@ -8,10 +8,13 @@ from refine.ops.roi_align import pool_rois
 STRIDES = (4, 8, 16, 32)
 
 
-def _sample(labels, **kwargs):
+def _sample(*labels, **kwargs):
+    """Labels of each image: 1 positive, 0 negative, -1 neither."""
     settings = {"num_samples": 8, "positive_fraction": 0.25, "generator": torch.Generator()}
-    (sample,) = sample_labels([torch.tensor(labels)], **(settings | kwargs))
-    return sample
+    matched = torch.tensor(labels, dtype=torch.int64) - 1
+    drawn, positives = sample_labels(matched, **(settings | kwargs))
+    assert len(drawn.index) == sum(drawn.counts)
+    return drawn, positives
 
 
 @pytest.mark.parametrize(
@@ -24,17 +27,32 @@ def _sample(labels, **kwargs):
     ],
 )
 def test_sample_has_few_positives_and_no_ignored(labels, drawn):
-    index, num_positives = _sample(labels)
-    index = index.tolist()
-    assert num_positives == drawn.count(1)
+    chosen, positives = _sample(labels)
+    index = chosen.index.tolist()
+    assert positives.index.tolist() == list(range(drawn.count(1)))
     assert [labels[k] for k in index] == drawn
     assert len(set(index)) == len(index)
+
+
+def test_images_are_drawn_from_in_turn():
+    images = [[-1, 0, 0, -1, 1, 0], [-1] * 6, [1, 1, 1, -1, -1, 0]]
+    together = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    settings = {"num_samples": 3, "positive_fraction": 0.5}
+    drawn, positives = _sample(*images, generator=together[0], **settings)
+    alone = [_sample(labels, generator=together[1], **settings)[0] for labels in images]
+    assert drawn.counts == [len(one.index) for one in alone] == [3, 0, 2]
+    assert positives.counts == [1, 0, 1]
+    assert drawn.index.tolist() == [
+        6 * k + place for k, one in enumerate(alone) for place in one.index.tolist()
+    ]
+    assert [images[k // 6][k % 6] for k in drawn.index[positives.index].tolist()] == [1, 1]
 
 
 def test_the_generator_decides():
     labels = [0] * 50
     first, again, other = (
-        _sample(labels, generator=torch.Generator().manual_seed(seed))[0] for seed in (3, 3, 4)
+        _sample(labels, generator=torch.Generator().manual_seed(seed))[0].index
+        for seed in (3, 3, 4)
     )
     assert first.tolist() == again.tolist() != other.tolist()
 

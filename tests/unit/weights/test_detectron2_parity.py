@@ -21,6 +21,7 @@ from refine.detector.semantic_head import SemanticPredictor
 from refine.errors import RefineError
 from refine.fusion.evidence import Evidence
 from refine.fusion.fuse_evidence import fuse
+from refine.ops.boxes import limits_of
 from refine.ops.roi_align import assign_levels
 from refine.options import (
     AnchorOptions,
@@ -126,6 +127,7 @@ def test_level_assignment():
 @pytest.mark.parametrize("top", [100, 6])
 def test_detections(class_agnostic, top):
     size, num_things = (300, 400), 5
+    limits = limits_of([size], torch.device("cpu"))[0]
     proposals = _boxes(60, 200)
     logits = torch.randn(60, num_things + 1) * 2
     deltas = torch.randn(60, 1 if class_agnostic else num_things, 4)
@@ -135,7 +137,7 @@ def test_detections(class_agnostic, top):
         options=RoIOptions(detection_rules="detectron2", max_detections=top),
     )
     scores = logits.softmax(1)
-    ours = stage.detect(proposals, scores[:, :-1], deltas, size)
+    ours = stage.detect(proposals, scores[:, :-1], deltas, limits)
     decode = partial(d2.decode_all, boxes=proposals, weights=(10, 10, 5, 5))
     decoded = torch.stack([decode(d) for d in deltas.unbind(1)], dim=1)
     boxes, their_scores, labels = d2.detect(decoded, scores, size, top=top)
@@ -145,16 +147,16 @@ def test_detections(class_agnostic, top):
     torch.testing.assert_close(ours.scores, their_scores[kept])
     assert ours.labels.tolist() == labels[kept].tolist()
     stage.options = RoIOptions(max_detections=top)
-    assert top == 100 or len(stage.detect(proposals, scores[:, :-1], deltas, size).boxes) == top
+    assert top == 100 or len(stage.detect(proposals, scores[:, :-1], deltas, limits).boxes) == top
 
 
 def test_a_score_at_the_threshold_is_not_enough():
     proposals, deltas = torch.tensor([[0.0, 0, 10, 10]]), torch.zeros(1, 1, 4)
-    scores = torch.tensor([[0.25]])
+    scores, limits = torch.tensor([[0.25]]), torch.full((4,), 20.0)
     for rules, expected in (("proper", 1), ("detectron2", 0)):
         options = RoIOptions(detection_rules=rules, score_thresh=0.25)
         stage = BoxStage(BoxHead(1, 1, fc_channels=8), options=options)
-        assert len(stage.detect(proposals, scores, deltas, (20, 20)).boxes) == expected
+        assert len(stage.detect(proposals, scores, deltas, limits).boxes) == expected
 
 
 # --- semantic head
