@@ -4,7 +4,7 @@ Its tensors say that they are on ``meta`` and refuse to meet tensors of the host
 autograd on it.
 """
 
-import traceback
+import sys
 from collections import Counter
 from contextlib import nullcontext
 from unittest import mock
@@ -17,7 +17,7 @@ _ATEN = torch.ops.aten
 _WAITING = {_ATEN._local_scalar_dense, _ATEN.nonzero, _ATEN.masked_select, _ATEN._unique2}
 _WAITING |= {_ATEN.is_nonzero, _ATEN.equal}
 _INDEXING = {_ATEN.index, _ATEN.index_put, _ATEN.index_put_}
-_WAITS = Counter()
+_WAITS, _OPERATIONS = Counter(), Counter()
 
 
 class PretendedTensor(torch.Tensor):
@@ -35,6 +35,7 @@ class PretendedTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        _OPERATIONS[_find_place()] += 1
         kwargs = dict(kwargs or {})
         packet, tensors = func.overloadpacket, [*tree_iter((args, kwargs))]
         tensors = [t for t in tensors if isinstance(t, torch.Tensor)]
@@ -58,11 +59,15 @@ class PretendedTensor(torch.Tensor):
 
 def _find_place():
     """Function of the package, or of torchvision's NMS, that is running."""
-    frames = [f for f in traceback.extract_stack() if "/make/device" not in f.filename]
-    inside = [f for f in frames if "/refine/" in f.filename]
-    if any(f.name == "batched_nms" for f in frames):
-        return "nms"
-    return f"{inside[-1].filename.rpartition('/')[2]}:{inside[-1].name}" if inside else "elsewhere"
+    frame, place = sys._getframe(1), None
+    while frame is not None:
+        name, function = frame.f_code.co_filename, frame.f_code.co_name
+        if function == "batched_nms":
+            return "nms"
+        if place is None and "/refine/" in name and "/make/device" not in name:
+            place = f"{name.rpartition('/')[2]}:{function}"
+        frame = frame.f_back
+    return place or "elsewhere"
 
 
 class _Pretend(TorchFunctionMode):
@@ -122,13 +127,24 @@ def _wait(result):
 
 def count_waits(module, run):
     """Where ``run`` would wait for a GPU that holds the module's tensors, and how often."""
+    _pretend(module, run)
+    return dict(_WAITS)
+
+
+def count_operations(module, run):
+    """Where ``run`` would give work or views to such a GPU, and how often."""
+    _pretend(module, run)
+    return dict(_OPERATIONS)
+
+
+def _pretend(module, run):
     for part in module.modules():
         for group in (part._parameters, part._buffers):
             for key, tensor in group.items():
                 if tensor is not None:
                     group[key] = PretendedTensor(tensor.detach())
     _WAITS.clear()
+    _OPERATIONS.clear()
     no_autocast = mock.patch("torch.autocast", return_value=nullcontext())
     with torch.no_grad(), _Pretend(), no_autocast:
         run()
-    return dict(_WAITS)

@@ -100,16 +100,16 @@ class ProposalNetwork(nn.Module):
             output.objectness, output.deltas, output.anchors, strict=True
         ):
             top, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
-            chosen = deltas.gather(1, index[..., None].expand(-1, -1, 4)).flatten(0, 1)
-            boxes = self.box_coder.decode(chosen, anchors[index].flatten(0, 1))
-            parts.append((boxes.view(*index.shape, 4), top))
-        decoded, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+            codes = deltas.gather(1, index[..., None].expand(-1, -1, 4))
+            parts.append((top, codes, anchors[index]))
+        scores, codes, chosen = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        decoded = self.box_coder.decode(codes.flatten(0, 1), chosen.flatten(0, 1)).view_as(codes)
         clipped = clip_boxes(decoded, limits_of(image_sizes, decoded.device)[:, None])
         selected = select_by_nms(
             clipped,
             scores,
             is_proper(clipped),
-            counts=[top.shape[1] for _, top in parts],
+            counts=[top.shape[1] for top, *_ in parts],
             iou_thresh=self.options.nms_thresh,
             limit=post_nms,
         )

@@ -24,7 +24,7 @@ from refine.detector.proposals import ProposalNetwork, ProposalOutput
 from refine.detector.rois import RoIs, Truth
 from refine.detector.semantic_head import SemanticTrunk
 from refine.detector.views import merge_detections, to_batch
-from refine.ops.boxes import Chosen
+from refine.ops.boxes import Chosen, limits_of
 from refine.ops.conversion import make_convolvable, make_poolable
 from refine.ops.mask_targets import roi_mask_targets, sum_areas
 from refine.ops.roi_align import pool_rois
@@ -257,10 +257,10 @@ class RefineNet(nn.Module):
     def normalize(self, batch: Batch) -> Tensor:
         """``[B, 3, H, W]`` float32 pixels of mean 0 and deviation 1, zero in the padding."""
         images = (batch.images.float() - self.pixel_mean) / self.pixel_std
-        for image, (height, width) in zip(images, batch.image_sizes, strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
-        return images
+        corners = limits_of(batch.image_sizes, images.device)[:, 2:, None]
+        across, down = (torch.arange(n, device=images.device) for n in images.shape[:1:-1])
+        beyond_x, beyond_y = across >= corners[:, 0], down >= corners[:, 1]
+        return images.masked_fill_((beyond_y[:, :, None] | beyond_x[:, None])[:, None], 0)
 
     def _compute_dense(self, batch: Batch) -> _Dense:
         images = self.normalize(batch)

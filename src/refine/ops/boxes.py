@@ -133,8 +133,8 @@ def pad_images(values: Tensor, rows: Tensor, fill: float) -> Tensor:
     return torch.cat([values, values.new_full((1, *values.shape[1:]), fill)])[rows]
 
 
-CPU_PAIRS, GPU_PAIRS = 2**18, 2**26
-"""Pairs of boxes, of several images, compared at a time: those in a cache; four tensors of 0.25 GB.
+CPU_PAIRS, GPU_PAIRS = 2**18, 2**25
+"""Pairs of boxes, of several images, compared at a time: those in a cache; four tensors of 0.1 GB.
 """
 
 
@@ -160,7 +160,8 @@ def match_boxes(
         torch.split(rows, images), torch.split(candidates, images), strict=True
     ):
         absent = (of_images < 0)[:, :, None]
-        iou = _compare(truth[of_images], boxes).masked_fill_(absent, -1)
+        shared, union = overlap(truth[of_images], boxes)
+        iou = shared.div_(union).masked_fill_(absent, -1)
         best, nearest = iou.max(dim=1)
         nearest = of_images.gather(1, nearest)
         by_iou = nearest.masked_fill(best < high, -2).masked_fill_(best < low, -1)
@@ -171,14 +172,14 @@ def match_boxes(
     return torch.cat(matched)
 
 
-def _compare(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU ``[B, N, M]`` of all pairs of ``[B, N, 4]`` and ``[B, M, 4]``: torchvision's numbers."""
+def overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Shared areas ``[B, N, M]`` of boxes ``[B, N, 4]`` and others ``[B, M, 4]``; their unions."""
     left, top, right, bottom = boxes[..., None].unbind(dim=2)
     begin, above, end, below = others.mT.contiguous()[:, :, None].unbind(dim=1)
     width = (right.minimum(end) - left.maximum(begin)).clamp_(min=0)
     shared = (bottom.minimum(below) - top.maximum(above)).clamp_(min=0).mul_(width)
     areas = (right - left) * (bottom - top), (end - begin) * (below - above)
-    return shared / (areas[0] + areas[1]).sub_(shared)
+    return shared, (areas[0] + areas[1]).sub_(shared)
 
 
 def sample_labels(

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from refine.ops.boxes import Chosen
+from refine.ops.boxes import GPU_PAIRS, Chosen, overlap, pad_images, rows_of_images
 from refine.ops.devices import find
 
 _ROUNDS = 8  # between two looks at whether anything has changed, for which the host waits
-_IMAGES = 4  # whose overlaps are computed together: 0.4 GB for levels of 2000 boxes
 
 
 def select_by_nms(
@@ -75,22 +74,20 @@ def select_at_once(
     limit: int,
 ) -> Chosen:
     """The form for GPUs; arguments as of :func:`select_by_nms`."""
-    dtype = torch.float32 if boxes.is_cpu else torch.float16  # for sums of ones
-    beats = [
-        torch.cat([_beats(some, iou_thresh).to(dtype) for some in torch.split(of_level, _IMAGES)])
-        for of_level in torch.split(boxes, list(counts), dim=1)
-    ]
-    alive = candidates
+    rows = rows_of_images(counts, boxes.device)
+    beats = _find_beaten(_by_level(boxes, rows), iou_thresh)
+    competes = _by_level(candidates, rows)
+    alive = competes
     while True:
         for _ in range(_ROUNDS):
             before = alive
-            parts = torch.split(alive.to(dtype)[:, None], list(counts), dim=2)
-            pairs = zip(parts, beats, strict=True)
             with torch.autocast(boxes.device.type, enabled=False):  # it would copy the matrices
-                beaten = torch.cat([part @ matrix for part, matrix in pairs], dim=2)[:, 0] > 0
-            alive = candidates & ~beaten
+                beaten = (alive.to(beats.dtype)[:, None] @ beats)[:, 0] > 0
+            alive = competes & ~beaten
         if torch.equal(alive, before):
             break
+    by_level = alive.view(len(rows), len(scores), -1).transpose(0, 1).flatten(1)
+    alive = by_level[:, find((rows >= 0).flatten(), sum(counts))]
     survivors = torch.where(alive, scores, -torch.inf)  # topk would not keep the order of equals
     order = survivors.sort(dim=1, descending=True, stable=True).indices[:, :limit]
     order += torch.arange(len(scores), device=order.device)[:, None] * scores.shape[1]
@@ -100,11 +97,18 @@ def select_at_once(
     return Chosen(order.flatten()[find(survives.flatten(), sum(counts))], counts)
 
 
-def _beats(boxes: Tensor, iou_thresh: float) -> Tensor:
-    """``[B, N, N]`` bool: the box of the row beats that of the column, which comes later."""
-    corner = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    opposite = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (opposite - corner).clamp(min=0).prod(dim=3)
-    areas = (boxes[..., 2:] - boxes[..., :2]).prod(dim=2)
-    union = areas[:, :, None] + areas[:, None] - shared
-    return (shared > iou_thresh * union).triu(diagonal=1)
+def _by_level(values: Tensor, rows: Tensor) -> Tensor:
+    """``[L * B, M, ...]`` of ``[B, N, ...]``: these rows ``[L, M]`` of each image, or zero."""
+    return pad_images(values.transpose(0, 1), rows, 0).transpose(1, 2).flatten(0, 1)
+
+
+def _find_beaten(boxes: Tensor, iou_thresh: float) -> Tensor:
+    """``[L, M, M]``: 1 where the box of the row beats that of the column, which comes later."""
+    dtype = torch.float32 if boxes.is_cpu else torch.float16  # for sums of ones
+    count = boxes.shape[1]
+    beats = torch.empty(len(boxes), count, count, dtype=dtype, device=boxes.device)
+    levels = max(1, GPU_PAIRS // count**2)
+    for part, some in zip(torch.split(beats, levels), torch.split(boxes, levels), strict=True):
+        shared, union = overlap(some, some)
+        part.copy_((shared > union.mul_(iou_thresh)).triu(diagonal=1))
+    return beats
