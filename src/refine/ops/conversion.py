@@ -22,7 +22,8 @@ def format_of(feature: Tensor) -> torch.memory_format:
 
 def is_poolable(feature: Tensor) -> bool:
     """Whether our RoIAlign on GPUs pools this feature as it is, channels last in its own type."""
-    return feature.is_cuda and feature.dtype != torch.float64 and triton_support.is_available()
+    is_ours = feature.is_cuda and feature.dtype != torch.float64
+    return is_ours and triton_support.has_matrix_units()
 
 
 def make_poolable(feature: Tensor) -> Tensor:

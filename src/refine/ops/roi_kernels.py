@@ -40,9 +40,9 @@ def _weights(
     number: tl.tensor, cell: tl.tensor, start: tl.tensor, step: tl.tensor, samples: tl.tensor,
     size: tl.tensor, reach: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """``[.., ..]`` weights of cells in bins, which are two axes: means over the bin's samples.
+    """Weights of cells in bins, two axes that broadcast: means over the samples of a bin.
 
-    At most ``reach`` samples of a bin are near a cell.
+    At most ``reach`` of them are near a cell: adaptive ones are more than half a cell apart.
     """
     begin = (start + number * step)[:, :, None]
     cell = (cell * 1.0)[:, :, None]
@@ -100,7 +100,7 @@ def _add_product(total: tl.tensor, weight: tl.tensor, values: tl.tensor) -> tl.t
 
 
 @_jit  # type: ignore[untyped-decorator]
-def _pool_kernel(  # noqa: PLR0913
+def _pool_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
     feature_ptr: tl.tensor, out_ptr: tl.tensor, box_ptr: tl.tensor, image_ptr: tl.tensor,
     level_ptr: tl.tensor, level: tl.tensor, scale: tl.tensor, height: tl.tensor, width: tl.tensor,
     num_channels: tl.tensor, ratio: tl.constexpr, reach: tl.constexpr, side: tl.constexpr,
@@ -138,7 +138,7 @@ def _pool_kernel(  # noqa: PLR0913
 
 
 @_jit  # type: ignore[untyped-decorator]
-def _spread_kernel(  # noqa: PLR0913
+def _spread_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
     grad_ptr: tl.tensor, out_ptr: tl.tensor, box_ptr: tl.tensor, first_ptr: tl.tensor,
     level_ptr: tl.tensor, level: tl.tensor, scale: tl.tensor, height: tl.tensor, width: tl.tensor,
     num_channels: tl.tensor, ratio: tl.constexpr, reach: tl.constexpr, side: tl.constexpr,

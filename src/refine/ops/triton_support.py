@@ -34,3 +34,10 @@ def is_available() -> bool:
         )
         return False
     return is_right
+
+
+@cache
+def has_matrix_units() -> bool:
+    """Whether our kernels can be used that multiply matrices in NVIDIA's TF32 or bfloat16."""
+    is_nvidia = is_available() and torch.version.hip is None
+    return is_nvidia and torch.cuda.get_device_capability() >= (8, 0)

@@ -38,7 +38,7 @@ def test_a_poolable_feature_and_its_gradient(dtype, memory_format):
 def test_our_kernels_pool_features_as_they_are(monkeypatch):
     on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.bfloat16)
     assert not is_poolable(on_gpu)  # there is no GPU here
-    monkeypatch.setattr(triton_support, "is_available", lambda: True)
+    monkeypatch.setattr(triton_support, "has_matrix_units", lambda: True)
     assert make_poolable(on_gpu) is on_gpu
     assert not is_poolable(SimpleNamespace(is_cuda=True, dtype=torch.float64))
     assert not is_poolable(torch.zeros(1, 2, 3, 4))
