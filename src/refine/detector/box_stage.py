@@ -79,7 +79,7 @@ class BoxStage(nn.Module):
         The logits and deltas are the head's.
         """
         labels, rois = sample.rois.labels + 1, sample.rois.select(sample.positives)
-        codes = _of_category(deltas[sample.positives.index], rois.labels)
+        codes = _of_category(deltas.index_select(0, sample.positives.index), rois.labels)
         code_targets = self.box_coder.encode(truth.boxes[rois.matched], rois.boxes)
         return {
             "box_class": classification_loss(logits, labels),
@@ -119,6 +119,6 @@ class BoxStage(nn.Module):
 
 def _of_category(deltas: Tensor, categories: Tensor) -> Tensor:
     """``[M, 4]``: code of the category, or the one that serves all."""
-    rows = torch.arange(len(deltas), device=deltas.device)
-    columns = categories if deltas.shape[1] > 1 else torch.zeros_like(categories)
-    return deltas[rows, columns]
+    if deltas.shape[1] == 1:
+        return deltas[:, 0]
+    return deltas[torch.arange(len(deltas), device=deltas.device), categories]

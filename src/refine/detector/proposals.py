@@ -141,8 +141,9 @@ class ProposalNetwork(nn.Module):
             generator=generator,
         )
         positive = sampled.index[positives.index]
-        logits = torch.cat(output.objectness, dim=1).flatten()[sampled.index]
-        codes = torch.cat(output.deltas, dim=1).flatten(0, 1)[positive]
+        # the gradient of an index would sort it first
+        logits = torch.cat(output.objectness, dim=1).flatten().index_select(0, sampled.index)
+        codes = torch.cat(output.deltas, dim=1).flatten(0, 1).index_select(0, positive)
         instances = matched.flatten()
         code_targets = self.box_coder.encode(
             truth.boxes[instances[positive]], anchors[positive % len(anchors)]
