@@ -173,6 +173,8 @@ def _read_boxes(instances: Mapping[str, Any], masks: np.ndarray) -> np.ndarray:
     boxes = to_array(instances["boxes"])
     if boxes.size != 4 * len(masks):
         raise RefineError(f"instances['boxes']: shape {boxes.shape}; expected [{len(masks)}, 4]")
+    if not np.isfinite(boxes).all():
+        raise RefineError("instances['boxes']: expected finite pixels, found NaN or infinity")
     return boxes.astype(np.float64).reshape(-1, 4)
 
 

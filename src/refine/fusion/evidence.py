@@ -23,11 +23,12 @@ _T = TypeVar("_T")
 class Evidence:
     """One raw prediction, on any device, and what has been derived from it.
 
-    A :class:`RefineError` if it holds NaN or infinity.
+    A :class:`RefineError` if it holds NaN or infinity, unless it ``is_checked`` already.
     """
 
-    def __init__(self, raw: RawPrediction, *, num_things: int) -> None:
-        require_finite(replace(raw, occlusions={}, rankings={}))
+    def __init__(self, raw: RawPrediction, *, num_things: int, is_checked: bool = False) -> None:
+        if not is_checked:
+            require_finite(replace(raw, occlusions={}, rankings={}))
         self.raw = raw
         self.num_things = num_things
         self._derived: dict[Hashable, object] = {}
@@ -95,7 +96,7 @@ def require_finite(raw: RawPrediction) -> None:
     outputs |= {f"ranking/{name}": scores for name, scores in raw.rankings.items()}
     for name, values in outputs.items():
         # NaN and infinity reach the sum, and one pass is enough; float32, as half's would overflow
-        if values.numel() and not values.sum(dtype=torch.float32).isfinite():
+        if not values.sum(dtype=torch.float32).isfinite():
             raise RefineError(
                 f"the network's output is not finite ({name}): its training has diverged; "
                 "use an earlier checkpoint or train with a lower optimizer.lr"

@@ -20,14 +20,13 @@ With ``order: topological`` those accepted are painted once more, as :func:`pain
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from refine.fusion.overlaps import shared_window
 from refine.options import MergeOptions
 from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
-
-_PIXELS_A_PASS = 2**18  # of a large image: what is derived from them stays in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,31 +233,20 @@ def _paint_stuff(
     painted: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
 ) -> tuple[np.ndarray, list[Segment]]:
     """The segment map of the things that are painted, and of the stuff where they are not."""
-    segment_map = np.empty_like(painted, np.int32)
-    pixels, things, below = (values.ravel("K") for values in (segment_map, painted, semantic))
-    runs = [_find_runs(things[band], below[band]) for band in _bands(len(pixels))]
-    areas = np.zeros(IGNORE_INDEX + 1)
-    for owners, under, lengths in runs:
-        areas += np.bincount(under, lengths * (owners == 0), len(areas))
+    things, below = painted.ravel("K"), semantic.ravel("K")
+    ends = np.flatnonzero((things[1:] != things[:-1]) | (below[1:] != below[:-1])) + 1
+    lengths = np.diff(ends, prepend=0, append=len(things))  # of the runs where both are constant
+    starts = np.cumsum(lengths) - lengths
+    owners, under = things[starts], below[starts]
+    areas = np.bincount(under, lengths * (owners == 0), IGNORE_INDEX + 1)
     areas[:num_things] = areas[IGNORE_INDEX] = 0
     categories = np.flatnonzero(areas >= max(limit_px, 1))
     ids = np.zeros(len(areas), np.int32)
     ids[categories] = np.arange(first_id, first_id + len(categories))
-    for band, (owners, under, lengths) in zip(_bands(len(pixels)), runs, strict=True):
-        pixels[band] = np.repeat(np.where(owners, owners, ids[under]), lengths)
+    pixels = np.repeat(np.where(owners, owners, ids[under]), lengths)
+    order: Literal["F", "C"] = "F" if painted.flags.f_contiguous else "C"
     segments = [
         Segment(id=int(ids[c]), category=int(c), is_thing=False, area=int(areas[c]))
         for c in categories
     ]
-    return segment_map, segments
-
-
-def _bands(pixels: int) -> list[slice]:
-    return [slice(k, k + _PIXELS_A_PASS) for k in range(0, pixels, _PIXELS_A_PASS)]
-
-
-def _find_runs(things: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values of two ``[n]`` arrays in the runs where both are constant, and their lengths."""
-    ends = np.flatnonzero((things[1:] != things[:-1]) | (below[1:] != below[:-1]))
-    starts = np.append(0, ends + 1)
-    return things[starts], below[starts], np.diff(starts, append=len(things))
+    return pixels.reshape(painted.shape, order=order), segments

@@ -25,6 +25,7 @@ class PixelEvidence(Evidence):
         semantic: ``[H, W]`` uint8 category of every original pixel, or 255.
         probabilities: ``[H, W]`` float32 probability of that category; None if it is not known.
         num_things: Number of thing categories.
+        is_checked: Whether the prediction is known to be finite.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class PixelEvidence(Evidence):
         probabilities: np.ndarray | None,
         *,
         num_things: int,
+        is_checked: bool = False,
     ) -> None:
-        super().__init__(raw, num_things=num_things)
+        super().__init__(raw, num_things=num_things, is_checked=is_checked)
         self._semantic, self._probabilities = semantic, probabilities
 
     def semantic_map(self, resize: str = "direct") -> np.ndarray:  # noqa: ARG002 - has the size
@@ -63,7 +65,7 @@ class GivenEvidence(PixelEvidence):
         crops: The masks.
         scores: ``[N]`` float64 in [0, 1].
         labels: ``[N]`` int64 thing categories.
-        boxes: ``[N, 4]`` float64 xyxy pixels.
+        boxes: ``[N, 4]`` float64 xyxy pixels, finite.
         semantic: See :class:`PixelEvidence`, as for ``probabilities``.
         num_things: Number of thing categories.
     """
@@ -89,7 +91,7 @@ class GivenEvidence(PixelEvidence):
             image_size=size,
             original_size=size,
         )
-        super().__init__(raw, semantic, probabilities, num_things=num_things)
+        super().__init__(raw, semantic, probabilities, num_things=num_things, is_checked=True)
         self._crops = crops
 
     def instances(self, options: MergeOptions) -> list[Instance]:

@@ -75,17 +75,18 @@ def unpack_masks(masks: Sequence[CodedMask]) -> MaskRuns:
         ValueError: The runs of a mask do not add up to its pixels, or make no sense.
     """
     numbers, counts = _unpack_numbers([m.counts for m in masks])
-    # gaps and runs take turns; a string may end with a gap
-    is_odd = counts % 2 == 1
-    numbers = np.insert(numbers, np.cumsum(counts)[is_odd], 0)
-    rows = (counts + 1) // 2
+    # gaps and runs take turns, and a string may end with a gap
+    is_odd, rows = counts % 2 == 1, (counts + 1) // 2
     lasts = np.cumsum(rows) - 1
     firsts = lasts - rows + 1
+    places = np.arange(len(numbers)) + np.repeat(np.cumsum(is_odd) - is_odd, counts)
+    turns = np.zeros(2 * rows.sum(), np.int64)
+    turns[places] = numbers
     # from the fourth on, a number is the difference to the one two before
-    heads, lengths = numbers[::2][firsts], numbers[1::2]
-    gaps = _accumulate(numbers[::2], firsts, rows) - np.repeat(heads, rows)
+    heads = turns[2 * firsts]
+    gaps = _accumulate(turns[::2], firsts, rows) - np.repeat(heads, rows)
     gaps[firsts] = heads
-    lengths = _accumulate(lengths, firsts, rows)
+    lengths = _accumulate(turns[1::2], firsts, rows)
     lengths[lasts[is_odd]] = 0
     stops = _accumulate(gaps + lengths, firsts, rows)
     pixels = np.array([m.height * m.width for m in masks])

@@ -122,6 +122,7 @@ def test_logits_probabilities_and_torchvision_masks_are_read_alike():
         ({"scores": [0.5, np.nan]}, r"scores in \[0, 1\]"),
         ({"labels": [1.0, 1.0]}, "expected integer labels"),
         ({"labels": [1, 0]}, r"\['labels'\]: 0 is no position of a thing in categories \(0 to 1\)"),
+        ({"boxes": [[0, 0, 1, float("nan")]] * 2}, r"\['boxes'\]: expected finite pixels"),
         ({"boxes": [[0, 0, 1]]}, r"\['boxes'\]: shape \(1, 3\); expected \[2, 4\]"),
         ({"relation": "depth"}, "relations.kind='depth': expected one of"),
         ({"relation": "occlusion"}, "no occlusion head"),
