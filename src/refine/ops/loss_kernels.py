@@ -8,7 +8,10 @@ from torch import Tensor
 from refine.types import IGNORE_INDEX, STRIDE
 
 _SIDE = tl.constexpr(STRIDE)
+_PIXELS = tl.constexpr(STRIDE**2)
 _IGNORED = tl.constexpr(IGNORE_INDEX)
+CHUNK, WARPS = 32, 1
+"""Categories of 16 pixels that a program holds at a time, and its warps."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -22,46 +25,50 @@ def _cell_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
     width: tl.tensor,
     num_categories: tl.tensor,
     step: tl.constexpr,
-    categories: tl.constexpr,
+    chunk: tl.constexpr,
     has_gradient: tl.constexpr,
 ) -> None:
     """One cell between four centres: its pixels' losses, and their gradient added to the four."""
-    i = turn // step + tl.program_id(1) * step
-    j = turn % step + tl.program_id(0) * step
+    i, j = turn // step + tl.program_id(1) * step, turn % step + tl.program_id(0) * step
     image = tl.program_id(2).to(tl.int64)
-    category = tl.arange(0, categories)
-    row, column = tl.arange(0, _SIDE * _SIDE) // _SIDE, tl.arange(0, _SIDE * _SIDE) % _SIDE
     target = _read_target(targets_ptr, image, i, j, height, width)
-
     # beyond the border the logits of the border go on
-    above = (image * height + tl.maximum(i - 1, 0)) * width
-    below = (image * height + tl.minimum(i, height - 1)) * width
-    before, after = tl.maximum(j - 1, 0), tl.minimum(j, width - 1)
-    down, across = (row + 0.5) / _SIDE, (column + 0.5) / _SIDE
-    of_a, of_b = ((1 - down) * (1 - across))[:, None], ((1 - down) * across)[:, None]
-    of_c, of_d = (down * (1 - across))[:, None], (down * across)[:, None]
-    scores = of_a * _read(logits_ptr, above + before, category, num_categories)
-    scores += of_b * _read(logits_ptr, above + after, category, num_categories)
-    scores += of_c * _read(logits_ptr, below + before, category, num_categories)
-    scores += of_d * _read(logits_ptr, below + after, category, num_categories)
+    above = (image * height + tl.maximum(i - 1, 0)) * width * num_categories
+    below = (image * height + tl.minimum(i, height - 1)) * width * num_categories
+    before, after = tl.maximum(j - 1, 0) * num_categories, tl.minimum(j, width - 1) * num_categories
+    a, b, c, d = above + before, above + after, below + before, below + after
 
-    is_target = category[None, :] == target[:, None]
-    scores -= tl.max(scores, 1)[:, None]
-    powers = tl.exp(scores)
-    total = tl.sum(powers, 1)
-    loss = tl.log(total) - tl.sum(tl.where(is_target, scores, 0.0), 1)
+    # the scores are mixed anew for each use: they would not fit into the registers
+    highest = tl.full([_PIXELS, chunk], -1e30, tl.float32)
+    for begin in range(0, num_categories, chunk):
+        scores = _mix(logits_ptr, a, b, c, d, begin + tl.arange(0, chunk), num_categories)
+        highest = tl.maximum(highest, scores)
+    peak = tl.max(highest, 1)
+    totals = tl.zeros([_PIXELS, chunk], tl.float32)
+    for begin in range(0, num_categories, chunk):
+        scores = _mix(logits_ptr, a, b, c, d, begin + tl.arange(0, chunk), num_categories)
+        totals += tl.exp(scores - peak[:, None])
+    total = tl.sum(totals, 1)
+    own_score = _read_own(logits_ptr, a, b, c, d, tl.where(target < num_categories, target, 0))
+    loss = tl.log(total) + peak - own_score
     loss = tl.where(target < num_categories, loss, float("nan"))  # no such category
     out = sums_ptr + (image * (height + 1) + i) * (width + 1) + j
     tl.store(out, tl.sum(tl.where(target != _IGNORED, loss, 0.0), 0))
     if has_gradient:
-        excess = powers / total[:, None] - tl.where(is_target, 1.0, 0.0)
-        excess = tl.where((target != _IGNORED)[:, None], excess, 0.0)
-        place = (image * (height + 2) + i) * (width + 2) + j
-        _add(gradient_ptr, place, tl.sum(of_a * excess, 0), category, num_categories)
-        _add(gradient_ptr, place + 1, tl.sum(of_b * excess, 0), category, num_categories)
-        place += width + 2
-        _add(gradient_ptr, place, tl.sum(of_c * excess, 0), category, num_categories)
-        _add(gradient_ptr, place + 1, tl.sum(of_d * excess, 0), category, num_categories)
+        share = tl.where(target != _IGNORED, 1 / total, 0.0)[:, None]
+        of_a, of_b, of_c, of_d = _shares()
+        line = (width + 2) * num_categories
+        corner = gradient_ptr + ((image * (height + 2) + i) * (width + 2) + j) * num_categories
+        for begin in range(0, num_categories, chunk):
+            category = begin + tl.arange(0, chunk)
+            scores = _mix(logits_ptr, a, b, c, d, category, num_categories)
+            excess = tl.exp(scores - peak[:, None]) * share
+            excess -= tl.where(category[None, :] == target[:, None], 1.0, 0.0)
+            place, there = corner + category, category < num_categories
+            _add(place, tl.sum(of_a[:, None] * excess, 0), there)
+            _add(place + num_categories, tl.sum(of_b[:, None] * excess, 0), there)
+            _add(place + line, tl.sum(of_c[:, None] * excess, 0), there)
+            _add(place + line + num_categories, tl.sum(of_d[:, None] * excess, 0), there)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -73,7 +80,8 @@ def _read_target(
     height: tl.tensor,
     width: tl.tensor,
 ) -> tl.tensor:
-    pixel = tl.arange(0, _SIDE * _SIDE)
+    """The category of each pixel of a cell."""
+    pixel = tl.arange(0, _PIXELS)
     y, x = i * _SIDE - _SIDE // 2 + pixel // _SIDE, j * _SIDE - _SIDE // 2 + pixel % _SIDE
     there = (y >= 0) & (y < height * _SIDE) & (x >= 0) & (x < width * _SIDE)
     ptr += (image * height * _SIDE + y) * width * _SIDE + x
@@ -81,25 +89,51 @@ def _read_target(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _read(
-    ptr: tl.tensor, place: tl.tensor, category: tl.tensor, num_categories: tl.tensor
-) -> tl.tensor:
-    there = category < num_categories
-    logits = tl.load(ptr + place * num_categories + category, mask=there, other=-1e30)
-    return logits.to(tl.float32)[None, :]
+def _shares() -> tl.tensor:
+    """Of the four centres in each pixel of the cell."""
+    pixel = tl.arange(0, _PIXELS)
+    down, across = (pixel // _SIDE + 0.5) / _SIDE, (pixel % _SIDE + 0.5) / _SIDE
+    up, back = 1 - down, 1 - across
+    return up * back, up * across, down * back, down * across
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _add(
+def _mix(
     ptr: tl.tensor,
-    place: tl.tensor,
-    value: tl.tensor,
+    a: tl.tensor,
+    b: tl.tensor,
+    c: tl.tensor,
+    d: tl.tensor,
     category: tl.tensor,
     num_categories: tl.tensor,
-) -> None:
+) -> tl.tensor:
+    """Scores of some categories in all pixels."""
+    of_a, of_b, of_c, of_d = _shares()
+    ptr += category
     there = category < num_categories
-    ptr += place * num_categories + category
-    tl.store(ptr, tl.load(ptr, mask=there, other=0.0) + value, mask=there)
+    at_a = tl.load(ptr + a, mask=there, other=-1e30).to(tl.float32)[None, :]
+    at_b = tl.load(ptr + b, mask=there, other=-1e30).to(tl.float32)[None, :]
+    at_c = tl.load(ptr + c, mask=there, other=-1e30).to(tl.float32)[None, :]
+    at_d = tl.load(ptr + d, mask=there, other=-1e30).to(tl.float32)[None, :]
+    upper = of_a[:, None] * at_a + of_b[:, None] * at_b
+    return upper + of_c[:, None] * at_c + of_d[:, None] * at_d
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _read_own(
+    ptr: tl.tensor, a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, target: tl.tensor
+) -> tl.tensor:
+    """The score of each pixel's own category."""
+    of_a, of_b, of_c, of_d = _shares()
+    ptr += target
+    upper = of_a * tl.load(ptr + a).to(tl.float32) + of_b * tl.load(ptr + b).to(tl.float32)
+    lower = of_c * tl.load(ptr + c).to(tl.float32) + of_d * tl.load(ptr + d).to(tl.float32)
+    return upper + lower
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _add(ptr: tl.tensor, value: tl.tensor, mask: tl.tensor) -> None:
+    tl.store(ptr, tl.load(ptr, mask=mask, other=0.0) + value, mask=mask)
 
 
 def add_cells(logits: Tensor, targets: Tensor, gradient: Tensor | None) -> Tensor:
@@ -127,7 +161,8 @@ def add_cells(logits: Tensor, targets: Tensor, gradient: Tensor | None) -> Tenso
             width,
             num_categories,
             step=step,
-            categories=triton.next_power_of_2(num_categories),
+            chunk=CHUNK,
             has_gradient=gradient is not None,
+            num_warps=WARPS,
         )
     return sums

@@ -22,7 +22,6 @@ from refine.types import IGNORE_INDEX, STRIDE
 _MANY_CATEGORIES = 32
 _CELLS = {"cpu": 512}
 _CELLS_ELSEWHERE = 60_000  # matrix products in one call
-_MOST_OF_KERNEL = 512  # categories that a program holds of 16 pixels
 
 
 def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -60,8 +59,8 @@ class _SummedCrossEntropy(torch.autograd.Function):
 def _choose_form(logits: Tensor) -> Callable[..., tuple[Tensor, Tensor | None]]:
     if logits.is_cpu:
         return sum_by_image if logits.shape[1] < _MANY_CATEGORIES else sum_by_cells
-    fits = logits.is_cuda and logits.shape[1] <= _MOST_OF_KERNEL and logits.numel() > 0
-    return sum_by_kernel if fits and is_available() else sum_by_cells
+    fits = logits.is_cuda and logits.numel() > 0 and is_available()
+    return sum_by_kernel if fits else sum_by_cells
 
 
 def sum_by_image(

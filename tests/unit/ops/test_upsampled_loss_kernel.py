@@ -49,5 +49,5 @@ def test_it_compiles(has_gradient):
         "_cell_kernel",
         pointers={"logits_ptr": "*bf16", "targets_ptr": "*u8", "gradient_ptr": "*fp32"}
         | {"sums_ptr": "*fp32"},
-        constants={"step": 1 + has_gradient, "categories": 256, "has_gradient": has_gradient},
+        constants={"step": 1 + has_gradient, "chunk": 32, "has_gradient": has_gradient},
     )
