@@ -49,15 +49,12 @@ def _cell_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
         scores = _mix(logits_ptr, a, b, c, d, begin + tl.arange(0, chunk), num_categories)
         totals += tl.exp(scores - peak[:, None])
     total = tl.sum(totals, 1)
-    own_score = _read_own(logits_ptr, a, b, c, d, tl.where(target < num_categories, target, 0))
-    loss = tl.log(total) + peak - own_score
-    loss = tl.where(target < num_categories, loss, float("nan"))  # no such category
+    loss = tl.log(total) + peak - _read_own(logits_ptr, a, b, c, d, target, num_categories)
     out = sums_ptr + (image * (height + 1) + i) * (width + 1) + j
     tl.store(out, tl.sum(tl.where(target != _IGNORED, loss, 0.0), 0))
     if has_gradient:
         share = tl.where(target != _IGNORED, 1 / total, 0.0)[:, None]
-        of_a, of_b, of_c, of_d = _shares()
-        line = (width + 2) * num_categories
+        (of_a, of_b, of_c, of_d), line = _shares(), (width + 2) * num_categories
         corner = gradient_ptr + ((image * (height + 2) + i) * (width + 2) + j) * num_categories
         for begin in range(0, num_categories, chunk):
             category = begin + tl.arange(0, chunk)
@@ -121,14 +118,21 @@ def _mix(
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _read_own(
-    ptr: tl.tensor, a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, target: tl.tensor
+    ptr: tl.tensor,
+    a: tl.tensor,
+    b: tl.tensor,
+    c: tl.tensor,
+    d: tl.tensor,
+    target: tl.tensor,
+    num_categories: tl.tensor,
 ) -> tl.tensor:
-    """The score of each pixel's own category."""
+    """The score of each pixel's own category; NaN if there is no such category."""
     of_a, of_b, of_c, of_d = _shares()
-    ptr += target
+    there = target < num_categories
+    ptr += tl.where(there, target, 0)
     upper = of_a * tl.load(ptr + a).to(tl.float32) + of_b * tl.load(ptr + b).to(tl.float32)
     lower = of_c * tl.load(ptr + c).to(tl.float32) + of_d * tl.load(ptr + d).to(tl.float32)
-    return upper + lower
+    return tl.where(there, upper + lower, float("nan"))
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -151,18 +155,19 @@ def add_cells(logits: Tensor, targets: Tensor, gradient: Tensor | None) -> Tenso
     for turn in range(step**2):
         down, across = divmod(turn, step)
         grid = (triton.cdiv(width + 1 - across, step), triton.cdiv(height + 1 - down, step), batch)
-        _cell_kernel[grid](
-            logits,
-            targets,
-            sums if gradient is None else gradient,
-            sums,
-            turn,
-            height,
-            width,
-            num_categories,
-            step=step,
-            chunk=CHUNK,
-            has_gradient=gradient is not None,
-            num_warps=WARPS,
-        )
+        with torch.cuda.device(logits.get_device()):  # Triton takes the current one
+            _cell_kernel[grid](
+                logits,
+                targets,
+                sums if gradient is None else gradient,
+                sums,
+                turn,
+                height,
+                width,
+                num_categories,
+                step=step,
+                chunk=CHUNK,
+                has_gradient=gradient is not None,
+                num_warps=WARPS,
+            )
     return sums

@@ -77,7 +77,8 @@ def sum_products(x: Tensor, y: Tensor) -> Tensor:
     parts = triton.cdiv(height * width, rows * _STEPS)
     out = torch.empty((batch, parts, 2, channels), device=x.device, dtype=torch.float32)
     shape = (height * width, channels)
-    _sum_kernel[(batch, parts)](x, y, out, *shape, rows=rows, channels=block, steps=_STEPS)
+    with torch.cuda.device(x.get_device()):  # Triton takes the current one
+        _sum_kernel[(batch, parts)](x, y, out, *shape, rows=rows, channels=block, steps=_STEPS)
     return out.sum(dim=1)
 
 
@@ -91,5 +92,7 @@ def mix(x: Tensor, y: Tensor, factors: Tensor) -> Tensor:
     rows = max(_CELLS // block, 1)
     out = torch.empty_like(x, memory_format=torch.channels_last)
     grid = (batch, triton.cdiv(height * width, rows))
-    _mix_kernel[grid](x, y, factors, out, height * width, channels, rows=rows, channels=block)
+    shape = (height * width, channels)
+    with torch.cuda.device(x.get_device()):
+        _mix_kernel[grid](x, y, factors, out, *shape, rows=rows, channels=block)
     return out
