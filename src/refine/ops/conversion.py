@@ -107,7 +107,7 @@ def place_rows(rows: Tensor, order: Tensor) -> Tensor:
     The gradient is the rows in their old order: unlike that of an index, nothing is summed.
     """
     if not (rows.requires_grad and torch.is_grad_enabled()):
-        return rows[order.argsort()]
+        return _take(rows, order.argsort())
     placed: Tensor = _Permutation.apply(rows, order)
     return placed
 
@@ -116,10 +116,17 @@ class _Permutation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, order: Tensor) -> Tensor:
         ctx.save_for_backward(order)
-        return rows[order.argsort()]
+        return _take(rows, order.argsort())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (order,) = ctx.saved_tensors
-        return grad[order], None
+        return _take(grad, order), None
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """``rows[index]``, as whole rows of memory."""
+    if rows.ndim == 4 and format_of(rows) == torch.channels_last:
+        return rows.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return rows.index_select(0, index)

@@ -46,7 +46,7 @@ class _SumRows(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, cells: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
         ctx.save_for_backward(cells, weights, starts)
         ctx.num_rows = len(rows)
-        return _sum_rows(rows, cells, weights, starts)
+        return _sum_rows(rows.detach(), cells, weights, starts)  # without what its gradient needs
 
     @staticmethod
     @once_differentiable

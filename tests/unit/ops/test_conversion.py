@@ -58,14 +58,18 @@ def test_pooled_features_are_converted_for_convolutions_under_autocast_alone():
     assert torch.equal(gradient, torch.ones_like(pooled))
 
 
-def test_rows_go_to_their_places():
-    rows = torch.randn(6, 2, requires_grad=True)
+@pytest.mark.parametrize(
+    "rows", [torch.randn(6, 2), torch.randn(6, 3, 4, 5).to(memory_format=LAST)]
+)
+def test_rows_go_to_their_places(rows):
+    rows = rows.clone().requires_grad_()
     order = torch.tensor([3, 0, 5, 1, 2, 4])
     permuted = place_rows(rows, order)
     expected = torch.empty_like(rows).index_copy(0, order, rows)
     assert torch.equal(permuted, expected)
     assert torch.equal(place_rows(rows.detach(), order), expected)
-    factor = torch.randn(6, 2)
+    assert permuted.stride() == rows.stride()
+    factor = torch.randn_like(rows)
     gradients = [torch.autograd.grad((x * factor).sum(), rows)[0] for x in (permuted, expected)]
     assert torch.equal(*gradients)
 
