@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from benchmark import networks
 from benchmark.case import Case, extra_mib
 from benchmark.networks import build_network, make_batch, read_settings
 from refine.detector.losses import compute_loss_weights, total_loss
@@ -60,9 +61,10 @@ def prepare(
     overrides: tuple[str, ...], size: tuple[int, int], detections: int | None
 ) -> Callable[[], None]:
     """A training step of a network, or its inference with a number of detections."""
-    network = build_network(read_settings(overrides, detections=detections or 100))
+    counts = networks.TOY if overrides[0] == TOY[0] else networks.COCO
+    network = build_network(read_settings(overrides, detections=detections or 100), counts)
     run = _train if detections is None else _infer
-    return partial(run, network, make_batch(size))
+    return partial(run, network, make_batch(size, counts=counts))
 
 
 def _train(network: RefineNet, batch: Batch) -> None:

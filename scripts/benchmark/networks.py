@@ -12,6 +12,7 @@ from refine.config import compose
 from refine.config.settings import TrainSettings
 from refine.detector.refine_net import RefineNet
 from refine.ops.outlines import encode_mask
+from refine.toy.objects import THINGS, TOY_CATEGORIES
 from refine.types import Batch, MaskCrop, Sample, TrainingTarget
 
 
@@ -23,14 +24,20 @@ def read_settings(overrides: Sequence[str], *, detections: int = 100) -> TrainSe
     return settings
 
 
-def build_network(settings: TrainSettings) -> RefineNet:
-    """The network with COCO's numbers of categories, and activations of ordinary size."""
+Counts = tuple[int, int]
+"""Numbers of things, and of things and stuff."""
+COCO: Counts = (NUM_THINGS, NUM_CATEGORIES)
+TOY: Counts = (len(THINGS), len(TOY_CATEGORIES))
+
+
+def build_network(settings: TrainSettings, counts: Counts = COCO) -> RefineNet:
+    """The network for so many categories, with activations of ordinary size."""
     torch.manual_seed(0)
     network = RefineNet(
         settings.model,
         anchors=settings.data.anchors,
-        num_things=NUM_THINGS,
-        num_categories=NUM_CATEGORIES,
+        num_things=counts[0],
+        num_categories=counts[1],
     )
     for name, module in network.backbone.named_modules():
         # frozen statistics of no data: activations of a deep network would explode
@@ -42,7 +49,12 @@ def build_network(settings: TrainSettings) -> RefineNet:
 
 
 def make_batch(
-    size: tuple[int, int], *, images: int = 1, instances: int = 8, seed: int = 0
+    size: tuple[int, int],
+    *,
+    images: int = 1,
+    instances: int = 8,
+    seed: int = 0,
+    counts: Counts = COCO,
 ) -> Batch:
     """Random images of ``(height, width)``, padded to multiples of 32, with elliptic instances."""
     rng = np.random.default_rng(seed)
@@ -58,14 +70,18 @@ def make_batch(
                 image_id=1,
                 file_name="random",
                 original_size=size,
-                target=_make_target(rng, size, (height, width), instances),
+                target=_make_target(rng, size, (height, width), instances, counts),
             )
         )
     return Batch(images=pixels, image_sizes=(size,) * images, samples=tuple(samples))
 
 
 def _make_target(
-    rng: np.random.Generator, size: tuple[int, int], padded: tuple[int, int], instances: int
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    padded: tuple[int, int],
+    instances: int,
+    counts: Counts,
 ) -> TrainingTarget:
     height, width = size
     corners, masks = [], []
@@ -76,13 +92,13 @@ def _make_target(
         rows, columns = np.linspace(-1, 1, h)[:, None], np.linspace(-1, 1, w)
         masks.append(encode_mask(MaskCrop(y, x, rows**2 + columns**2 <= 1)))
         corners.append([x, y, x + w, y + h])
-    cells = rng.integers(0, NUM_CATEGORIES, (6, 8)).astype(np.uint8)
+    cells = rng.integers(0, counts[1], (6, 8)).astype(np.uint8)
     semantic = np.full(padded, 255, np.uint8)
     rows, columns = (np.arange(n) * m // n for n, m in zip(size, cells.shape, strict=True))
     semantic[:height, :width] = cells[rows[:, None], columns]
     return TrainingTarget(
         semantic=torch.from_numpy(semantic),
         boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
-        labels=torch.from_numpy(rng.integers(0, NUM_THINGS, instances)),
+        labels=torch.from_numpy(rng.integers(0, counts[0], instances)),
         masks=tuple(masks),
     )
