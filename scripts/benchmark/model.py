@@ -6,6 +6,7 @@ so score limits are switched off and every image has exactly the stated number o
 the mode with AP, 15 about as many as the merge can use (``fusion.panoptic_only=true``).
 """
 
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -54,7 +55,14 @@ def _case(
     memory = [extra_mib(prepare, overrides, size, detections) for overrides in (ours, peer)]
     print("model, {}: {:.0f} MiB extra, peer {:.0f}".format(name, *memory))
     programs = [prepare(overrides, size, detections) for overrides in (ours, peer)]
-    return Case(name=f"model, {name}", ours=programs[0], peer=programs[1], goal=goal, rounds=7)
+    return Case(
+        name=f"model, {name}",
+        ours=programs[0],
+        peer=programs[1],
+        goal=goal,
+        rounds=7,
+        clock=time.process_time,
+    )
 
 
 def prepare(
