@@ -130,12 +130,12 @@ class RefinedSemanticHead(nn.Module):
         x = feature
         if self.num_planes:
             conv = cast(nn.Conv2d, layers[0])
-            of_feature = torch.arange(feature.shape[1], device=planes.device) + self.num_planes
-            weight = conv.weight[:, torch.cat([planes, of_feature])]
-            # convolved in the memory format of the joined features, whatever that of the weights
-            canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
-            joined, weight = align_channels(torch.cat([canvas, feature], dim=1), weight)
-            x = F.conv2d(joined, weight, conv.bias, padding=conv.kernel_size[0] // 2)
+            padding = conv.kernel_size[0] // 2
+            x = F.conv2d(feature, conv.weight[:, self.num_planes :], conv.bias, padding=padding)
+            if len(planes):  # by itself: joined with the feature both would be copied
+                canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
+                drawn, weight = align_channels(canvas, conv.weight[:, planes])
+                x = x + F.conv2d(drawn, weight, padding=padding)
             del layers[0]
         for layer in layers:
             x = layer(x)

@@ -28,11 +28,13 @@ def _cell_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
     chunk: tl.constexpr,
     has_gradient: tl.constexpr,
 ) -> None:
-    """One cell between four centres: its pixels' losses, and their gradient added to the four."""
+    """One cell between four centres: its pixels' losses, and their gradient added to the four.
+
+    Beyond the border the logits of the border go on.
+    """
     i, j = turn // step + tl.program_id(1) * step, turn % step + tl.program_id(0) * step
     image = tl.program_id(2).to(tl.int64)
     target = _read_target(targets_ptr, image, i, j, height, width)
-    # beyond the border the logits of the border go on
     above = (image * height + tl.maximum(i - 1, 0)) * width * num_categories
     below = (image * height + tl.minimum(i, height - 1)) * width * num_categories
     before, after = tl.maximum(j - 1, 0) * num_categories, tl.minimum(j, width - 1) * num_categories
@@ -54,7 +56,7 @@ def _cell_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
     tl.store(out, tl.sum(tl.where(target != _IGNORED, loss, 0.0), 0))
     if has_gradient:
         share = tl.where(target != _IGNORED, 1 / total, 0.0)[:, None]
-        (of_a, of_b, of_c, of_d), line = _shares(), (width + 2) * num_categories
+        of_a, of_b, of_c, of_d = _shares()
         corner = gradient_ptr + ((image * (height + 2) + i) * (width + 2) + j) * num_categories
         for begin in range(0, num_categories, chunk):
             category = begin + tl.arange(0, chunk)
@@ -64,8 +66,9 @@ def _cell_kernel(  # noqa: PLR0913 - a kernel takes every size by itself
             place, there = corner + category, category < num_categories
             _add(place, tl.sum(of_a[:, None] * excess, 0), there)
             _add(place + num_categories, tl.sum(of_b[:, None] * excess, 0), there)
-            _add(place + line, tl.sum(of_c[:, None] * excess, 0), there)
-            _add(place + line + num_categories, tl.sum(of_d[:, None] * excess, 0), there)
+            place += (width + 2) * num_categories
+            _add(place, tl.sum(of_c[:, None] * excess, 0), there)
+            _add(place + num_categories, tl.sum(of_d[:, None] * excess, 0), there)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
