@@ -26,6 +26,7 @@ SLACK = 0.8
 STAGES = {
     "pq": "panoptic quality of maps in memory",
     "loading": "a training sample from its files",
+    "roi_align": "RoI features from a feature map, and back",
     "roi_flatten": "masks on a canvas of categories, and back",
     "unknown_erasing": "regions of the semantic map and their scores",
     "paste": "masks from their boxes to the image",
