@@ -21,7 +21,7 @@ from refine.order.head_costs import count_head_flops
 NUMBERS = {"num_things": 80, "num_categories": 133}
 SIZE = (800, 1344)  # 800x1333 padded to multiples of 32
 IMAGES_PER_DEVICE = 2
-MEASURED_FLOPS = 84.5e12
+MEASURED_FLOPS = 158.8e12
 """Operations per second of the training step that was measured (docs/performance.md)."""
 ABOUT = """# Models
 
@@ -45,10 +45,10 @@ COCO, 133 categories. The network alone, but for the hours of heads.
   Allocator and library workspace come on top.
 - **Images** that the training sees, each many times.
 - **Hours** of that training on one H200: an estimate, not a run. Operations of the training steps
-  (three times those of a forward pass with the RoIs of training) at 84.5 TFLOP/s, without
-  validations. `r50_panoptic_fpn` was measured at that in bf16 at batch 16 ([45.8
-  images/s](performance.md#on-a-gpu)); no other network has been measured, and deformable
-  convolutions and GN may be slower.
+  (three times those of a forward pass with the RoIs of training) at 158.8 TFLOP/s, without
+  validations. `r50_panoptic_fpn` was measured at that in bf16 at batch 16 ([86.1
+  images/s](performance.md#on-a-gpu)), `r50_ibpp3` between 137 and 161; deformable convolutions
+  have not been measured and may be slower.
 - **Heads**: hours of the heads that order instances (`stage=occlusion` and `ranking`), at the same
   speed: the frozen detector once forward with the masks of the true boxes, the heads three times.
   10 instances and 4 pairs an image are assumed: the 41 of 100 photographs of COCO that have a pair
