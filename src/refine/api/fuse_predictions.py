@@ -125,7 +125,7 @@ def read_semantic(values: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np
     table[: len(order)] = order
     if values.ndim == 3 and len(values) == len(order) and np.isfinite(values).all():
         is_probable = (values >= 0).all() and np.allclose(values.sum(axis=0), 1, atol=0.01)
-        shares = torch.from_numpy(values).float()
+        shares = torch.from_numpy(np.ascontiguousarray(values, np.float32))
         shares = shares if is_probable else shares.softmax(dim=0)
         return table[values.argmax(axis=0)], shares.amax(dim=0).numpy()
     known = (values >= 0) & (values < len(order)) | (values == IGNORE_INDEX)

@@ -38,14 +38,15 @@ class MaskRuns:
         left[filled], right[filled] = from_x[firsts], to_x[lasts] + 1
         top[filled] = np.minimum.reduceat(np.where(goes_on, 0, from_y), firsts)
         bottom[filled] = np.maximum.reduceat(np.where(goes_on, height, to_y + 1), firsts)
-        # the columns of all masks side by side
-        ends = np.cumsum(right - left)
-        shift = np.repeat((ends - right) * height, counts)
-        inside = np.ones(len(shift), bool)
-        runs = self.starts + shift, self.stops + shift
-        columns = paint_runs(*runs, inside, (int(ends[-1:].sum()), height), background=False)
+        # one crop after the other; if a run goes on, the crop is as high as the image
+        high = bottom - top
+        ends = np.cumsum(high * (right - left))
+        origins, high = np.repeat(ends - high * right - top, counts), np.repeat(high, counts)
+        runs = from_x * high + from_y + origins, to_x * high + to_y + 1 + origins
+        inside = np.ones(len(high), bool)
+        pixels = paint_runs(*runs, inside, (1, int(ends[-1:].sum())), background=False)[0]
         return [
-            MaskCrop(y0, x0, columns[end - x1 + x0 : end, y0:y1].T)
+            MaskCrop(y0, x0, pixels[end - (x1 - x0) * (y1 - y0) : end].reshape(x1 - x0, y1 - y0).T)
             for end, (x0, y0, x1, y1) in zip(ends.tolist(), boxes.T.tolist(), strict=True)
         ]
 

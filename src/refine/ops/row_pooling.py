@@ -69,7 +69,7 @@ def _list_cells(
     """Cells (int32) and weights of all bins ``[N * side * side]``, and where each bin starts."""
     height, width = shape
     corners = rois[:, 1:] * np.float32(scale) - np.float32(0.5)
-    corners[~np.isfinite(corners).all(axis=1)] = 0
+    corners[~np.isfinite(corners).all(axis=1)] = -2  # no cell is near
     first_lines = rois[:, :1].astype(np.int32) * height
     counts, cells, weights = [], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     for begin in range(0, len(rois), _CHUNK):

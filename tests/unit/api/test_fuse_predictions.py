@@ -102,7 +102,8 @@ def test_logits_probabilities_and_torchvision_masks_are_read_alike():
     logits = torch.tensor([2.0, 1.0])[:, None, None].expand(2, 4, 6)  # the rug, to 73 %
     masks = torch.zeros(2, 1, 4, 6, dtype=torch.bfloat16)
     masks[0, ..., :4] = masks[1, ..., 3:5] = 0.7
-    for semantic in (logits, logits.softmax(0)):
+    mirrored, swapped = logits.numpy()[..., ::-1], logits.numpy().astype(">f4")
+    for semantic in (logits, logits.softmax(0), mirrored, swapped):
         for thresh, names in ((0.7, ["cat", "cat", "rug"]), (0.75, ["cat", "cat"])):
             erasing = {"unknown_erasing.mode": "score", "unknown_erasing.score_thresh": thresh}
             result = fuse_two(semantic, masks=masks, fusion=erasing)

@@ -30,6 +30,7 @@ def test_crops_are_tight_and_hold_the_masks(seed):
         full = np.zeros(size, bool)
         full[crop.slices] = crop.mask
         assert np.array_equal(full, mask)
+        assert crop.mask.flags.f_contiguous  # a view of more would take the memory of all columns
         if mask.any():
             assert all(edge.any() for edge in (*crop.mask[[0, -1]], *crop.mask.T[[0, -1]]))
         else:

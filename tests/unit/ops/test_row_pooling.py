@@ -65,13 +65,14 @@ def test_peculiar_boxes(box, shape):
     torch.testing.assert_close(pool_rows(feature, rois, 7, **how), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_empty_boxes_and_none_at_all():
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_empty_boxes_and_none_at_all(ratio):
     feature = torch.randn(1, 3, 8, 8, requires_grad=True)
     inf, nan = float("inf"), float("nan")
     rois = torch.tensor([[0, 0, 0, inf, 9], [0, nan, 0, 9, 9]])
-    pooled = pool_rows(feature, rois, 7, spatial_scale=SCALE, sampling_ratio=0)
+    pooled = pool_rows(feature, rois, 7, spatial_scale=SCALE, sampling_ratio=ratio)
     assert not pooled.any()
-    none = pool_rows(feature, rois[:0], 7, spatial_scale=SCALE, sampling_ratio=0)
+    none = pool_rows(feature, rois[:0], 7, spatial_scale=SCALE, sampling_ratio=ratio)
     assert none.shape == (0, 3, 7, 7)
     (gradient,) = torch.autograd.grad(none.sum() + pooled.sum(), feature)
     assert not gradient.any()
