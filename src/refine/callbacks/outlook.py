@@ -15,7 +15,7 @@ from refine.runs.console import say
 WARM_UP, TIMED = 10, 50
 """Steps that are not timed (the first ones are slower), and steps that are."""
 
-EFFICIENCY = {"cpu": 0.5, "cuda": 0.12}
+EFFICIENCY = {"cpu": 0.5, "cuda": 0.25}
 """Share of a convolution's speed that a whole training step reaches."""
 
 LEAST_SECONDS = {"cpu": 0.0, "cuda": 0.05}
