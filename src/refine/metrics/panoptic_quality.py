@@ -155,5 +155,5 @@ class PanopticQuality(Metric):
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
     ) -> nn.Module:
         # follow to another device but never to another precision: torchmetrics guards .half() and
-        # .float(), yet not .to(dtype), which Lightning calls under "bf16-true"
+        # .float(), yet not .to(dtype)
         return super()._apply(lambda tensor: tensor.to(fn(tensor).device), exclude_state)

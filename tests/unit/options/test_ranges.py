@@ -70,7 +70,8 @@ def test_records_have_young_settings_only_where_they_are_set():
         ("Schedule", {"gamma": 1.5}, "schedule.gamma=1.5: expected a fraction in [0, 1]"),
         ("Toy", {"height_px": 0}, "data.toy.height_px=0: expected a number in 1 .. 4096"),
         ("Trainer", {"max_steps": 0}, "trainer.max_steps=0: expected a number above 0, or -1"),
-        ("Trainer", {"precision": "foo"}, "trainer.precision='foo': expected one of 32, 64"),
+        ("Trainer", {"precision": "foo"}, "trainer.precision='foo': expected one of 32, 16"),
+        ("Trainer", {"precision": "bf16-true"}, "trainer.precision='bf16-true': expected one"),
         ("Semantic", {"channels": 48}, "model.semantic.channels=48: expected a multiple"),
     ],
 )
