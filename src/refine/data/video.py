@@ -26,9 +26,11 @@ def read_frames(video: str | Path, *, step: int = 1) -> Iterator[tuple[int, np.n
         viewers show them.
 
     Raises:
-        RefineError: The extra or the file is missing, or it is no video; or, after the frames
-            before, the file is damaged or cut off.
+        RefineError: The extra or the file is missing, or it is no video, or a step below 1; or,
+            after the frames before, the file is damaged or cut off.
     """
+    if step < 1:
+        raise RefineError(f"{video}: step={step}; expected 1 or more")
     return _decode(_open(Path(video)), str(video), step)
 
 

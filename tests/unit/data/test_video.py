@@ -75,6 +75,8 @@ def test_what_is_no_video_is_one_line(tmp_path, monkeypatch):
         for read in (read_frames, count_frames):
             with refused(tmp_path / name):
                 read(tmp_path / name)
+    with refused(f"{clip}: step=0; expected 1 or more"):
+        read_frames(clip, step=0)
     monkeypatch.setitem(sys.modules, "av", None)
     with refused(f"{clip}: videos need the package av; pip install 'refine-panoptic[video]'"):
         read_frames(clip)
