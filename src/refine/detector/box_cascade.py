@@ -150,8 +150,7 @@ class BoxCascade(nn.Module):
         stage, samples = self._stage(index), sample.rois
         features = pool(samples.boxes_of_images)
         if self.options.scale_gradient:
-            share = 1 / len(self.stages)
-            features = features * share + features.detach() * (1 - share)
+            features = features.detach().lerp(features, 1 / len(self.stages))
         logits, deltas = stage.head(features)
         scores = _score_things(logits.detach())
         # positives by the regression of their category, negatives by that of the likeliest
