@@ -20,8 +20,7 @@ from refine.ops.triton_support import is_available
 from refine.types import IGNORE_INDEX, STRIDE
 
 _MANY_CATEGORIES = 32
-_CELLS = {"cpu": 512}
-_CELLS_ELSEWHERE = 60_000  # matrix products in one call
+_CPU_CELLS, _GPU_CELLS = 512, 60_000  # those in a cache; matrix products in one call
 
 
 def sum_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -111,8 +110,7 @@ def sum_by_cells(
     labels = labels.view(batch, height + 1, STRIDE, width + 1, STRIDE).transpose(2, 3)
     mixture = _mixture(logits.device)
     gradient = torch.zeros_like(coarse) if needs_gradient else None
-    limit = _CELLS.get(logits.device.type, _CELLS_ELSEWHERE)
-    step = max(limit // (batch * (width + 1)), 1)
+    step = max((_CPU_CELLS if logits.is_cpu else _GPU_CELLS) // (batch * (width + 1)), 1)
     sums = []
     for top in range(0, height + 1, step):
         rows = coarse[:, top : top + step + 1]
