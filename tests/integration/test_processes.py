@@ -32,7 +32,10 @@ LIMIT_S = 60
 
 
 def run_on_two_nodes(command, *arguments, cwd):
-    """The output of two groups of processes that torchrun starts, as on two machines."""
+    """The output of two groups of processes that torchrun starts, as on two machines.
+
+    Each has one thread: with another number convolutions round sums otherwise.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = ["--master-addr=127.0.0.1", f"--master-port={free.getsockname()[1]}"]
@@ -41,6 +44,7 @@ def run_on_two_nodes(command, *arguments, cwd):
         subprocess.Popen(
             [*start, *address, f"--node-rank={rank}", "-m", f"refine.{command}", *arguments],
             cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         for rank in range(2)
     ]  # fmt: skip
