@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from refine.ops.upsampled_loss import sum_by_kernel
 
-SHAPES = (((2, 5, 3, 4), 0.2), ((1, 133, 2, 3), 0.0), ((1, 3, 1, 1), 0.0), ((2, 5, 2, 3), 1.0))
+SHAPES = (((2, 5, 2, 3), 0.2), ((1, 40, 2, 1), 0.0), ((1, 3, 1, 1), 0.0), ((1, 5, 1, 2), 1.0))
 for (shape, void), dtype, form in itertools.product(
     SHAPES, (torch.float32, torch.bfloat16), (torch.channels_last, torch.contiguous_format)
 ):
