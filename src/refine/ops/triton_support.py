@@ -25,15 +25,17 @@ def is_available() -> bool:
         x = torch.arange(24.0, device="cuda").view(1, 2, 3, 4).to(memory_format=torch.channels_last)
         factors = torch.tensor([1.0, 1.0, 3.0], device="cuda").view(1, 3, 1).expand(1, 3, 2)
         is_right = torch.equal(mix(x, x, factors.contiguous()), 2 * x + 3)
+        fault = "" if is_right else "a kernel gave a wrong answer"
     except Exception as error:  # of a compiler, a driver, a device: any kind
         reason = str(error).strip().partition("\n")[0][:150]
+        fault = f"{type(error).__name__}: {reason}"
+    if fault:
         warnings.warn(
-            f"Triton does not work here ({type(error).__name__}: {reason}): training is slower; "
+            f"Triton does not work here ({fault}): training is slower; "
             "REFINE_TRITON=0 does without it and this line",
             stacklevel=2,
         )
-        return False
-    return is_right
+    return not fault
 
 
 @cache
