@@ -1,11 +1,13 @@
 import hashlib
 import re
 import resource
+import shutil
 import urllib.request
 import zipfile
 from dataclasses import replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 
 import pytest
 
@@ -327,6 +329,24 @@ def test_bad_settings(override, words):
         download(compose("download", ["root=d", override]), DATASETS)
 
 
+@pytest.fixture
+def disk(monkeypatch):
+    """What the disk has free as far as the command can tell: the real archive has 0.8 GB."""
+    usage = SimpleNamespace(free=10**12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    return usage
+
+
+def test_a_full_disk_is_told_before_the_download(server, content, tmp_path, capfd, disk):
+    disk.free = 600_000_000
+    given = [f"root={tmp_path / 'd'}", f"mirror={server.url}", f"files=[{NAME}]"]
+    assert run_main("download", *given, cwd=tmp_path) == 1
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert line.startswith(f"error: root={tmp_path / 'd'}: 0.8 GB to download, 0.6 GB free;")
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("disk")
 def test_from_the_command_line(server, content, tmp_path, capfd):
     root = tmp_path / "d (1)"
     given = [f"root={root}", f"mirror={server.url}", f"files=[{NAME}]"]
