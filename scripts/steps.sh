@@ -12,7 +12,15 @@ step() { # TITLE COMMAND...
   printf '\n[%d:%02d] %s: %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$title" "${*:2}"
   "$@" &
   child=$!
-  wait "$child" || {
+  local code=0
+  wait "$child" || code=$?
+  # a command that was only stopped (kill -STOP) has not ended
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 1
+    code=0
+    wait "$child" || code=$?
+  done
+  ((code == 0)) || {
     echo "error: $title: did not finish; fix the cause and run the same command again to continue" >&2
     exit 1
   }
