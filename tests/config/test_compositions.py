@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from make.runs import CATEGORIES
 from refine.config import compose
 from refine.config.flatten import flatten
-from refine.config.instantiate import build_all, build_trainer, to_options
+from refine.config.instantiate import build_all, build_trainer, check_trainer, to_options
 from refine.config.locate import conf_dir
 from refine.config.settings import TrainSettings
 from refine.options import FusionOptions, UnknownErasingOptions
@@ -164,6 +164,15 @@ def test_trainer_callbacks_and_loggers_are_built(debug, tmp_path):
     assert [type(b).__name__ for b in built] == [
         "ModelCheckpoint", "LastCheckpoint", "LearningRateMonitor", "Progress", "CSVLogger",
     ]  # fmt: skip
+
+
+def test_lightning_says_what_concerns_the_run_once_and_no_more(caplog, tmp_path):
+    settings = compose("train", ["experiment=toy", f"run_dir={tmp_path}", "trainer=cpu"])
+    caplog.set_level("INFO", logger="pytorch_lightning")
+    check_trainer(settings.trainer)
+    build_trainer(settings.trainer, callbacks=[], loggers=[])
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert line.startswith("GPU available: ")
 
 
 def test_w_and_b_s_logger_and_callbacks_are_built_beside_the_others(tmp_path):

@@ -1,5 +1,6 @@
 """Options and objects from configuration nodes; the only place that instantiates."""
 
+import logging
 import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +21,7 @@ T = TypeVar("T")
 
 ALLOWED_TARGETS = ("refine.", "torch.optim.", "pytorch_lightning.")
 """A configuration may build these and nothing else (it may come from a stranger's checkpoint)."""
+_NO_NEWS = ("💡 Tip: ", "TPU available: False", "`weights_only` was not set")
 
 
 def to_options(node: Any, options: type[T], *, changes: Mapping[str, Any] | None = None) -> T:
@@ -71,8 +73,14 @@ def build_all(group: Mapping[str, Any] | None, *, without: Collection[str] = ())
 
 def check_trainer(options: TrainerOptions) -> None:
     """Refuse, with a ``RefineError``, devices that are not there or that a sweep cannot share."""
-    with warnings.catch_warnings(action="ignore"):
-        trainer = build_trainer(options, callbacks=[], loggers=[])
+    news = logging.getLogger("pytorch_lightning")
+    level = news.level
+    news.setLevel(logging.ERROR)  # the trainer of the run says the same
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            trainer = build_trainer(options, callbacks=[], loggers=[])
+    finally:
+        news.setLevel(level)
     cores = max(os.cpu_count() or 1, 2)  # two processes are for trying
     if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > cores:
         raise RefineError(
@@ -116,6 +124,7 @@ def build_trainer(
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.
     """
+    _leave_out_no_news()
     try:
         others = {"plugins": list(plugins) or None, "default_root_dir": folder}
         return build(to_plain(options), callbacks=callbacks, logger=loggers or False, **others)
@@ -125,3 +134,14 @@ def build_trainer(
             f"trainer: {reason} (accelerator={options.accelerator}, devices={options.devices}; "
             "trainer=cpu needs no GPU)"
         ) from None
+
+
+def _leave_out_no_news() -> None:
+    """Drop lines of Lightning that are not about the run: advice to buy, TPUs, its own defaults."""
+    for place in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"pytorch_lightning.{place}").addFilter(_is_news)
+    warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_NO_NEWS)

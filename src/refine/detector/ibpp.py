@@ -265,7 +265,9 @@ class IBPP(nn.Module):
         """
         head = self.refined_heads[0 if self.options.share_heads else iteration - 1]
         refined: Tensor = head(feature, canvas, planes)
-        return semantic_logits + refined if self.options.refine == "residual" else refined
+        if self.options.refine == "residual":
+            refined += semantic_logits
+        return refined
 
     def _mask_head(self, iteration: int) -> MaskHead:
         return cast(MaskHead, self.mask_heads[0 if self.options.share_heads else iteration - 1])

@@ -135,7 +135,7 @@ class RefinedSemanticHead(nn.Module):
             if len(planes):  # by itself: joined with the feature both would be copied
                 canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
                 drawn, weight = align_channels(canvas, conv.weight[:, planes])
-                x = x + F.conv2d(drawn, weight, padding=padding)
+                x += F.conv2d(drawn, weight, padding=padding)
             del layers[0]
         for layer in layers:
             x = layer(x)
