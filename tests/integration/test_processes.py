@@ -15,12 +15,13 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from make.commands import evaluate, run_main, start_process, steps_of
 from make.errors import refused
 from make.slurm import make_slurm
 from refine.config import compose
-from refine.config.instantiate import check_trainer
+from refine.config.instantiate import build_trainer, check_trainer
 from refine.prediction_cache.cache import PredictionReader
 from refine.training.detector_module import DetectorModule
 
@@ -191,8 +192,9 @@ def test_sweeps_that_cannot_share_their_jobs_are_refused(monkeypatch, sweeper, l
 
 @pytest.mark.parametrize("accelerator", ["cpu", "auto"])
 def test_more_devices_than_there_are_is_one_line_before_anything_is_written(
-    settings, tmp_path, accelerator, capsys
+    settings, tmp_path, accelerator, capsys, monkeypatch
 ):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     given = [f"trainer.accelerator={accelerator}", "trainer.devices=99", "data.root=toy"]
     assert run_main("train", *settings, *given, cwd=tmp_path) == 1
     out, err = capsys.readouterr()
@@ -272,6 +274,27 @@ def test_a_killed_process_ends_the_other_one(settings, tmp_path, victim):
         assert process.returncode != 0
     last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] > 0
+
+
+@pytest.mark.parametrize(
+    ("slurm", "trainer", "environment"),
+    [
+        ({"NTASKS": 2}, "cpu", None),  # a shell within an allocation
+        ({"NTASKS": 1}, "ddp_cpu", LightningEnvironment),  # a batch script without srun
+        ({"NTASKS": 2, "NTASKS_PER_NODE": 2}, "ddp_cpu", LightningEnvironment),
+        ({"NTASKS": 2, "NTASKS_PER_NODE": 2, "STEP_NUM_TASKS": 2}, "ddp_cpu", SLURMEnvironment),
+    ],
+)
+def test_only_what_srun_has_started_is_one_of_slurm_s_tasks(
+    monkeypatch, slurm, trainer, environment
+):
+    for name, value in {"JOB_NAME": "x", "PROCID": 0, "LOCALID": 0, "NODEID": 0, **slurm}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    options = compose("train", [f"trainer={trainer}"]).trainer
+    built = build_trainer(options, callbacks=[], loggers=[])
+    assert built.world_size == options.devices
+    if environment is not None:
+        assert type(built.strategy.cluster_environment) is environment
 
 
 FOUR = [

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from refine.config.messages import explain
+from refine.config.processes import is_no_task_of_slurm
 from refine.errors import RefineError, first_line
 from refine.options import TrainerOptions, to_plain
 
@@ -119,14 +120,18 @@ def build_trainer(
 ) -> Any:
     """Build the Lightning trainer; without loggers it does not log.
 
-    On Slurm, what Lightning saves for a requeued job goes to ``folder``.
+    On Slurm, what Lightning saves for a requeued job goes to ``folder``. It leaves the variables of
+    a Slurm job alone that are not about this process.
 
     Raises:
         RefineError: Lightning refuses the settings, for example for want of a GPU.
     """
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment  # slow
+
     _leave_out_no_news()
+    alone = [LightningEnvironment()] if is_no_task_of_slurm(options.devices) else []
     try:
-        others = {"plugins": list(plugins) or None, "default_root_dir": folder}
+        others = {"plugins": [*plugins, *alone] or None, "default_root_dir": folder}
         return build(to_plain(options), callbacks=callbacks, logger=loggers or False, **others)
     except InstantiationException as error:
         reason = str(error.__cause__ or error).splitlines()[-1]

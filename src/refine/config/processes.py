@@ -4,6 +4,7 @@ import itertools
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -17,6 +18,19 @@ def are_started_together() -> bool:
     """Whether torchrun or srun has started several processes with one command line."""
     by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1"
     return by_torchrun or os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
+
+
+def is_no_task_of_slurm(devices: Any) -> bool:
+    """Whether this is a process in a Slurm job that ``srun`` has not started as one of its tasks.
+
+    So it is in a shell within an allocation, and in a batch script without ``srun``: for several
+    ``devices`` (as Lightning takes them) it has to start the other processes itself. One process
+    that is all of a job is its task.
+    """
+    tasks = os.environ.get("SLURM_NTASKS")
+    if tasks is None or "TORCHELASTIC_RUN_ID" in os.environ or are_started_together():
+        return False
+    return tasks != "1" or devices != 1
 
 
 _held: list[int] = []  # file descriptors, as long as the process lives
