@@ -3,6 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from refine.config import compose
 from refine.config.path_arguments import quote_paths
 
 NAMES = [
@@ -24,6 +25,10 @@ def test_round_trip(name, tmp_path, monkeypatch):
     for key in ("source", "ckpt_path", "data.root", "data.train.images", "data.val.annotations"):
         (argument,) = quote_paths([f"{key}={name}"])
         assert str(_read(argument)) == name
+
+
+def test_settings_composed_in_python_take_them_too():
+    assert compose("train", ["run_dir=my räume (1), a=b", "seed=3"]).run_dir == "my räume (1), a=b"
 
 
 def test_what_is_no_path_or_quoted_already_stays(tmp_path, monkeypatch):

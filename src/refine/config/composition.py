@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from refine.config.job import without_hydra
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.messages import ConfigError, explain, explain_groups
+from refine.config.path_arguments import quote_paths
 from refine.config.plugins import import_plugins
 from refine.config.settings import COMMANDS, CheckpointSettings, Settings, TrainSettings
 from refine.errors import RefineError, first_line
@@ -42,6 +43,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Any:
         RefineError: An unknown key or choice, a wrong type or range, or a value that is missing.
     """
     register_schemas()
+    overrides = quote_paths(overrides)
     with clear_errors(command, overrides):
         config = _compose(command, overrides)
         with standing_in(config):

@@ -8,7 +8,6 @@ from refine.api.predictor import Predictor, load
 from refine.config.composition import compose
 from refine.config.flatten import flatten
 from refine.config.instantiate import to_options
-from refine.config.path_arguments import quote_paths
 from refine.config.settings import TrainSettings
 from refine.options import DataOptions, to_plain
 from refine.runs.run_folder import RunFolder
@@ -49,7 +48,7 @@ def fit(
         >>> model.predict("cat.jpg").draw()  # doctest: +SKIP
     """
     own = [f"experiment={experiment}", f"run_dir={out}", *overrides]
-    settings: TrainSettings = compose("train", quote_paths(own))
+    settings: TrainSettings = compose("train", own)
     settings.data = to_options(to_plain(settings.data), DataOptions, changes=data)
     settings.given += [f"data.{key}={value}" for key, value in flatten(data or {}).items()]
     train(settings)
