@@ -8,12 +8,12 @@ from rich.table import Table
 from refine.metrics.functional import GroupQuality
 from refine.metrics.quality_table import to_cells
 
-_CONSOLE = Console()
+_LEAST_WIDTH = 50  # of the table: a narrower terminal would cut its figures
 
 
 def say(text: str) -> None:
     """Print a line, unwrapped."""
-    _CONSOLE.print(text, soft_wrap=True, highlight=False, markup=False)
+    Console().print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def list_some(names: Sequence[str], most: int = 16) -> str:
@@ -29,7 +29,7 @@ def print_table(groups: Mapping[str, GroupQuality], metrics: Mapping[str, float 
         table.add_column(name, justify="right")
     for row in to_cells(groups):
         table.add_row(*row)
-    _CONSOLE.print(table)
+    Console(width=max(Console().width, _LEAST_WIDTH)).print(table)
     others = [f"{metrics['num_images']} images"]
     others += [
         f"{name} {100 * metrics[key]:.1f}"

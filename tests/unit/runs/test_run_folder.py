@@ -106,7 +106,9 @@ def test_identity_knows_the_settings_but_not_the_place(settings, overrides, is_s
     assert (other.identity() == settings.identity()) == is_same
 
 
-def test_table_on_the_console(capsys):
+@pytest.mark.parametrize("columns", [20, 200])
+def test_table_on_a_console_of_any_width(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", f"{columns}")
     group = GroupQuality(pq=0.5, sq=0.75, rq=0.6, num_categories=4)
     nothing = GroupQuality(pq=0.0, sq=0.0, rq=0.0, num_categories=0)
     groups = {"all": group, "things": group, "stuff": nothing}
