@@ -139,7 +139,7 @@ def _read_folder(folder: Path) -> dict[str, Any] | None:
     if not isinstance(metrics.get("pq"), int | float):
         raise RefineError(f"{folder / 'metrics.json'}: no pq in it; evaluate anew")
     try:
-        lines = (folder / "per_category.csv").read_text().splitlines()
+        lines = (folder / "per_category.csv").read_text(encoding="utf-8").splitlines()
         categories = "\n".join(",".join(line.split(",")[:3]) for line in lines)
     except (OSError, UnicodeDecodeError):
         categories = None

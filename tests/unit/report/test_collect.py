@@ -1,4 +1,5 @@
 import json
+import locale
 from types import SimpleNamespace
 
 from make.runs import make_config, make_evaluation, write_entry, write_unfinished
@@ -34,6 +35,18 @@ def test_a_finished_and_an_unfinished_run(tmp_path):
     assert run["pq"] == json.loads((tmp_path / "run" / "metrics.json").read_text())["pq"]
     run = read_one(write_unfinished(tmp_path / "other", make_config()))
     assert (run["state"], run["reason"]) == ("unfinished", "no DONE")
+
+
+def test_categories_are_read_where_the_locale_is_not_utf_8(tmp_path):
+    write_entry(tmp_path, make_config())
+    table = tmp_path / "per_category.csv"
+    write_text(table, table.read_text().replace("c0", "Straße"))
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        assert "Straße" in read_one(tmp_path)["categories"]
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
