@@ -29,6 +29,8 @@ def is_available() -> bool:
     except Exception as error:  # of a compiler, a driver, a device: any kind
         reason = str(error).strip().partition("\n")[0][:150]
         fault = f"{type(error).__name__}: {reason}"
+        if isinstance(error, OSError):  # of ~/.triton, in a home that is not one's own
+            fault += "; TRITON_CACHE_DIR=FOLDER chooses another folder"
     if fault:
         warnings.warn(
             f"Triton does not work here ({fault}): training is slower; "

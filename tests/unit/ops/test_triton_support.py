@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -46,9 +47,10 @@ def test_a_kernel_that_is_wrong_or_fails_is_said(gpu):
         assert not triton_support.is_available()
     triton_support.is_available.cache_clear()
 
-    def fail(*_):
-        raise RuntimeError("no C compiler\nand more")
-
-    gpu(fail)
+    gpu(Mock(side_effect=RuntimeError("no C compiler\nand more")))
     with pytest.warns(UserWarning, match=r"RuntimeError: no C compiler\): training is slower"):
+        assert not triton_support.is_available()
+    triton_support.is_available.cache_clear()
+    gpu(Mock(side_effect=PermissionError(13, "Permission denied", "/.triton")))
+    with pytest.warns(UserWarning, match=r"denied: '/.triton'; TRITON_CACHE_DIR=FOLDER chooses"):
         assert not triton_support.is_available()
