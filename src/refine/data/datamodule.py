@@ -1,5 +1,7 @@
 """Both splits of a dataset, as Lightning asks for them."""
 
+import os
+import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,9 @@ from refine.options import DataOptions
 from refine.toy.dataset import ensure_toy_dataset
 from refine.types import Batch
 
+_LONGEST = 107 - len("/pymp-01234567/listener-01234567")
+"""Bytes of the path of a folder in which Python can open a socket."""
+
 
 class BatchLoader(DataLoader[Any]):
     """A DataLoader that can be resumed.
@@ -30,7 +35,16 @@ class BatchLoader(DataLoader[Any]):
 
     # torch promises its private iterator class here; whoever iterates needs an iterator only
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Iterate; workers start when the first batch is asked for."""
+        """Iterate; workers start when the first batch is asked for.
+
+        A ``RefineError`` if they could not hand a batch over: this process would wait for ever.
+        """
+        folder = tempfile.gettempdir()
+        if self.num_workers > 0 and len(os.fsencode(folder)) > _LONGEST:
+            raise RefineError(
+                f"TMPDIR={folder}: too long for the sockets of data.num_workers="
+                f"{self.num_workers}; set TMPDIR to a folder of at most {_LONGEST} bytes"
+            )
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:

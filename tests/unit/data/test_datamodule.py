@@ -1,3 +1,4 @@
+import tempfile
 import warnings
 from types import SimpleNamespace
 
@@ -104,6 +105,14 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_would(
     assert len(whole) == batches
     assert first == whole[: len(first)]
     assert first + rest == whole
+
+
+def test_workers_are_refused_where_they_could_hand_nothing_over(root, monkeypatch):
+    datamodule = _datamodule(root, num_workers=2, stage="fit")
+    monkeypatch.setattr(tempfile, "tempdir", f"/{75 * 't'}")
+    with refused(f"TMPDIR=/{75 * 't'}: ", "data.num_workers=2", "at most 75 bytes"):
+        next(iter(datamodule.train_dataloader()))
+    assert len([*_datamodule(root, stage="fit").train_dataloader()]) > 0  # alone
 
 
 def test_epochs_differ_in_order_and_augmentation(root):
