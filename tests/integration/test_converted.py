@@ -20,7 +20,7 @@ from refine.workflows.check_dataset import check
 from refine.workflows.convert_annotations import convert_dataset
 
 SMALL = [
-    "weights=none", "model.backbone.name=r18", "model.backbone.frozen_stages=0",
+    "weights=none", "model.backbone.name=r18", "model.backbone.frozen_stages=5",
     "model.backbone.norm=gn", "model.backbone.fpn_channels=32",
     "model.roi.samples_per_image=16", "model.roi.box_fc_channels=32",
     "model.roi.mask_channels=32", "model.roi.mask_convs=1", "model.roi.max_detections=20",

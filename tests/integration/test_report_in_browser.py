@@ -1,5 +1,6 @@
 """The report in a real browser: no complaint, tables sort, pictures load, nothing overlaps."""
 
+import os
 import shutil
 
 import numpy as np
@@ -54,13 +55,14 @@ def report(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = PROGRAMS[0]
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     for flag in FLAGS:
         options.add_argument(flag)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(PROGRAMS[1]))
+    left = {"TMPDIR": str(tmp_path_factory.mktemp("left"))}  # by the browser
+    driver = webdriver.Chrome(options, webdriver.ChromeService(PROGRAMS[1], env=os.environ | left))
     yield driver
     driver.quit()
 
