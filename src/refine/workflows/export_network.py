@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,6 +92,7 @@ def _export_torch(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
 
 
 def _export_onnx(dense: DensePart, out: Path, record: dict[str, Any]) -> float:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reports to its maker
     try:
         import onnx
         import onnxruntime

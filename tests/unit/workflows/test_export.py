@@ -1,6 +1,7 @@
 """``refine.export``: bundles that load, programs that compute what the network computes."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 
@@ -135,8 +136,10 @@ def test_what_cannot_be_exported_says_so(save, tmp_path, monkeypatch):
         raise torch.onnx.errors.OnnxExporterError("no such operator\nsecond line")
 
     monkeypatch.setattr(torch.onnx, "export", fail)
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     with refused("the dense part has no ONNX form (no such operator); format=torch has one"):
         start(checkpoint, tmp_path / "dense.onnx")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with refused("onnxruntime is not installed; pip install"):
         start(checkpoint, tmp_path / "dense.onnx")
