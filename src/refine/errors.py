@@ -39,7 +39,7 @@ def _shorten(line: str) -> str:
     """A line of at most ``MAX_LENGTH``; the file is named first, and the fix last."""
     if len(line) > MAX_LENGTH:
         first = _LONG_PATH.search(line)
-        start = first.end() if first else 0
+        start = max(first.end() if first else 0, line.find(": "))  # its name may hold spaces
         line = line[:start] + _LONG_PATH.sub(r"...\1", line[start:])
     if len(line) > MAX_LENGTH:
         line = _LONG_PATH.sub(r"...\1", line)

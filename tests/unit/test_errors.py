@@ -44,6 +44,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(count):
             f"weights=/{'a/' * 150}b.pth: /{'a/' * 150}b.pth: bad; fix it",
             "weights=.../a/b.pth: .../a/b.pth: bad; fix it",
         ),
+        (
+            f"root=/x/y/my data/{'a/' * 20}b: /{'a/' * 150}b.pth: bad; fix it",
+            f"root=/x/y/my data/{'a/' * 20}b: .../a/b.pth: bad; fix it",
+        ),
         ("x" * 290, "x" * 290),
     ],
 )
