@@ -109,7 +109,8 @@ def transform_image(image: np.ndarray, geometry: Geometry) -> Tensor:
     if geometry.resize == "pillow" and geometry.resized != geometry.source:
         size = geometry.resized[::-1]
         image = np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+    writable = np.require(image, requirements="W")  # torch warns of what is not
+    pixels = torch.from_numpy(writable)[None].permute(0, 3, 1, 2)
     if pixels.shape[2:] != geometry.resized:
         pixels = interpolate(pixels, geometry.resized, mode="bilinear", antialias=True)
     (top, left), (height, width) = geometry.offset, geometry.size

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from make.dataset import on_image
@@ -113,6 +114,18 @@ def test_images_agree_with_pillow(geometry):
         result = pixels.permute(1, 2, 0).numpy()
         assert result.shape == expected.shape
         assert np.abs(result.astype(int) - expected).max() <= most
+
+
+def test_images_that_cannot_be_written_are_taken_without_a_word(recwarn):
+    image = np.asarray(Image.new("RGB", (60, 40), (1, 2, 3)))
+    assert not image.flags.writeable
+    torch.set_warn_always(True)  # it says this once otherwise
+    try:
+        pixels = transform_image(image, GEOMETRIES[0])
+    finally:
+        torch.set_warn_always(False)
+    assert pixels.unique().tolist() == [1, 2, 3]
+    assert not recwarn
 
 
 @pytest.mark.parametrize(
