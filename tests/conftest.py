@@ -2,10 +2,21 @@
 
 import gc
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+
+_OF_ELSEWHERE = re.compile(
+    "(hydra|pl|slurm|torchelastic|wandb)_.*|refine_(cache|triton)|.*_proxy|columns|force_color|"
+    "((group_|local_)?world_size|(group_|local_|node_)?rank|master_(addr|port))",
+    re.IGNORECASE,
+)
+"""Variables that steer commands and libraries: of a cluster's shell, a CI, a proxy."""
+
+for _name in filter(_OF_ELSEWHERE.fullmatch, [*os.environ]):
+    del os.environ[_name]
 
 
 def pytest_collection_finish():

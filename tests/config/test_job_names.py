@@ -1,5 +1,6 @@
 """Every job of a multirun has a folder of its own: short, unique and stable."""
 
+import copy
 import re
 
 import hydra
@@ -28,28 +29,33 @@ VALUES = {  # two values of keys that a folder's name could forget, for every co
 }  # fmt: skip
 
 
-def _plan(command, key, *values):
+def _compose(command, key, *values):
     register_schemas()
     with hydra.initialize_config_dir(str(conf_dir()), version_base=VERSION_BASE):
         known = OmegaConf.to_container(hydra.compose(command))
         given = [f"{k}=x" for k, v in known.items() if v == "???" and k != key]
         jobs = [[*given, f"{key}={value}"] for value in values]
         composed = [hydra.compose(command, job, return_hydra_config=True) for job in jobs]
-    rows = [("row", *job) for job in zip(jobs, composed, strict=True)]
-    return [name for name, _ in name_jobs(rows, swept={key})]
+    return [("row", *job) for job in zip(jobs, composed, strict=True)]
+
+
+def _name(rows, key):
+    return [name for name, _ in name_jobs(copy.deepcopy(rows), swept={key})]
 
 
 @pytest.mark.parametrize("command", VALUES)
 def test_every_key_gives_folders_of_their_own(command):
     for key, *values in VALUES[command]:
-        names = _plan(command, key, *values)
+        rows = _compose(command, key, *values)
+        names = _name(rows, key)
         assert len(set(names)) == 2, key
         assert all(re.fullmatch(r"row\+[A-Za-z0-9._+-]{1,80}\+[0-9a-f]{8}", n) for n in names), key
-        assert _plan(command, key, *values[::-1]) == names[::-1]  # wherever it is in the sweep
+        assert _name(rows[::-1], key) == names[::-1]  # wherever it is in the sweep
 
 
 def test_names_say_what_is_swept():
-    names = _plan("evaluate", "fusion.merge.score_thresh", 0.25, 0.5)
+    key = "fusion.merge.score_thresh"
+    names = _name(_compose("evaluate", key, 0.25, 0.5), key)
     assert [n[:-9] for n in names] == ["row+score_thresh-0.25", "row+score_thresh-0.5"]
 
 

@@ -140,7 +140,7 @@ def check(seed, kind):
     return list(expected.values())
 
 
-@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("kind", [*RELATIONS])
 def test_relations_equal_the_loops(kind):
     answers = [answer for seed in range(100) for answer in check(seed, kind)]
     possible = {"score": [1], "shr": [-1, 0, 1], "srm": [-1, 0, 1], "oracle": [-1, 0, 1]}

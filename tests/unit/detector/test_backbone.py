@@ -58,7 +58,7 @@ def _gradients(backbone, images):
     return {n: p.grad for n, p in backbone.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [*BACKBONES])
 def test_levels_have_the_declared_channels_and_strides(name):
     with torch.device("meta"):
         backbone = build_backbone(_options(name=name, **V2))

@@ -199,7 +199,7 @@ def test_the_truth_is_needed_for_its_order():
         run(SQUARES, kind="oracle")
 
 
-@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("kind", [*RELATIONS])
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_nothing_overlaps(kind, count):
     scene = [rectangle(0, 8 * k, 4, 4, score=0.9 - k / 10, index=k) for k in range(count)]
