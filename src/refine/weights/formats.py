@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from refine.errors import RefineError, first_line
+from refine.errors import RefineError
 from refine.weights.caffe2 import BLOCK_NAME, convert_caffe2
 from refine.weights.pickles import read_pickle
 from refine.weights.stored import IMAGENET, Weights, guess_norm, load_weights, read_state
@@ -76,7 +76,11 @@ def read_content(path: Path) -> Mapping[str, Any]:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # what a damaged file raises is any of a dozen kinds
-            raise RefineError(f"{path}: not a readable state dict ({first_line(error)})") from None
+            # its text is a page of advice, to switch the protection off among it
+            kind = type(error).__name__
+            raise RefineError(
+                f"{path}: not a readable state dict ({kind}); download it again"
+            ) from None
     if not isinstance(content, Mapping):
         raise RefineError(f"{path}: holds a {type(content).__name__}, not weights by name")
     return content

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import pickle
+import shlex
 from collections import OrderedDict
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_arrays_and_plain_containers_come_back(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_a_pickle_that_would_run_code_is_refused_before_it_does(tmp_path, protocol, nested):
     mark = tmp_path / "mark"
-    evil = _Runs(os.system, f"touch {mark}")
+    evil = _Runs(os.system, f"touch {shlex.quote(str(mark))}")
     path = write_pickle(tmp_path / "w.pkl", {"conv1_w": [evil]} if nested else evil, protocol)
     with refused("w.pkl: refused", "system"):
         read_weights(path)
@@ -62,8 +63,10 @@ def test_nothing_but_arrays_can_be_called(tmp_path, function):
 
 def test_a_torch_file_that_would_run_code_is_refused(tmp_path):
     mark = tmp_path / "mark"
-    torch.save({"conv1.weight": _Runs(os.system, f"touch {mark}")}, tmp_path / "w.pth")
-    with refused("not a readable state dict"):
+    torch.save(
+        {"conv1.weight": _Runs(os.system, f"touch {shlex.quote(str(mark))}")}, tmp_path / "w.pth"
+    )
+    with refused("w.pth: not a readable state dict (UnpicklingError); download it again"):
         read_weights(tmp_path / "w.pth")
     assert not mark.exists()
 
