@@ -14,7 +14,7 @@ _CHANNELS, _SIDE, _TRIES = 256, 64, 3
 def free_bytes(device: torch.device) -> int | None:
     """Memory that this process may still take on a GPU, or of the machine for the CPU.
 
-    A container's limit counts. None where nothing says so.
+    A container's limit counts, and its cache of files does not. None where nothing says so.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
@@ -25,7 +25,9 @@ def free_bytes(device: torch.device) -> int | None:
             limits += [1024 * int(found[1])] if found else []
         with suppress(OSError, ValueError):  # "max" is no number
             limit, used = (int((_CGROUP / f"memory.{k}").read_text()) for k in ("max", "current"))
-            limits.append(limit - used)
+            # what has been read of files lies there as long as nobody needs the room
+            cached = re.findall(r"active_file (\d+)", (_CGROUP / "memory.stat").read_text())
+            limits.append(limit - used + sum(map(int, cached)))
     return min(limits, default=None)
 
 
