@@ -1,5 +1,6 @@
 """The one exception whose text is written for the person at the keyboard."""
 
+import io
 import os
 import re
 import sys
@@ -88,11 +89,18 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def print_what_can_be() -> None:
+    """From here on, a ``?`` stands for what the terminal's encoding lacks; it ends no command."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+
+
 def run_script(task: Callable[[], int | None]) -> int:
     """A script's exit code: its own or 0; 1, and a line on stderr, for a :class:`RefineError`.
 
     It is 0, too, if the reader of the output (``head``) has seen enough.
     """
+    print_what_can_be()
     try:
         code = task() or 0
         sys.stdout.flush()

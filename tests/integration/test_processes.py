@@ -45,7 +45,7 @@ def run_on_two_nodes(command, *arguments, cwd):
         subprocess.Popen(
             [*start, *address, f"--node-rank={rank}", "-m", f"refine.{command}", *arguments],
             cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(cwd)},  # torchrun leaves logs
         )
         for rank in range(2)
     ]  # fmt: skip

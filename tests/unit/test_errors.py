@@ -1,10 +1,12 @@
 """What scripts do with bad input."""
 
+import io
 import subprocess
 import sys
 
 import pytest
 
+from refine.config.command import run_command
 from refine.errors import Findings, RefineError, run_script
 
 
@@ -18,6 +20,22 @@ def test_a_task_ends_with_its_code_one_line_or_its_traceback(capsys):
     assert capsys.readouterr().err == "error: x.json: no such file; name another\n"
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 // 0)
+
+
+def test_what_a_terminal_cannot_show_ends_no_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["check", f"data.root={tmp_path}"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it
+
+    def written(start):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+            start(lambda *_: sys.stdout.write("\u2022 ä\n") and None)
+            sys.stdout.flush()
+            return sys.stdout.buffer.getvalue()
+
+    assert written(run_script) == b"? \xe4\n"
+    assert written(lambda task: run_command("check", task)) == b"? \xe4\n"
 
 
 @pytest.mark.parametrize("count", [1, 10**6])

@@ -23,7 +23,7 @@ from refine.config.job import describe_job
 from refine.config.locate import VERSION_BASE, conf_dir
 from refine.config.path_arguments import quote_paths
 from refine.config.processes import are_started_together, is_first_process, take_gpu
-from refine.errors import RefineError, first_line
+from refine.errors import RefineError, first_line, print_what_can_be
 
 _WRITE_ERRORS = {
     getattr(errno, name, None)
@@ -106,6 +106,7 @@ def _require_folder(hydra_config: HydraConf) -> None:
 @contextlib.contextmanager
 def _end_in_one_line(continuation: Callable[[], str], full_error: bool) -> Iterator[None]:
     """End the process on bad input or a signal; ``continuation`` is what to run afterwards."""
+    print_what_can_be()
     try:
         yield
     except BaseException as end:
