@@ -27,8 +27,13 @@ def test_round_trip(name, tmp_path, monkeypatch):
         assert str(_read(argument)) == name
 
 
-def test_settings_composed_in_python_take_them_too():
-    assert compose("train", ["run_dir=my räume (1), a=b", "seed=3"]).run_dir == "my räume (1), a=b"
+@pytest.mark.parametrize(
+    ("command", "key"), [("train", "run_dir"), ("check", "json"), ("convert", "config")]
+)
+def test_settings_composed_in_python_take_them_too(command, key):
+    given = ["source=a", "out=b"] if command == "convert" else ["seed=3"] * (command == "train")
+    settings = compose(command, [*given, f"{key}=my räume (1), a=b"])
+    assert getattr(settings, key) == "my räume (1), a=b"
 
 
 def test_what_is_no_path_or_quoted_already_stays(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ PATH_KEYS = {
     "data.cache_dir", "data.occlusion_pairs.folder", "hydra.run.dir", "hydra.sweep.dir",
     *(f"data.{s}.{p}" for s in ("train", "val") for p in ("images", "masks", "annotations")),
     "data.train.instances", "data.val.instances",
-    "images", "annotations", "pngs", "table",
+    "images", "annotations", "pngs", "table", "json", "config",
 }  # fmt: skip
 """Settings that are paths."""
 
