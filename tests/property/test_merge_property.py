@@ -95,7 +95,7 @@ def random_scene(rng, size, dtype=np.uint8):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 @pytest.mark.parametrize("order", ["score", "topological"])
 @pytest.mark.parametrize("overlap_rule", ["covered", "visible"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_random_scenes(seed, overlap_rule, order, dtype):
     rng = np.random.default_rng(seed)

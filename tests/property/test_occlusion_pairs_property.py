@@ -39,7 +39,7 @@ def random_map(rng, things):
     return segment_map, describe(entries, segment_map)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32 - 1), rho=st.sampled_from([0.0, 0.05, 0.2, 0.5, 1.0]))
 def test_pairs_equal_the_oracle(seed, rho):
     rng = np.random.default_rng(seed)
@@ -56,7 +56,7 @@ def test_pairs_equal_the_oracle(seed, rho):
     assert [p[:2] for p in found] == list(expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_more_overlap_asked_for_leaves_a_part_of_the_pairs(seed):
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def _check(seed):
     return fast
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32 - 1))
 def test_kernel_and_averages_equal_the_loops(seed):
     _check(seed)

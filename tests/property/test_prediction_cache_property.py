@@ -36,7 +36,7 @@ def semantic_logits(draw):
     return scale * values
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(logits=semantic_logits(), zoom=st.sampled_from([0.3, 0.7, 1.0, 1.3]))
 def test_every_category_that_can_win_is_kept(logits, zoom):
     restored = restore_logits(compress_logits(logits, entries_per_cell=ALL), len(logits))
@@ -47,7 +47,7 @@ def test_every_category_that_can_win_is_kept(logits, zoom):
     assert np.array_equal(semantic_map(restored, network, original), expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(logits=semantic_logits(), entries=st.integers(1, 8))
 def test_cells_keep_their_best_category_and_its_probability(logits, entries):
     parts = compress_logits(logits, entries_per_cell=entries)
@@ -64,7 +64,7 @@ def test_cells_keep_their_best_category_and_its_probability(logits, entries):
     assert torch.allclose(before.gather(0, best)[0], before.amax(dim=0), rtol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(logits=semantic_logits(), entries=st.integers(1, 8))
 def test_a_floor_never_wins(logits, entries):
     parts = compress_logits(logits, entries_per_cell=entries)
@@ -79,7 +79,7 @@ def test_a_floor_never_wins(logits, entries):
     assert (parts["floor"] <= highest + slack)[has_none.any(dim=0)].all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     count=st.integers(0, 9),
