@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import cache
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ TABLE = CategoryTable.of(
 def save(tmp_path_factory):
     """Writes a checkpoint of a tiny network with random weights: ``save(**tiny_options)``."""
 
+    @cache
     def _save(*, dcn_stages=(), **options):
         torch.manual_seed(0)
         sections = Sections(
