@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from refine.coco_format.sparse_deflate import deflate_sparse
 from refine.errors import RefineError, first_line
 from refine.ops.arrays import find_label_runs
 
@@ -19,7 +20,6 @@ PILLOW_ERRORS = (OSError, SyntaxError, ValueError, struct.error, Image.Decompres
 """What Pillow raises about damaged files."""
 
 _ROWS_A_CHUNK = 64
-_ZLIB_HEADER, _ADLER = b"\x78\x01", 65521
 _UP = 2  # the filter of a line that holds differences to the line above
 _COLOR_TYPES = {0: "greyscale", 2: "RGB", 3: "palette", 4: "greyscale with alpha", 6: "RGBA"}
 
@@ -144,22 +144,14 @@ def encode_column_runs(values: np.ndarray, lengths: np.ndarray, size: tuple[int,
     if len(values) and (int(values.min()) < 0 or int(values.max()) >= 2**24):
         raise ValueError(f"ids {values.min()} .. {values.max()} do not fit into 24 bits")
     height, width = size
-    places, bytes_there = _find_differences(values, lengths, size)
-    lines = np.zeros(height * (1 + 3 * width), np.uint8)
-    lines[places] = bytes_there
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS, memLevel=5, strategy=zlib.Z_RLE)
-    packed = packer.compress(lines.data) + packer.flush()
-    # Adler-32 of bytes of which nearly all are 0
-    first = 1 + int(bytes_there.sum())
-    second = len(lines) + int(((len(lines) - places) * bytes_there).sum())
-    checksum = struct.pack(">HH", second % _ADLER, first % _ADLER)
-    return _join(height, width, [_ZLIB_HEADER + packed + checksum])
+    differences = _find_differences(values, lengths, size)
+    return _join(height, width, [deflate_sparse(*differences, height * (1 + 3 * width))])
 
 
 def _find_differences(
     values: np.ndarray, lengths: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places and int64 values of the bytes other than 0 in the lines, filtered by `_UP`."""
+    """Places and int64 values of all bytes other than 0 in the lines, filtered by `_UP`."""
     height, width = size
     columns, rows = np.divmod(np.cumsum(lengths) - lengths, height)
     above = np.where(rows, np.roll(values, 1), 0)
