@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_SYNCS = 8  # at a time
+
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
@@ -63,17 +65,19 @@ def sync_files(paths: Iterable[Path]) -> None:
 
     One after the other, they would take some milliseconds each.
     """
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(_sync_file, paths):
+    files = [*paths]
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        for _ in pool.map(_sync_all, (files[k::_SYNCS] for k in range(_SYNCS))):
             pass
 
 
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR)  # Windows syncs no other
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_all(files: Iterable[Path]) -> None:
+    for path in files:
+        descriptor = os.open(path, os.O_RDWR)  # Windows syncs no other
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _name_part(path: Path) -> Path:

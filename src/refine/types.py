@@ -301,3 +301,24 @@ class PanopticPrediction:
 
     segment_map: np.ndarray
     segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PanopticRuns:
+    """A :class:`PanopticPrediction` of ``size`` (height, width) as R runs of equal pixels.
+
+    ``values`` are ``[R]`` int32, ``lengths`` ``[R]`` int64, column by column if ``by_column``, else
+    row by row. Each run ends inside its column or row; those of one value may follow each other.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    size: tuple[int, int]
+    by_column: bool
+    segments: tuple[Segment, ...]
+
+    def paint(self) -> PanopticPrediction:
+        """The map in pixels, in memory as the runs are."""
+        pixels = np.repeat(self.values, self.lengths)
+        segment_map = pixels.reshape(self.size, order="F" if self.by_column else "C")
+        return PanopticPrediction(segment_map=segment_map, segments=self.segments)

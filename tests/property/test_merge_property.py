@@ -65,7 +65,7 @@ def check(rng, masks, labels, scores, semantic, *, options, limit=0, relations=N
     fast = merge_segments(
         instances, semantic, num_things=NUM_THINGS, options=options, stuff_area_limit_px=limit,
         relations=relations,
-    )  # fmt: skip
+    ).paint()  # fmt: skip
     rules = {k: v for k, v in asdict(options).items() if k != "mask_thresh"}
     rules |= {"num_things": NUM_THINGS, "limit": limit, "relations": as_triples(relations)}
     slow_map, slow_segments = merge(masks, labels, scores, semantic, **rules)

@@ -85,7 +85,7 @@ def compute_pq(val_images, *, soft_masks=False, short_side=None):
             num_things=categories.num_things,
             options=MergeOptions(score_thresh=0),
             stuff_area_limit_px=0,
-        )
+        ).paint()
         merged.append((result, truth))
     return pq_of(merged, categories)
 

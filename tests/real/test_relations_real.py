@@ -46,7 +46,7 @@ def compute_pq(scenes, kind, order="score"):
             options=MergeOptions(order=order),
             stuff_area_limit_px=0,
             relations=relate(instances, overlaps, options, raw=None, truth=truth),
-        )
+        ).paint()
         merged.append((result, truth))
     return pq_of(merged, categories)
 

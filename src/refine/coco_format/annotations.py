@@ -120,6 +120,13 @@ class ImageTable:
     names: np.ndarray
     sizes: np.ndarray
 
+    def part(self, first: int, last: int) -> "ImageTable":
+        """The images ``first .. last - 1``."""
+        chosen = slice(first, last)
+        return replace(
+            self, ids=self.ids[chosen], names=self.names[chosen], sizes=self.sizes[chosen]
+        )
+
 
 def load_panoptic_json(path: Path) -> PanopticAnnotations:
     """Read and check ``panoptic_{split}.json``; see :func:`parse_panoptic_json`."""

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,21 +12,16 @@ import numpy as np
 from refine.coco_format import json_entries
 from refine.coco_format.annotations import PanopticAnnotations, contiguous_categories
 from refine.coco_format.category_choice import CategoryChoice
-from refine.coco_format.json_entries import Entries, Ragged, entries_of, shortened
+from refine.coco_format.json_entries import Entries, Ragged, entries_of
+from refine.coco_format.outline_entries import are_coordinates, read_outlines, unpack_outlines
 from refine.errors import Report, refuse
-from refine.ops.mask_runs import unpack_masks
-from refine.ops.outlines import compress_runs, find_mask_box
+from refine.ops.outlines import find_mask_box
 from refine.types import CodedMask
 
 Outline = tuple[np.ndarray, ...] | CodedMask
 """Polygons, each ``[n, 2]`` float64 (x, y) original pixels, or run lengths of the whole image."""
 
 _logger = logging.getLogger(__name__)
-
-_MIN_NUMBERS = 6  # in a polygon: three corners
-_FARTHEST_PX = 2**24  # of a coordinate: float32 still has whole pixels there
-_MASKS_A_PASS = 128  # whose numbers stay in the cache
-_LONGEST = 1000  # outline, in widths plus heights of the image: rasterising takes memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -249,21 +243,13 @@ def _read_columns(
 def _read_boxes(entries: Entries) -> np.ndarray:
     values = entries.column("bbox", list)
     for k, value in enumerate(values):
-        if len(value) != 4 or not _are_coordinates(value) or min(value[2:]) < 0:
+        if len(value) != 4 or not are_coordinates(value) or min(value[2:]) < 0:
             if k not in entries.rejected:
                 entries.reject_value(k, "bbox", "give it [x, y, width, height]")
             values[k] = [0, 0, 0, 0]
     boxes = np.array(values, dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
-
-
-def _are_coordinates(numbers: list[Any]) -> bool:
-    if not numbers or not set(map(type, numbers)) <= {int, float}:
-        return not numbers
-    if not -_FARTHEST_PX <= min(numbers) <= max(numbers) <= _FARTHEST_PX:
-        return False
-    return not isnan(sum(numbers))  # which hides from min and max
 
 
 def plain_annotations(
@@ -298,94 +284,18 @@ def plain_annotations(
 def _outline_columns(
     entries: Entries, sizes: np.ndarray, key: str = "segmentation"
 ) -> dict[str, Any]:
-    """The columns of :class:`InstanceAnnotations` that hold outlines.
+    """The columns of :class:`InstanceAnnotations` that hold outlines, and the number left out.
 
-    ``sizes`` are the ``[n, 2]`` (height, width) of the entries' images. ``num_short`` is the number
-    of polygons left out for want of corners; a malformed outline is reported.
+    ``sizes`` are the ``[n, 2]`` (height, width) of the entries' images.
     """
-    polygons: list[list[float]] = []
-    offsets, num_short = [0], 0
-    masks: list[CodedMask] = []
-    mask_rows = np.full(len(entries), -1, dtype=np.int64)
-    outlines = entries.column(key, list, dict)
-    for k, (outline, (height, width)) in enumerate(zip(outlines, sizes.tolist(), strict=True)):
-        if isinstance(outline, list) and outline and type(outline[0]) in (int, float):
-            outline = [outline]  # some tools write a single polygon so
-        if isinstance(outline, dict):
-            mask = _read_mask(entries, k, outline, height, width, key)
-            if mask is not None:
-                mask_rows[k] = len(masks)
-                masks.append(mask)
-        elif _check_polygons(entries, k, outline, key, limit=_LONGEST * (height + width)):
-            usable = [polygon for polygon in outline if len(polygon) >= _MIN_NUMBERS]
-            num_short += len(outline) - len(usable)
-            polygons += usable
-        offsets.append(len(polygons))
-    _check_runs(entries, np.flatnonzero(mask_rows >= 0).tolist(), masks, key)
+    outlines = read_outlines(entries, sizes, key)
+    masks = outlines.masks
+    unpack_outlines(entries, np.flatnonzero(outlines.mask_rows >= 0).tolist(), masks, key)
     return {
-        "polygon_offsets": np.array(offsets, dtype=np.int64),
-        "polygons": Ragged.pack(polygons, np.float32),
-        "mask_rows": mask_rows,
+        "polygon_offsets": np.array(outlines.offsets, dtype=np.int64),
+        "polygons": Ragged.pack(outlines.polygons, np.float32),
+        "mask_rows": outlines.mask_rows,
         "masks": Ragged.join([m.counts for m in masks]),
         "mask_sizes": np.array([(m.height, m.width) for m in masks], np.int64).reshape(-1, 2),
-        "num_short": num_short,
+        "num_short": outlines.num_short,
     }
-
-
-def _read_mask(
-    entries: Entries, k: int, outline: dict[str, Any], height: int, width: int, key: str
-) -> CodedMask | None:
-    size = outline.get("size")
-    if size != [height, width]:
-        found = f"a mask of size {shortened(size)}, but the image has [{height}, {width}]"
-        entries.reject(k, f"{key!r} of another size", f": {key!r} is {found}; fix it")
-        return None
-    try:
-        counts = outline["counts"]
-        if isinstance(counts, str):  # which are checked many at a time
-            return CodedMask(height, width, counts.encode("ascii"))
-        return compress_runs(counts, height=height, width=width)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        _reject_runs(entries, k, key, error)
-        return None
-
-
-def _check_runs(entries: Entries, places: list[int], masks: list[CodedMask], key: str) -> None:
-    """Report the masks, which are those of the entries at ``places``, whose strings are wrong."""
-    for start in range(0, len(masks), _MASKS_A_PASS):
-        part = slice(start, start + _MASKS_A_PASS)
-        try:
-            unpack_masks(masks[part])
-        except ValueError as error:
-            if len(masks) == 1:
-                _reject_runs(entries, places[0], key, error)
-            else:
-                for k, mask in zip(places[part], masks[part], strict=True):
-                    _check_runs(entries, [k], [mask], key)
-
-
-def _reject_runs(entries: Entries, k: int, key: str, error: Exception) -> None:
-    entries.reject_value(k, key, f"expected COCO's {{size: [h, w], counts}} ({error})")
-
-
-def _check_polygons(entries: Entries, k: int, outline: list[Any], key: str, *, limit: int) -> bool:
-    """Whether an annotation's polygons can be used; if not, why not has been reported."""
-    fix, length = "", 0.0  # no outline can be longer
-    for polygon in outline:
-        if type(polygon) is not list or len(polygon) % 2:
-            fix = "give polygons [x, y, x, y, ...]"
-        elif not _are_coordinates(polygon):
-            fix = f"coordinates have to be finite numbers, {_FARTHEST_PX} at most"
-        elif polygon:
-            length += (max(polygon) - min(polygon)) * len(polygon)
-    if not fix and length > limit and sum(map(_measure, outline)) > limit:
-        fix = f"more than {limit} pixels long; correct the coordinates"
-    if fix:
-        entries.reject_value(k, key, fix)
-    return not fix
-
-
-def _measure(polygon: list[float]) -> float:
-    """Steps in pixels around a polygon."""
-    corners = np.array(polygon, dtype=np.float64).reshape(-1, 2)
-    return float(np.abs(corners - np.roll(corners, 1, axis=0)).max(axis=1).sum())

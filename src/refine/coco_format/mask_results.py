@@ -8,22 +8,44 @@ import numpy as np
 
 from refine.categories import CategoryTable
 from refine.coco_format.annotations import ImageTable, contiguous_categories
-from refine.coco_format.instances import InstanceAnnotations, plain_annotations
 from refine.coco_format.json_entries import Entries, parse_json, read_bytes
+from refine.coco_format.outline_entries import read_mask_runs
 from refine.errors import RefineError
+from refine.ops.mask_runs import MaskRuns
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MaskResults:
-    """Predicted masks as columns.
+    """Predicted masks as columns, image by image; those of an image are in the file's order.
 
     Attributes:
-        masks: The masks by image, in the file's order; an ``id`` is a position in ``scores``.
+        source: File name shown in error messages.
+        images: N images.
+        offsets: ``[N + 1]`` int64: image k has the masks ``offsets[k] .. offsets[k + 1] - 1``.
+        categories: ``[A]`` int64 contiguous ids.
         scores: ``[A]`` float64 in [0, 1]; 1 where the file has none.
+        runs: The pixels of A masks.
     """
 
-    masks: InstanceAnnotations
+    source: str
+    images: ImageTable
+    offsets: np.ndarray
+    categories: np.ndarray
     scores: np.ndarray
+    runs: MaskRuns
+
+    def part(self, first: int, last: int) -> "MaskResults":
+        """What is predicted for the images ``first .. last - 1``."""
+        offsets = self.offsets[first : last + 1]
+        masks = slice(offsets[0], offsets[-1])
+        return MaskResults(
+            source=self.source,
+            images=self.images.part(first, last),
+            offsets=offsets - offsets[0],
+            categories=self.categories[masks],
+            scores=self.scores[masks],
+            runs=self.runs.part(masks.start, masks.stop),
+        )
 
 
 def load_mask_results(
@@ -37,9 +59,9 @@ def load_mask_results(
 ) -> MaskResults:
     """Read a result file: a list of ``image_id``, ``category_id``, ``segmentation``, ``score``.
 
-    Masks are polygons or run lengths. Instances need scores and thing categories; a file of stuff
-    may hold things, too. Entries of the category ids ``void`` are left out, and instances that
-    score below ``least_score``.
+    Masks are polygons or run lengths. Instances need scores and thing categories. Left out are the
+    things of a file of stuff, entries of the category ids ``void``, and instances that score below
+    ``least_score``.
 
     Raises:
         RefineError: The file is missing or malformed, has boxes alone, or names unknown images or
@@ -52,7 +74,8 @@ def load_mask_results(
     if not isinstance(document, list):
         raise RefineError(f"{source}: expected COCO's list of results; give such a file")
     entries = Entries(document, "results[]", lambda k: f"{source}: results[{k}]")
-    entries = entries.without("category_id", void)
+    if void:
+        entries = entries.without("category_id", void)
     image_ids = entries.integers("image_id")
     for k in np.flatnonzero(~np.isin(image_ids, images.ids)).tolist():
         fix = f": image id {image_ids[k]} is not in {images.source}; give the JSON of these images"
@@ -63,19 +86,19 @@ def load_mask_results(
             entries.reject(k, "has no mask", fix)
     scores = _read_scores(entries, are_instances=are_instances)
     contiguous = _read_categories(entries, categories, are_instances=are_instances)
-    order = np.argsort(image_ids, kind="stable")
-    order = order[scores[order] >= least_score]
-    entries, image_ids = entries.pick(order.tolist()), image_ids[order]
     by_id = np.argsort(images.ids)
     places = by_id[np.searchsorted(images.ids, image_ids, sorter=by_id)]
-    masks = plain_annotations(
-        entries,
+    is_used = scores >= least_score if are_instances else contiguous >= categories.num_things
+    order = np.argsort(places, kind="stable")
+    order = order[is_used[order]]
+    return MaskResults(
         source=source,
-        image_ids=image_ids,
-        sizes=images.sizes[places],
+        images=images,
+        offsets=np.searchsorted(places[order], np.arange(len(images.ids) + 1)),
         categories=contiguous[order],
+        scores=scores[order],
+        runs=read_mask_runs(entries.pick(order.tolist()), images.sizes[places[order]]),
     )
-    return MaskResults(masks, scores[order])
 
 
 def _read_categories(

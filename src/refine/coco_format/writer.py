@@ -13,7 +13,7 @@ from refine.coco_format.json_entries import parse_json_object
 from refine.coco_format.png import encode_column_runs
 from refine.errors import RefineError
 from refine.ops.arrays import find_label_runs, find_value_boxes
-from refine.types import GroundTruth, PanopticPrediction
+from refine.types import GroundTruth, PanopticPrediction, PanopticRuns
 
 
 class PanopticWriter:
@@ -31,12 +31,12 @@ class PanopticWriter:
         self.categories = categories
         self.split = split
         name = "panoptic" if split is None else f"panoptic_{split}"
-        self._json_path, self._png_dir = out_dir / f"{name}.json", out_dir / name
+        self._json_path, self.png_dir = out_dir / f"{name}.json", out_dir / name
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
         self._file_names: set[str] = set()
         self._unsynced: list[str] = []
-        self._png_dir.mkdir(parents=True, exist_ok=True)
+        self.png_dir.mkdir(parents=True, exist_ok=True)
 
     def keep_others(self, file_name: str) -> int:
         """Keep what an earlier ``panoptic.json`` says of other images; the id of ``file_name``.
@@ -76,16 +76,21 @@ class PanopticWriter:
         Raises:
             RefineError: A second image with this PNG name.
         """
+        self.claim(file_name, png_name)
+        infos = write_panoptic(self.png_dir / png_name, panoptic, self.categories, is_synced=False)
+        height, width = panoptic.segment_map.shape
+        self.record(
+            image_id, file_name, infos, png_name=png_name, size=(height, width), is_synced=False
+        )
+
+    def claim(self, file_name: str, png_name: str) -> None:
+        """Keep the name of a PNG for an image; a RefineError if another image has it."""
         if png_name in self._file_names:
             raise RefineError(
                 f"{file_name}: a second image called {png_name[:-4]!r} would overwrite the first "
-                f"in {self._png_dir}; rename one"
+                f"in {self.png_dir}; rename one"
             )
-        path = self._png_dir / png_name
-        infos = write_panoptic(path, panoptic, self.categories, is_synced=False)
-        self._unsynced.append(png_name)
-        height, width = panoptic.segment_map.shape
-        self.record(image_id, file_name, infos, png_name=png_name, size=(height, width))
+        self._file_names.add(png_name)
 
     def record(
         self,
@@ -95,9 +100,11 @@ class PanopticWriter:
         *,
         png_name: str,
         size: tuple[int, int],
+        is_synced: bool = True,
     ) -> None:
         """Note an image of ``size`` (height, width), whose PNG is written, for the JSON."""
-        self._file_names.add(png_name)
+        if not is_synced:
+            self._unsynced.append(png_name)
         self._images.append(
             {"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]}
         )
@@ -116,24 +123,22 @@ class PanopticWriter:
             "annotations": self._annotations,
             "categories": self.categories.to_json(supercategories=self.split is not None),
         }
-        sync_files(self._png_dir / name for name in self._unsynced)
+        sync_files(self.png_dir / name for name in self._unsynced)
         write_text(self._json_path, json.dumps(document))
 
 
 def write_panoptic(
     path: Path,
-    panoptic: PanopticPrediction | GroundTruth,
+    panoptic: PanopticPrediction | GroundTruth | PanopticRuns,
     categories: CategoryTable,
     *,
     is_synced: bool = True,
 ) -> list[dict[str, Any]]:
     """Write a map, as :func:`write_bytes` does; its ``segments_info``, of a prediction with scores.
 
-    The map may be in memory row by row or, better, column by column.
+    A map may be in memory row by row or, better, column by column; runs by column are best.
     """
-    columns = np.ascontiguousarray(panoptic.segment_map.T)
-    values, lengths = find_label_runs(columns)
-    width, height = columns.shape
+    values, lengths, (height, width) = _find_runs(panoptic)
     write_bytes(path, encode_column_runs(values, lengths, (height, width)), is_synced=is_synced)
     boxes = find_value_boxes(values, lengths, (width, height))
     infos: list[dict[str, Any]] = [
@@ -147,10 +152,23 @@ def write_panoptic(
         }
         for segment in panoptic.segments
     ]
-    if isinstance(panoptic, PanopticPrediction):
+    if not isinstance(panoptic, GroundTruth):
         for info, segment in zip(infos, panoptic.segments, strict=True):
             info["score"] = round(segment.score, 6)
     return infos
+
+
+def _find_runs(
+    panoptic: PanopticPrediction | GroundTruth | PanopticRuns,
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Values and lengths of the runs column by column, and the size of the map."""
+    if isinstance(panoptic, PanopticRuns):
+        if panoptic.by_column:
+            return panoptic.values, panoptic.lengths, panoptic.size
+        panoptic = panoptic.paint()
+    columns = np.ascontiguousarray(panoptic.segment_map.T)
+    width, height = columns.shape
+    return *find_label_runs(columns), (height, width)
 
 
 def _to_coco_box(box: tuple[int, int, int, int]) -> list[int]:

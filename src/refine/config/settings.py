@@ -243,9 +243,11 @@ class FuseSettings(Settings):
     stuff_area_limit_px: int
     fusion: FusionOptions
     out: str
+    num_workers: int
     plugins: list[str] = knob([], rare=True)
 
     def __post_init__(self) -> None:
+        check(0 <= self.num_workers <= 64, "num_workers", self.num_workers, "a number in 0 .. 64")
         limit = self.stuff_area_limit_px
         check(limit >= 0, "stuff_area_limit_px", limit, "0 or more")
 

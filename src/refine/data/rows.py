@@ -1,6 +1,5 @@
 """What the files say of one image: its annotations, and how to read its segment map."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +13,8 @@ from refine.coco_format.segment_runs import SegmentRuns, find_runs
 from refine.coco_format.storage import Storage
 from refine.data.images import decode_image
 from refine.errors import RefineError, Report, refuse
-from refine.ops.mask_runs import MaskRuns, paint_runs, unpack_masks
-from refine.ops.outlines import code_polygons, decode_mask, rasterize_polygons, tight_crop
+from refine.ops.mask_runs import paint_runs
+from refine.ops.outlines import decode_mask, rasterize_polygons, tight_crop
 from refine.types import IGNORE_INDEX, CodedMask, MaskCrop, Segment
 
 
@@ -77,33 +76,33 @@ def original_mask(outline: Outline, size: tuple[int, int]) -> MaskCrop | None:
     return rasterize_polygons(outline, size)
 
 
-def unpack_outlines(outlines: Iterable[Outline], size: tuple[int, int]) -> MaskRuns:
-    """The runs of the outlines' pixels in an image of ``size`` (height, width)."""
-    return unpack_masks(
-        [o if isinstance(o, CodedMask) else code_polygons(o, size) for o in outlines]
-    )
-
-
-def paint_stuff(
-    stuff: MaskResults, image_id: int, size: tuple[int, int], num_things: int
-) -> np.ndarray:
-    """``[H, W]`` uint8 categories of an image's stuff masks, 255 for void; things are left out.
+def paint_stuff(stuff: MaskResults) -> list[np.ndarray]:
+    """``[H, W]`` uint8 categories of each image's masks, 255 for void.
 
     Masks of one category are one; a :class:`RefineError` if those of two overlap. Pixels are column
     by column in memory, as in COCO's run lengths.
     """
-    masks = [m for m in stuff.masks.of_image(image_id) if m.category >= num_things]
-    runs = unpack_outlines((m.outline for m in masks), size)
-    categories = np.repeat([m.category for m in masks], np.diff(runs.offsets)).astype(np.uint8)
-    order = np.argsort(runs.starts, kind="stable")
-    starts, stops, categories = runs.starts[order], runs.stops[order], categories[order]
+    areas = stuff.images.sizes.prod(axis=1)
+    ends = np.cumsum(areas)
+    runs, counts = stuff.runs, np.diff(stuff.runs.offsets)
+    # all images make one line of pixels
+    shifts = np.repeat(np.repeat(ends - areas, np.diff(stuff.offsets)), counts)
+    starts, stops = runs.starts + shifts, runs.stops + shifts
+    order = np.argsort(starts, kind="stable")
+    categories = np.repeat(stuff.categories.astype(np.uint8), counts)[order]
+    starts, stops = starts[order], stops[order]
     reach = np.maximum.accumulate(stops)
     longest = np.maximum.accumulate(np.where(stops == reach, np.arange(len(order)), 0))
     is_shared = starts[1:] < reach[:-1]
-    if (categories[1:] != categories[longest[:-1]])[is_shared].any():
+    wrong = starts[1:][is_shared & (categories[1:] != categories[longest[:-1]])]
+    if len(wrong):
+        image_id = stuff.images.ids[np.searchsorted(ends, wrong[0], side="right")]
         raise RefineError(
-            f"{stuff.masks.source}: image {image_id}: masks of two stuff categories overlap; "
+            f"{stuff.source}: image {image_id}: masks of two stuff categories overlap; "
             "give each pixel one category"
         )
     starts[1:] = np.maximum(starts[1:], reach[:-1])
-    return paint_runs(starts, reach, categories, size[::-1], background=IGNORE_INDEX).T
+    total = int(areas.sum())
+    painted = paint_runs(starts, reach, categories, (1, total), background=IGNORE_INDEX)[0]
+    maps = zip(np.split(painted, ends[:-1]), stuff.images.sizes.tolist(), strict=True)
+    return [pixels.reshape(width, height).T for pixels, (height, width) in maps]

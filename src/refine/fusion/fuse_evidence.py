@@ -8,7 +8,7 @@ from refine.fusion.merge import merge_segments
 from refine.fusion.relations import relate
 from refine.fusion.unknown_erasing import erase, erase_categories, wrong_stuff
 from refine.options import FusionOptions
-from refine.types import GroundTruth, PanopticPrediction
+from refine.types import GroundTruth, PanopticPrediction, PanopticRuns
 
 
 def fuse(
@@ -25,6 +25,19 @@ def fuse(
     Raises:
         RefineError: A setting needs ``truth`` or a head of the network that is not there.
     """
+    return fuse_to_runs(
+        evidence, options, stuff_area_limit_px=stuff_area_limit_px, truth=truth
+    ).paint()
+
+
+def fuse_to_runs(
+    evidence: Evidence,
+    options: FusionOptions,
+    *,
+    stuff_area_limit_px: int,
+    truth: GroundTruth | None = None,
+) -> PanopticRuns:
+    """What :func:`fuse` does, without painting the map."""
     instances = evidence.instances(options.merge)
     relations = None
     if options.relations.kind != "score":  # which is what the merge does by itself
@@ -51,4 +64,4 @@ def fuse(
             "unknown_erasing.mode=oracle needs ground truth: choose it in an evaluation, not to "
             "predict"
         )
-    return merge(erase_categories(semantic, wrong_stuff(prediction, truth)))
+    return merge(erase_categories(semantic, wrong_stuff(prediction.paint(), truth)))

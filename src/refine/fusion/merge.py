@@ -20,13 +20,12 @@ With ``order: topological`` those accepted are painted once more, as :func:`pain
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from refine.fusion.overlaps import shared_window
 from refine.options import MergeOptions
-from refine.types import IGNORE_INDEX, MaskCrop, PanopticPrediction, Segment
+from refine.types import IGNORE_INDEX, MaskCrop, PanopticRuns, Segment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +76,7 @@ def merge_segments(
     options: MergeOptions,
     stuff_area_limit_px: int,
     relations: Relations | None = None,
-) -> PanopticPrediction:
+) -> PanopticRuns:
     """Merge the predictions of one image.
 
     Args:
@@ -103,10 +102,9 @@ def merge_segments(
     if edges and options.order == "topological":
         _repaint(painted, instances, areas, paint_order(list(areas), edges))
     things = _describe(painted, instances, areas)
-    segment_map, stuff = _paint_stuff(
-        painted, semantic, len(things) + 1, num_things=num_things, limit_px=stuff_area_limit_px
+    return _add_stuff(
+        things, painted, semantic, num_things=num_things, limit_px=stuff_area_limit_px
     )
-    return PanopticPrediction(segment_map=segment_map, segments=(*things, *stuff))
 
 
 def paint_order(by_score: Sequence[int], edges: Sequence[tuple[int, int]]) -> list[int]:
@@ -229,24 +227,37 @@ def _describe(
     ]
 
 
-def _paint_stuff(
-    painted: np.ndarray, semantic: np.ndarray, first_id: int, *, num_things: int, limit_px: int
-) -> tuple[np.ndarray, list[Segment]]:
-    """The segment map of the things that are painted, and of the stuff where they are not."""
-    things, below = painted.ravel("K"), semantic.ravel("K")
-    ends = np.flatnonzero((things[1:] != things[:-1]) | (below[1:] != below[:-1])) + 1
-    lengths = np.diff(ends, prepend=0, append=len(things))  # of the runs where both are constant
-    starts = np.cumsum(lengths) - lengths
-    owners, under = things[starts], below[starts]
-    areas = np.bincount(under, lengths * (owners == 0), IGNORE_INDEX + 1)
+def _add_stuff(
+    things: Sequence[Segment],
+    painted: np.ndarray,
+    semantic: np.ndarray,
+    *,
+    num_things: int,
+    limit_px: int,
+) -> PanopticRuns:
+    """The things that are painted, and the stuff where they are not."""
+    size, by_column = (painted.shape[0], painted.shape[1]), painted.flags.f_contiguous
+    owners, below = painted.ravel("K"), semantic.ravel("K")
+    is_last = np.empty(len(owners), bool)
+    np.not_equal(owners[1:], owners[:-1], out=is_last[:-1])
+    is_last[:-1] |= below[1:] != below[:-1]
+    side = size[0] if by_column else size[1]
+    is_last[side - 1 :: side] = True
+    stops = np.flatnonzero(is_last)
+    lengths = np.diff(stops, prepend=-1)
+    owners, below = owners[stops], below[stops]
+    areas = np.bincount(below, lengths * (owners == 0), IGNORE_INDEX + 1)
     areas[:num_things] = areas[IGNORE_INDEX] = 0
-    categories = np.flatnonzero(areas >= max(limit_px, 1))
+    categories = np.flatnonzero(areas >= max(limit_px, 1)).tolist()
     ids = np.zeros(len(areas), np.int32)
-    ids[categories] = np.arange(first_id, first_id + len(categories))
-    pixels = np.repeat(np.where(owners, owners, ids[under]), lengths)
-    order: Literal["F", "C"] = "F" if painted.flags.f_contiguous else "C"
-    segments = [
-        Segment(id=int(ids[c]), category=int(c), is_thing=False, area=int(areas[c]))
-        for c in categories
+    ids[categories] = np.arange(len(categories)) + len(things) + 1
+    stuff = [
+        Segment(id=int(ids[c]), category=c, is_thing=False, area=int(areas[c])) for c in categories
     ]
-    return pixels.reshape(painted.shape, order=order), segments
+    return PanopticRuns(
+        values=np.where(owners, owners, ids[below]),
+        lengths=lengths,
+        size=size,
+        by_column=by_column,
+        segments=(*things, *stuff),
+    )

@@ -73,7 +73,7 @@ class CocoParts(Layout):
         """Image ``k`` of the instances JSON."""
         image_id, name = int(self._table.ids[k]), str(self._table.names[k])
         height, width = self._table.sizes[k].tolist()
-        stuff = self._read_stuff(image_id, name, (height, width))
+        stuff = self._read_stuff(k, name, (height, width))
         annotations = self._instances.of_image(image_id)
         shapes = [
             Shape(category=a.category, outline=a.outline, crop=crop, is_crowd=a.is_crowd)
@@ -93,9 +93,9 @@ class CocoParts(Layout):
             notes=notes,
         )
 
-    def _read_stuff(self, image_id: int, name: str, size: tuple[int, int]) -> np.ndarray:
+    def _read_stuff(self, k: int, name: str, size: tuple[int, int]) -> np.ndarray:
         if self._is_json:
-            return paint_stuff(self._stuff, image_id, size, self.categories.num_things)
+            return paint_stuff(self._stuff.part(k, k + 1))[0]
         values = self._maps.read(name, size)
         if values.ndim != 2:
             raise RefineError(f"{name}: its semantic map holds probabilities; give a label map")

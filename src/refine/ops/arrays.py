@@ -41,9 +41,13 @@ def find_value_boxes(
     values: np.ndarray, lengths: np.ndarray, shape: tuple[int, int]
 ) -> dict[int, tuple[int, int, int, int]]:
     """The same of the runs that :func:`find_label_runs` finds in a map of this shape."""
-    found, keys = np.unique(values, return_inverse=True)
-    boxes = find_run_boxes(keys, lengths, shape)
-    return {key: tuple(box) for key, box in zip(found.tolist(), boxes.tolist(), strict=True)}
+    highest = values.max(initial=0)
+    if highest < len(values):  # compact ids: no need to search
+        found, keys = np.arange(highest + 1), values
+    else:
+        found, keys = np.unique(values, return_inverse=True)
+    boxes = find_run_boxes(keys, lengths, shape).tolist()
+    return {k: tuple(box) for k, box in zip(found.tolist(), boxes, strict=True) if box[2]}
 
 
 def find_best_columns(scores: "Tensor") -> "Tensor":

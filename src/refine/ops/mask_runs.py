@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from refine.types import CodedMask, MaskCrop
+
+_NO_RUNS = np.zeros(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -16,8 +19,8 @@ class MaskRuns:
     """The pixels of N masks, as R runs of which none is empty.
 
     Attributes:
-        starts: ``[R]`` int64 first pixel of each run, ascending within a mask.
-        stops: ``[R]`` int64 pixel after the last one of each run.
+        starts: ``[R]`` int64 or int32 first pixel of each run, ascending within a mask.
+        stops: ``[R]`` of the same type: pixel after the last one of each run.
         offsets: ``[N + 1]`` int64: mask ``k`` owns runs ``offsets[k] .. offsets[k + 1] - 1``.
     """
 
@@ -25,19 +28,40 @@ class MaskRuns:
     stops: np.ndarray
     offsets: np.ndarray
 
-    def crops(self, height: int) -> list[MaskCrop]:
-        """The tight crop of each mask, column by column in memory; all images have ``height``."""
+    @classmethod
+    def join(cls, parts: "Sequence[MaskRuns]") -> "MaskRuns":
+        """All masks of the parts; with int32 pixels, as many are kept."""
+        shifts = np.cumsum([0, *(len(part.starts) for part in parts)])
+        offsets = [part.offsets[1:] + s for part, s in zip(parts, shifts[:-1], strict=True)]
+        return cls(
+            np.concatenate([_NO_RUNS, *(part.starts for part in parts)], dtype=np.int32),
+            np.concatenate([_NO_RUNS, *(part.stops for part in parts)], dtype=np.int32),
+            np.concatenate([[0], *offsets], dtype=np.int64),
+        )
+
+    def part(self, first: int, last: int) -> "MaskRuns":
+        """The masks ``first .. last - 1``."""
+        offsets = self.offsets[first : last + 1]
+        runs = slice(offsets[0], offsets[-1])
+        return MaskRuns(self.starts[runs], self.stops[runs], offsets - offsets[0])
+
+    def crops(self, heights: ArrayLike) -> list[MaskCrop]:
+        """The tight crop of each mask, column by column in memory.
+
+        ``heights`` are the ``[N]`` heights of the masks' images, or that of all.
+        """
         counts = np.diff(self.offsets)
+        heights = np.repeat(np.broadcast_to(heights, len(counts)), counts)
         left, top, right, bottom = boxes = np.zeros((4, len(counts)), np.int64)
         filled = counts > 0
         firsts, lasts = self.offsets[:-1][filled], self.offsets[1:][filled] - 1
         (from_x, from_y), (to_x, to_y) = (
-            np.divmod(p, height) for p in (self.starts, self.stops - 1)
+            np.divmod(p, heights) for p in (self.starts, self.stops - 1)
         )
         goes_on = from_x < to_x  # in the next column
         left[filled], right[filled] = from_x[firsts], to_x[lasts] + 1
         top[filled] = np.minimum.reduceat(np.where(goes_on, 0, from_y), firsts)
-        bottom[filled] = np.maximum.reduceat(np.where(goes_on, height, to_y + 1), firsts)
+        bottom[filled] = np.maximum.reduceat(np.where(goes_on, heights, to_y + 1), firsts)
         # one crop after the other; if a run goes on, the crop is as high as the image
         high = bottom - top
         ends = np.cumsum(high * (right - left))

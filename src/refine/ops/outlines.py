@@ -47,15 +47,15 @@ def compress_runs(counts: Sequence[int] | str, *, height: int, width: int) -> Co
     return CodedMask(height, width, coco_mask.frPyObjects(plain, height, width)["counts"])
 
 
-def code_polygons(polygons: Sequence[np.ndarray], size: tuple[int, int]) -> CodedMask:
+def code_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> CodedMask:
     """The pixels of an image of ``size`` (height, width) that COCO's rule gives to a union.
 
-    Polygons are as of :func:`rasterize_polygons`.
+    A polygon is x, y, x, y, ... of at least three corners, in pixels, and may leave the image.
     """
     height, width = size
     if not polygons:
         return compress_runs([height * width], height=height, width=width)
-    parts = coco_mask.frPyObjects([p.ravel().tolist() for p in polygons], height, width)
+    parts = coco_mask.frPyObjects([*polygons], height, width)
     return CodedMask(height, width, coco_mask.merge(parts)["counts"])
 
 

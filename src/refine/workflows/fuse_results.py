@@ -4,36 +4,47 @@ With ``fusion=heuristic`` this is the job of panopticapi's ``combine_semantic_an
 predictions``, by the same rules; all other settings of ``conf/fusion`` that need no head apply.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
 
 from refine.api.fuse_predictions import read_semantic
 from refine.categories import CategoryTable
-from refine.coco_format.annotations import ImageTable, load_image_table, load_panoptic_json
+from refine.coco_format.annotations import (
+    ImageTable,
+    PanopticAnnotations,
+    load_image_table,
+    load_panoptic_json,
+)
 from refine.coco_format.json_entries import entries_of, parse_json_object, read_bytes
 from refine.coco_format.mask_results import MaskResults, load_mask_results
 from refine.coco_format.png import decode_segment_png
 from refine.coco_format.semantic_files import SemanticFiles
-from refine.coco_format.storage import open_storage
-from refine.coco_format.writer import PanopticWriter
+from refine.coco_format.storage import Storage, open_storage
+from refine.coco_format.writer import PanopticWriter, write_panoptic
 from refine.config.settings import FuseSettings
-from refine.data.rows import paint_stuff, unpack_outlines
+from refine.data.rows import paint_stuff
 from refine.errors import RefineError
-from refine.fusion.fuse_evidence import fuse
+from refine.fusion.fuse_evidence import fuse_to_runs
 from refine.fusion.pixel_evidence import GivenEvidence
 from refine.fusion.relations import asks_head
 from refine.runs.console import print_table, say
 from refine.types import GroundTruth
 from refine.workflows.score_results import score_results
 
+_PIXELS_A_TASK = 2**21  # a few photos; one, if it is larger
+
 _Size = tuple[int, int]
 _Semantic = tuple[np.ndarray, np.ndarray | None]  # as PixelEvidence takes it
-_Reader = Callable[[int, str, _Size], _Semantic]
+_Infos = list[dict[str, Any]]
 
 
 def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
@@ -58,25 +69,90 @@ def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
         are_instances=True,
         least_score=settings.fusion.merge.score_thresh,
     )
-    read = _open_semantic(settings.semantic, images, categories, dataset_ids)
-    read_truth = _open_truth(settings)
+    semantic = _open_semantic(settings.semantic, images, categories, dataset_ids)
+    truth = _open_truth(settings)
     out = Path(settings.out)
-    columns = (images.ids.tolist(), images.names.tolist(), images.sizes.tolist())
     with PanopticWriter(out, categories) as writer:
-        rows = zip(*columns, strict=True)
-        for image_id, name, (height, width) in track(rows, "fusing", total=len(images.ids)):
+        columns = (images.ids.tolist(), images.names.tolist(), images.sizes.tolist())
+        png_names = [f"{PurePosixPath(name).with_suffix('.png')}" for name in columns[1]]
+        for name, png_name in zip(columns[1], png_names, strict=True):
+            writer.claim(name, png_name)
+        paths = [writer.png_dir / name for name in png_names]
+        found = _run(_Tasks(settings, categories, instances, semantic, truth, paths))
+        rows = zip(*columns, png_names, found, strict=True)
+        for image_id, name, (height, width), png_name, infos in rows:
             size = (height, width)
-            result = fuse(
-                _gather(instances, image_id, read(image_id, name, size), categories.num_things),
-                settings.fusion,
-                stuff_area_limit_px=settings.stuff_area_limit_px,
-                truth=read_truth(image_id),
-            )
-            writer.add(
-                image_id, name, result, png_name=f"{PurePosixPath(name).with_suffix('.png')}"
-            )
+            writer.record(image_id, name, infos, png_name=png_name, size=size, is_synced=False)
     say(f"{len(images.ids)} images; results: {out / 'panoptic.json'}")
     return {} if settings.gt_json is None else _score(settings, out)
+
+
+class _Tasks(Dataset[list[_Infos] | Exception]):
+    """A few images at a time: the PNGs are written, and what the JSON says of each is returned.
+
+    An error comes back as what it is; worker processes would wrap it in a traceback.
+    """
+
+    def __init__(
+        self,
+        settings: FuseSettings,
+        categories: CategoryTable,
+        instances: MaskResults,
+        semantic: MaskResults | SemanticFiles,
+        truth: "_Truth | None",
+        paths: Sequence[Path],
+    ) -> None:
+        self.settings, self.categories, self.paths = settings, categories, paths
+        self.instances, self.semantic, self.truth = instances, semantic, truth
+        pixels = np.cumsum(instances.images.sizes.prod(axis=1))
+        ends = np.flatnonzero(np.diff(pixels // _PIXELS_A_TASK)) + 1
+        self.limits = [0, *ends.tolist(), len(pixels)]
+
+    def __len__(self) -> int:
+        return len(self.limits) - 1
+
+    def __getitem__(self, task: int) -> list[_Infos] | Exception:
+        try:
+            return self._fuse(*self.limits[task : task + 2])
+        except (RefineError, OSError) as error:
+            return error
+
+    def _fuse(self, first: int, last: int) -> list[_Infos]:
+        instances = self.instances.part(first, last)
+        evidence = _gather(instances, self._read_semantic(first, last), self.categories)
+        infos = []
+        for image_id, path, known in zip(
+            instances.images.ids.tolist(), self.paths[first:last], evidence, strict=True
+        ):
+            result = fuse_to_runs(
+                known,
+                self.settings.fusion,
+                stuff_area_limit_px=self.settings.stuff_area_limit_px,
+                truth=self.truth and self.truth.read(image_id),
+            )
+            infos.append(write_panoptic(path, result, self.categories, is_synced=False))
+        return infos
+
+    def _read_semantic(self, first: int, last: int) -> Iterator[_Semantic]:
+        if isinstance(self.semantic, MaskResults):
+            for labels in paint_stuff(self.semantic.part(first, last)):
+                yield labels, None
+            return
+        images = self.instances.images.part(first, last)
+        for name, (height, width) in zip(images.names.tolist(), images.sizes.tolist(), strict=True):
+            yield _read_semantic(self.semantic, name, (height, width), len(self.categories))
+
+
+def _run(tasks: _Tasks) -> Iterator[_Infos]:
+    """What the JSON says of each image, in their order."""
+    num_workers = min(tasks.settings.num_workers, os.cpu_count() or 1, len(tasks))
+    loader: DataLoader[Any] = DataLoader(
+        tasks, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+    )
+    for found in track(loader, "fusing"):
+        if isinstance(found, Exception):
+            raise found
+        yield from found
 
 
 def _check_relation(settings: FuseSettings) -> None:
@@ -100,65 +176,71 @@ def _load_categories(path: Path) -> tuple[CategoryTable, list[int]]:
 
 def _open_semantic(
     path: str, images: ImageTable, categories: CategoryTable, dataset_ids: list[int]
-) -> _Reader:
-    """What gives the semantic prediction of an image by its id, name and size."""
+) -> MaskResults | SemanticFiles:
     if path.endswith(".json"):
-        stuff = load_mask_results(Path(path), images, categories, are_instances=False)
-        return lambda i, _, size: (paint_stuff(stuff, i, size, categories.num_things), None)
-    files = SemanticFiles(Path(path), categories, dataset_ids)
+        return load_mask_results(Path(path), images, categories, are_instances=False)
+    return SemanticFiles(Path(path), categories, dataset_ids)
 
-    def read(_: int, name: str, size: _Size) -> _Semantic:
-        values = files.read(name, size)
-        if values.ndim == 2:
-            return np.asfortranarray(values), None  # as the masks are
-        if values.shape[1:] != size:
-            channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
-            values = channels[0].numpy()
-        return read_semantic(values, np.arange(len(categories)))
 
-    return read
+def _read_semantic(files: SemanticFiles, name: str, size: _Size, num_categories: int) -> _Semantic:
+    values = files.read(name, size)
+    if values.ndim == 2:
+        return np.asfortranarray(values), None  # as the masks are
+    if values.shape[1:] != size:
+        channels = F.interpolate(torch.from_numpy(values)[None], size, mode="bilinear")
+        values = channels[0].numpy()
+    return read_semantic(values, np.arange(num_categories))
 
 
 def _gather(
-    results: MaskResults, image_id: int, semantic: _Semantic, num_things: int
-) -> GivenEvidence:
-    """What is known of one image."""
-    found = results.masks.of_image(image_id)
-    size = (semantic[0].shape[0], semantic[0].shape[1])
-    crops = unpack_outlines((i.outline for i in found), size).crops(size[0])
+    results: MaskResults, semantics: Iterable[_Semantic], categories: CategoryTable
+) -> Iterator[GivenEvidence]:
+    """What is known of each image."""
+    heights = np.repeat(results.images.sizes[:, 0], np.diff(results.offsets))
+    crops = results.runs.crops(heights)
     boxes = [(c.x, c.y, c.x + c.mask.shape[1], c.y + c.mask.shape[0]) for c in crops]
-    return GivenEvidence(
-        crops,
-        results.scores[[i.id for i in found]] if found else np.zeros(0),
-        np.array([i.category for i in found], np.int64),
-        np.array(boxes, np.float64).reshape(-1, 4),
-        *semantic,
-        num_things=num_things,
-    )
+    corners = np.array(boxes, np.float64).reshape(-1, 4)
+    for semantic, (first, last) in zip(semantics, pairwise(results.offsets.tolist()), strict=True):
+        yield GivenEvidence(
+            crops[first:last],
+            results.scores[first:last],
+            results.categories[first:last],
+            corners[first:last],
+            *semantic,
+            num_things=categories.num_things,
+        )
 
 
-def _open_truth(settings: FuseSettings) -> Callable[[int], GroundTruth | None]:
-    """What gives the truth of an image by its id, None where no setting asks for it."""
+class _Truth(NamedTuple):
+    """The truth of images, for the oracles."""
+
+    annotations: PanopticAnnotations
+    files: Storage
+    places: dict[int, int]
+
+    def read(self, image_id: int) -> GroundTruth:
+        annotations, k = self.annotations, self.places.get(image_id)
+        if k is None:
+            raise RefineError(f"{annotations.source}: no image {image_id}; oracle needs its truth")
+        name, (height, width) = str(annotations.file_names[k]), annotations.sizes[k].tolist()
+        source = f"{self.files.label}: {name}"
+        segment_map = decode_segment_png(self.files.read(name), source=source, size=(height, width))
+        return GroundTruth(segment_map=segment_map, segments=annotations.segments(k))
+
+
+def _open_truth(settings: FuseSettings) -> _Truth | None:
+    """The truth, if a setting asks for it."""
     fusion = settings.fusion
-    if settings.gt_json is None or "oracle" not in (
-        fusion.relations.kind,
-        fusion.unknown_erasing.mode,
-    ):
-        return lambda _: None
+    asks = (fusion.relations.kind, fusion.unknown_erasing.mode)
+    if settings.gt_json is None or "oracle" not in asks:
+        return None
     truth = load_panoptic_json(Path(settings.gt_json))
     files = open_storage(Path(settings.gt_dir or settings.gt_json.removesuffix(".json")))
-    rows = {image_id: k for k, image_id in enumerate(truth.image_ids.tolist())}
+    return _Truth(truth, files, {i: k for k, i in enumerate(truth.image_ids.tolist())})
 
-    def read(image_id: int) -> GroundTruth:
-        if image_id not in rows:
-            raise RefineError(f"{truth.source}: no image {image_id}; oracle needs its truth")
-        k = rows[image_id]
-        name, (height, width) = str(truth.file_names[k]), truth.sizes[k].tolist()
-        source = f"{files.label}: {name}"
-        segment_map = decode_segment_png(files.read(name), source=source, size=(height, width))
-        return GroundTruth(segment_map=segment_map, segments=truth.segments(k))
 
-    return read
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _score(settings: FuseSettings, out: Path) -> dict[str, float | int]:

@@ -36,7 +36,7 @@ def run(instances, semantic=None, *, limit=0, relations=None, **options):
         options=MergeOptions(**options),
         stuff_area_limit_px=limit,
         relations=relations,
-    )
+    ).paint()
 
 
 def test_stuff_below_the_limit_is_void_and_the_limit_itself_is_kept():
