@@ -1,4 +1,4 @@
-"""The work of panopticapi's ``combine_semantic_and_instance_predictions``, on one core.
+"""The work of panopticapi's ``combine_semantic_and_instance_predictions``.
 
 It goes as that program does: on run lengths, image by image on full-size maps, with ids that are
 colours near those of the categories, PNGs by Pillow, and the list of images read twice.
@@ -6,6 +6,7 @@ colours near those of the categories, PNGs by Pillow, and the list of images rea
 
 import json
 from collections import defaultdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from pycocotools import mask as coco_mask
 LIMIT_PX, THRESH, SPREAD = 4096, 0.5, 30
 
 
-def combine(root: Path, out: Path) -> Path:
-    """Write the PNGs into ``out`` and ``out.json`` from the files of ``root``."""
+def combine(root: Path, out: Path, *, num_processes: int = 1) -> Path:
+    """Write the PNGs into ``out`` and ``out.json`` from the files of ``root``.
+
+    The images are divided among the processes at once, if there are several, and each gets the
+    results of all images, as there.
+    """
     stuff, things, listed, table = (
         json.loads((root / f"{name}.json").read_text())
         for name in ("semantic", "instances", "images", "categories")
@@ -32,8 +37,30 @@ def combine(root: Path, out: Path) -> Path:
     for entry in stuff:
         if not categories[entry["category_id"]]["isthing"]:
             semantics[entry["image_id"]].append(entry)
+    shared = instances, semantics, out, categories
+    if num_processes == 1:
+        annotations = _combine_images(listed["images"], *shared)
+    else:
+        with get_context("fork").Pool(num_processes) as pool:
+            parts = np.array_split(np.array(listed["images"]), num_processes)
+            tasks = [pool.apply_async(_combine_images, (part.tolist(), *shared)) for part in parts]
+            annotations = [annotation for task in tasks for annotation in task.get()]
+    document = json.loads((root / "images.json").read_text())
+    document |= {"annotations": annotations, "categories": [*categories.values()]}
+    with out.with_suffix(".json").open("w") as file:
+        json.dump(document, file)
+    return out
+
+
+def _combine_images(
+    images: list[Any],
+    instances: dict[int, list[Any]],
+    semantics: dict[int, list[Any]],
+    out: Path,
+    categories: dict[int, Any],
+) -> list[Any]:
     colors, annotations = _Colors(categories), []
-    for image in listed["images"]:
+    for image in images:
         ids = np.zeros((image["height"], image["width"]), np.uint32)
         segments: list[dict[str, int]] = []
         _paint_instances(ids, instances[image["id"]], segments, colors)
@@ -44,11 +71,7 @@ def combine(root: Path, out: Path) -> Path:
         name = image["file_name"].replace(".jpg", ".png")
         Image.fromarray(_to_rgb(ids)).save(out / name)
         annotations.append({"image_id": image["id"], "file_name": name, "segments_info": segments})
-    document = json.loads((root / "images.json").read_text())
-    document |= {"annotations": annotations, "categories": [*categories.values()]}
-    with out.with_suffix(".json").open("w") as file:
-        json.dump(document, file)
-    return out
+    return annotations
 
 
 class _Colors:

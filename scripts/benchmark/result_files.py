@@ -16,12 +16,14 @@ Part = tuple[np.ndarray, int, float]
 """A full-size mask, its category id and its score."""
 
 
-def write_result_files(annotations: Path, root: Path, *, are_predicted: bool) -> int:
+def write_result_files(
+    annotations: Path, root: Path, *, are_predicted: bool, copies: int = 1
+) -> int:
     """Write ``instances``, ``semantic``, ``images`` and ``categories.json``; the images' number.
 
     Things have random scores. The files hold the truth, or with ``are_predicted`` what a network
     finds: 100 detections per image, most of them shifted copies of low scores, and semantics of ten
-    categories.
+    categories. Each image is there ``copies`` times, by other names.
     """
     document = json.loads((annotations / "panoptic_val2017.json").read_text())
     categories = document["categories"]
@@ -34,10 +36,23 @@ def write_result_files(annotations: Path, root: Path, *, are_predicted: bool) ->
             stuff = _spread(stuff, things[0][0].shape, stuff_ids, rng)
         for name, parts in (("instances", things), ("semantic", stuff)):
             results[name] += [_code(part, annotation["image_id"]) for part in parts]
-    listed = {"images": document["images"], "categories": categories}
+    images = [
+        i | {"id": _rename(i["id"], k), "file_name": f"{k}_{i['file_name']}"}
+        for k in range(copies)
+        for i in document["images"]
+    ]
+    for name, entries in results.items():
+        results[name] = [
+            e | {"image_id": _rename(e["image_id"], k)} for k in range(copies) for e in entries
+        ]
+    listed = {"images": images, "categories": categories}
     for name, content in (results | {"images": listed, "categories": categories}).items():
         (root / f"{name}.json").write_text(json.dumps(content))
-    return len(document["images"])
+    return len(images)
+
+
+def _rename(image_id: int, copy: int) -> int:
+    return image_id + copy * 10**7
 
 
 def _read_truth(
