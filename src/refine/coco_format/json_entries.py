@@ -4,6 +4,7 @@ Values come out as columns (one list or array per key): the objects of COCO's tr
 cost gigabytes, again in every loader process, because reference counts undo copy-on-write.
 """
 
+import gc
 import json
 import reprlib
 from collections.abc import Callable, Collection, Sequence
@@ -196,11 +197,16 @@ def parse_json_object(data: bytes, *, source: str) -> dict[str, Any]:
 
 def parse_json(data: bytes, *, source: str) -> Any:
     """The value in ``data``; a RefineError naming the file ``source`` if it is no JSON."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # it would look for garbage in the growing value again and again
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise RefineError(f"{source}: no valid JSON ({reason}); get the file again") from None
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def entries_of(

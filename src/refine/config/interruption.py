@@ -83,6 +83,12 @@ def stop_steps() -> None:
     _state.waits, _state.requeue, _state.is_due = False, None, False
 
 
+def leave_to_parent(_worker: int) -> None:
+    """In a worker of a ``DataLoader``: do nothing about the signals, which also its parent gets."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def take_signal() -> int | None:
     """Number of the signal that has come, which is forgotten; None without one."""
     stop_steps()

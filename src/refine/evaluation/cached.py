@@ -14,6 +14,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from refine.categories import CategoryTable
+from refine.config.interruption import leave_to_parent
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.errors import RefineError
 from refine.evaluation.result import EvaluationResult
@@ -58,7 +59,11 @@ def evaluate_cached(
     """
     images = _CachedImages(reader, dataset, settings)
     loader: DataLoader[Any] = DataLoader(
-        images, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+        images,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=leave_to_parent,
     )
     columns: list[list[_Counts]] = [[] for _ in settings]
     for counts in loader:

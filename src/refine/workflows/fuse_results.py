@@ -30,6 +30,7 @@ from refine.coco_format.png import decode_segment_png
 from refine.coco_format.semantic_files import SemanticFiles
 from refine.coco_format.storage import Storage, open_storage
 from refine.coco_format.writer import PanopticWriter, write_panoptic
+from refine.config.interruption import leave_to_parent
 from refine.config.settings import FuseSettings
 from refine.data.rows import paint_stuff
 from refine.errors import RefineError
@@ -145,9 +146,12 @@ class _Tasks(Dataset[list[_Infos] | Exception]):
 
 def _run(tasks: _Tasks) -> Iterator[_Infos]:
     """What the JSON says of each image, in their order."""
-    num_workers = min(tasks.settings.num_workers, os.cpu_count() or 1, len(tasks))
     loader: DataLoader[Any] = DataLoader(
-        tasks, batch_size=None, num_workers=num_workers, collate_fn=_as_it_is
+        tasks,
+        batch_size=None,
+        num_workers=min(tasks.settings.num_workers, os.cpu_count() or 1, len(tasks) // 2),
+        collate_fn=_as_it_is,
+        worker_init_fn=leave_to_parent,
     )
     for found in track(loader, "fusing"):
         if isinstance(found, Exception):
