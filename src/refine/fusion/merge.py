@@ -172,7 +172,9 @@ def _paint_things(
         crop = instances[k].crop
         below = [j for j in lower.get(k, ()) if j in ids]
         view = segment_map[crop.slices]
-        gains = [(view, crop.mask & (view == 0))]
+        free = view == 0
+        free &= crop.mask
+        gains = [(view, free)]
         for j in below:  # what is left of it inside the mask
             rows, columns, both = shared_window(crop, instances[j].crop)
             part = segment_map[rows, columns]

@@ -55,9 +55,8 @@ class MaskRuns:
         left, top, right, bottom = boxes = np.zeros((4, len(counts)), np.int64)
         filled = counts > 0
         firsts, lasts = self.offsets[:-1][filled], self.offsets[1:][filled] - 1
-        (from_x, from_y), (to_x, to_y) = (
-            np.divmod(p, heights) for p in (self.starts, self.stops - 1)
-        )
+        from_x, to_x = self.starts // heights, (self.stops - 1) // heights
+        from_y, to_y = self.starts - from_x * heights, self.stops - 1 - to_x * heights
         goes_on = from_x < to_x  # in the next column
         left[filled], right[filled] = from_x[firsts], to_x[lasts] + 1
         top[filled] = np.minimum.reduceat(np.where(goes_on, 0, from_y), firsts)
