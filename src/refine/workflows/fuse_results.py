@@ -153,7 +153,8 @@ def _run(tasks: _Tasks) -> Iterator[_Infos]:
         collate_fn=_as_it_is,
         worker_init_fn=leave_to_parent,
     )
-    for found in track(loader, "fusing"):
+    # workers start before the thread that shows the progress
+    for found in track(iter(loader), "fusing", total=len(tasks)):
         if isinstance(found, Exception):
             raise found
         yield from found
