@@ -29,7 +29,7 @@ def _assert_equal(one, other):
         assert torch.equal(value, other[key]), key
 
 
-def test_a_moving_average_is_kept_evaluated_and_resumed_bit_by_bit(start, tmp_path):
+def test_a_moving_average_is_kept_evaluated_and_resumed_bit_by_bit(start, tmp_path, monkeypatch):
     ema = [*SHORT, "callbacks=[default,ema]", "callbacks.ema.decay=0.5", "callbacks.progress=null"]
     metrics = start(tmp_path / "whole", *ema, "trainer.max_steps=4", EVERY_STEP)
     paths = [tmp_path / "whole" / "steps" / f"step={k}.ckpt" for k in range(1, 5)]
@@ -42,15 +42,44 @@ def test_a_moving_average_is_kept_evaluated_and_resumed_bit_by_bit(start, tmp_pa
         mean = before["state_dict"][name].lerp(step["current_model_state"][name], 0.5)
         torch.testing.assert_close(step["state_dict"][name], mean)
     assert not torch.equal(steps[3]["state_dict"][name], steps[3]["current_model_state"][name])
+    _assert_same_weights(tmp_path / "whole" / "checkpoints" / "last.ckpt", steps[3])
     resumed = ["trainer.max_steps=4", "callbacks.best=null", f"ckpt_path='{paths[1]}'"]
-    start(tmp_path / "rest", *ema, *resumed, EVERY_STEP)
-    rest = _load(tmp_path / "rest" / "steps" / "step=4.ckpt")
-    for part in ("state_dict", "current_model_state", "averaging_state"):
-        _assert_equal(rest[part], steps[3][part])
-    best = f"ckpt_path={tmp_path / 'whole' / 'checkpoints' / 'best.ckpt'}"
-    again = evaluate(tmp_path / "again", best, "trainer.limit_val_batches=1", "compute_ap=false")
+
+    def fail(*_):
+        raise OSError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DetectorModule, "validation_step", fail)
+        with pytest.raises(OSError, match="power cut"):
+            start(tmp_path / "cut", *ema, *resumed)
+    _assert_same_weights(tmp_path / "cut" / "checkpoints" / "last.ckpt", steps[3])
+    rest = start(tmp_path / "rest", *ema, *resumed, EVERY_STEP)
+    _assert_same_weights(tmp_path / "rest" / "steps" / "step=4.ckpt", steps[3])
+    again = _evaluate(tmp_path / "again", tmp_path / "whole" / "checkpoints" / "best.ckpt")
     assert again["pq"] == metrics["pq"]
-    assert again["consensus_gap"] == metrics["consensus_gap"]
+    assert again["consensus_gap"] == metrics["consensus_gap"] == rest["consensus_gap"]
+
+
+def test_the_best_of_the_moving_averages_is_evaluated_at_the_end(start, tmp_path):
+    ema = [*SHORT, "callbacks=[default,ema]", "callbacks.ema.decay=0.5", "callbacks.progress=null"]
+    first = ["callbacks.best.monitor=step", "callbacks.best.mode=min", "trainer.max_steps=4"]
+    metrics = start(tmp_path / "run", *ema, "trainer.val_check_interval=2", *first)
+    best, last = (tmp_path / "run" / "checkpoints" / f"{k}.ckpt" for k in ("best", "last"))
+    assert (_load(best)["global_step"], _load(last)["global_step"]) == (2, 4)
+    gaps = [_evaluate(tmp_path / path.stem, path)["consensus_gap"] for path in (best, last)]
+    assert gaps[0] != gaps[1]
+    assert metrics["consensus_gap"] == gaps[0]
+
+
+def _evaluate(folder, checkpoint):
+    limits = ["trainer.limit_val_batches=1", "compute_ap=false"]
+    return evaluate(folder, f"ckpt_path={checkpoint}", *limits)
+
+
+def _assert_same_weights(path, expected):
+    found = _load(path)
+    for part in ("state_dict", "current_model_state", "averaging_state"):
+        _assert_equal(found[part], expected[part])
 
 
 def test_accumulated_gradients_resume_bit_by_bit(start, tmp_path):
