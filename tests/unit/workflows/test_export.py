@@ -94,7 +94,7 @@ def test_a_bundle_is_the_checkpoint_without_pickles(save, tmp_path):
 
 
 _SLOW = pytest.mark.slow
-_DCN = {"name": "r50", "norm": "frozen_bn", "dcn_stages": [4]}
+_DCN = {"name": "r50", "norm": "frozen_bn", "dcn_stages": (4,)}
 
 
 @pytest.mark.parametrize(
