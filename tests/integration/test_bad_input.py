@@ -1,11 +1,14 @@
 """Bad input ends with one line that names the file and the fix; nothing is left half-written."""
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from make.commands import evaluate, run_main, start_process
 from make.errors import refused
@@ -147,3 +150,22 @@ def test_an_interrupted_command_says_so_in_one_line(tmp_path, capfd, monkeypatch
     (tmp_path / "x.ckpt").touch()
     assert run_main("evaluate", "ckpt_path=x.ckpt", cwd=tmp_path) == 130
     assert capfd.readouterr().err == "interrupted\n"
+
+
+class _Dies(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, _):
+        os.kill(os.getpid(), signal.SIGKILL)  # as a kernel that is out of memory does
+
+
+def test_a_lost_loader_process_is_said_in_one_line(tmp_path, capfd, monkeypatch):
+    load = "refine.workflows.evaluate_checkpoint.read_checkpoint"
+    monkeypatch.setattr(load, lambda _: [*DataLoader(_Dies(), num_workers=1)])
+    (tmp_path / "x.ckpt").touch()
+    assert run_main("evaluate", "ckpt_path=x.ckpt", cwd=tmp_path) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: num_workers: a process that loads data ")
+    assert "killed" in line or "exited" in line
+    assert line.endswith("or smaller batches")

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shlex
 import signal
 import sys
@@ -29,6 +30,7 @@ _WRITE_ERRORS = {
     getattr(errno, name, None)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
 }
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed.*)")
 
 
 def run_command(name: str, task: Callable[..., Any]) -> None:
@@ -60,7 +62,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
             folders.append(run_dir)
         try:
             # also in the processes of joblib's jobs
-            with watch_signals(), clear_errors(name, ()), _clear_write_errors(run_dir):
+            with watch_signals(), clear_errors(name, ()), _clear_machine_errors(run_dir):
                 _require_folder(hydra_config)
                 if "joblib" in str(hydra_config.launcher._target_):
                     take_gpu()
@@ -79,7 +81,7 @@ def run_command(name: str, task: Callable[..., Any]) -> None:
     with _end_in_one_line(lambda: _describe_continuation(name, given[1:], folders), full_error):
         try:
             errors = clear_errors(name, sys.argv[1:])
-            with watch_signals(), errors, _clear_write_errors(Path.cwd()):
+            with watch_signals(), errors, _clear_machine_errors(Path.cwd()):
                 main(run_job)()
         finally:
             sys.argv = given
@@ -132,10 +134,21 @@ def _describe_continuation(name: str, arguments: list[str], folders: list[Path])
 
 
 @contextlib.contextmanager
-def _clear_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written to into a RefineError."""
+def _clear_machine_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk, a folder that cannot be written to, or a lost process into a RefineError.
+
+    PyTorch raises where the main process is when a process that loads data dies.
+    """
     try:
         yield
+    except RuntimeError as error:
+        if not (lost := _LOST_WORKER.search(first_line(error))):
+            raise
+        raise RefineError(
+            f"num_workers: a process that loads data {lost[1].strip(' .')[:60]}; most often memory is "
+            "short (in a container also /dev/shm): give fewer (data.num_workers=N, of fuse "
+            "num_workers=N) or smaller batches"
+        ) from error
     except OSError as error:
         if error.errno not in _WRITE_ERRORS:
             raise
