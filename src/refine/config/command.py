@@ -145,8 +145,8 @@ def _clear_machine_errors(folder: Path) -> Iterator[None]:
         if not (lost := _LOST_WORKER.search(first_line(error))):
             raise
         raise RefineError(
-            f"num_workers: a process that loads data {lost[1].strip(' .')[:60]}; most often memory is "
-            "short (in a container also /dev/shm): give fewer (data.num_workers=N, of fuse "
+            f"num_workers: a process that loads data {lost[1].strip(' .')[:60]}; most often memory "
+            "is short (in a container also /dev/shm): give fewer (data.num_workers=N, of fuse "
             "num_workers=N) or smaller batches"
         ) from error
     except OSError as error:
