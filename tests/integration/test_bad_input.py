@@ -6,7 +6,9 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
@@ -160,12 +162,29 @@ class _Dies(Dataset):
         os.kill(os.getpid(), signal.SIGKILL)  # as a kernel that is out of memory does
 
 
-def test_a_lost_loader_process_is_said_in_one_line(tmp_path, capfd, monkeypatch):
-    load = "refine.workflows.evaluate_checkpoint.read_checkpoint"
-    monkeypatch.setattr(load, lambda _: [*DataLoader(_Dies(), num_workers=1)])
-    (tmp_path / "x.ckpt").touch()
+def _exhaust_the_gpu():
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lack", "key", "reason", "fix"),
+    [
+        (lambda: [*DataLoader(_Dies(), num_workers=1)], "num_workers", "", "or smaller batches"),
+        (lambda: torch.empty(10**15), "memory", "tried to allocate 4000000000000000 bytes", ""),
+        (lambda: np.empty(10**15), "memory", "Unable to allocate", ""),
+        (_exhaust_the_gpu, "memory", "CUDA out of memory; ", "activation_checkpointing=true"),
+    ],
+    ids=["a killed process", "torch", "NumPy", "GPU"],
+)
+def test_what_the_machine_lacks_is_said_in_one_line(
+    tmp_path, capfd, monkeypatch, lack, key, reason, fix
+):
+    monkeypatch.setattr("refine.workflows.evaluate_checkpoint.read_checkpoint", lambda _: lack())
     assert run_main("evaluate", "ckpt_path=x.ckpt", cwd=tmp_path) == 1
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith("error: num_workers: a process that loads data ")
-    assert "killed" in line or "exited" in line
-    assert line.endswith("or smaller batches")
+    assert line.startswith(f"error: {key}: ")
+    assert reason in line
+    assert line.endswith(fix)
+    assert len(line) <= 300

@@ -31,6 +31,9 @@ _WRITE_ERRORS = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
 }
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed.*)")
+_NO_MEMORY = re.compile(  # torch's two, NumPy's
+    r"(\w+ (backend )?)?out of memory|can't allocate memory.*? bytes|Unable to allocate \S+ \S+"
+)
 
 
 def run_command(name: str, task: Callable[..., Any]) -> None:
@@ -135,27 +138,36 @@ def _describe_continuation(name: str, arguments: list[str], folders: list[Path])
 
 @contextlib.contextmanager
 def _clear_machine_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a folder that cannot be written to, or a lost process into a RefineError.
-
-    PyTorch raises where the main process is when a process that loads data dies.
-    """
+    """Turn what the machine lacks (disk, memory, a process that was killed) into a RefineError."""
     try:
         yield
-    except RuntimeError as error:
-        if not (lost := _LOST_WORKER.search(first_line(error))):
-            raise
-        raise RefineError(
+    except (OSError, RuntimeError, MemoryError) as error:
+        if line := _explain_machine(error, folder):
+            raise RefineError(line) from error
+        raise
+
+
+def _explain_machine(error: Exception, folder: Path) -> str | None:
+    """What is missing and what to do about it; None for other errors."""
+    reason = first_line(error)
+    if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
+        return (
+            f"{error.filename or folder}: {reason}; make room, or choose another folder "
+            "with hydra.run.dir=FOLDER (of a multirun: hydra.sweep.dir=FOLDER)"
+        )
+    if lack := _NO_MEMORY.search(reason):
+        return (
+            f"memory: {lack[0][:90]}; lower data.batch_size (of predict "
+            "batch_size) or data.image.train_short_sides_px, or train with trainer=gpu (half "
+            "precision) and model.backbone.activation_checkpointing=true"
+        )
+    if lost := _LOST_WORKER.search(reason):  # raised wherever the main process is
+        return (
             f"num_workers: a process that loads data {lost[1].strip(' .')[:60]}; most often memory "
             "is short (in a container also /dev/shm): give fewer (data.num_workers=N, of fuse "
             "num_workers=N) or smaller batches"
-        ) from error
-    except OSError as error:
-        if error.errno not in _WRITE_ERRORS:
-            raise
-        raise RefineError(
-            f"{error.filename or folder}: {first_line(error)}; make room, or choose another folder "
-            "with hydra.run.dir=FOLDER (of a multirun: hydra.sweep.dir=FOLDER)"
-        ) from error
+        )
+    return None
 
 
 def _exit(error: BaseException) -> NoReturn:
