@@ -162,6 +162,18 @@ class _Dies(Dataset):
         os.kill(os.getpid(), signal.SIGKILL)  # as a kernel that is out of memory does
 
 
+class _Large(Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, _):
+        return np.empty(10**15)
+
+
+def _exhaust_python():
+    raise MemoryError
+
+
 def _exhaust_the_gpu():
     raise torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
@@ -174,9 +186,11 @@ def _exhaust_the_gpu():
         (lambda: [*DataLoader(_Dies(), num_workers=1)], "num_workers", "", "or smaller batches"),
         (lambda: torch.empty(10**15), "memory", "tried to allocate 4000000000000000 bytes", ""),
         (lambda: np.empty(10**15), "memory", "Unable to allocate", ""),
+        (_exhaust_python, "memory", "MemoryError", ""),
+        (lambda: [*DataLoader(_Large(), num_workers=1)], "memory", "MemoryError", ""),
         (_exhaust_the_gpu, "memory", "CUDA out of memory; ", "activation_checkpointing=true"),
     ],
-    ids=["a killed process", "torch", "NumPy", "GPU"],
+    ids=["a killed process", "torch", "NumPy", "Python", "a worker process", "GPU"],
 )
 def test_what_the_machine_lacks_is_said_in_one_line(
     tmp_path, capfd, monkeypatch, lack, key, reason, fix

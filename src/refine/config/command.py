@@ -31,8 +31,9 @@ _WRITE_ERRORS = {
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ESTALE")
 }
 _LOST_WORKER = re.compile(r"DataLoader worker \(pid\S* [\d, ]+\) (exited unexpectedly|is killed.*)")
-_NO_MEMORY = re.compile(  # torch's two, NumPy's
+_NO_MEMORY = re.compile(  # torch's two, NumPy's, Python's and that of a worker process
     r"(\w+ (backend )?)?out of memory|can't allocate memory.*? bytes|Unable to allocate \S+ \S+"
+    r"|\w*MemoryError"
 )
 
 
