@@ -8,14 +8,13 @@ Erasing. Only counts leave a worker, so memory does not grow with the number of 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from refine.categories import CategoryTable
-from refine.config.interruption import leave_to_parent
 from refine.data.coco_panoptic import CocoPanopticDataset
+from refine.data.worker_tasks import run_tasks
 from refine.errors import RefineError
 from refine.evaluation.result import EvaluationResult
 from refine.fusion.consensus import ConsensusGap, consensus_gap
@@ -58,17 +57,8 @@ def evaluate_cached(
         RefineError: The predictions are damaged or do not fit a setting; the image is named.
     """
     images = _CachedImages(reader, dataset, settings)
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=leave_to_parent,
-    )
     columns: list[list[_Counts]] = [[] for _ in settings]
-    for counts in loader:
-        if isinstance(counts, RefineError):  # worker processes would wrap it in a traceback
-            raise counts
+    for counts in run_tasks(images, num_workers=num_workers):
         for column, count in zip(columns, counts, strict=True):
             column.append(count)
     return [
@@ -78,7 +68,7 @@ def evaluate_cached(
 
 
 @dataclass(frozen=True, eq=False)
-class _CachedImages(Dataset[Any]):
+class _CachedImages(Dataset[list[_Counts]]):
     """Counts of every setting, image by image."""
 
     reader: PredictionReader
@@ -88,7 +78,7 @@ class _CachedImages(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> list[_Counts] | RefineError:
+    def __getitem__(self, index: int) -> list[_Counts]:
         image_id, name, truth = self.dataset.read_truth(index)
         try:
             categories = self.dataset.categories
@@ -98,7 +88,7 @@ class _CachedImages(Dataset[Any]):
                 for setting in self.settings
             ]
         except RefineError as error:
-            return RefineError(f"{name}: {error}")
+            raise RefineError(f"{name}: {error}") from None
 
 
 def _count(
@@ -136,7 +126,3 @@ def _summarize(
             "panoptic_only": panoptic_only,
         },
     )
-
-
-def _as_it_is(item: Any) -> Any:
-    return item

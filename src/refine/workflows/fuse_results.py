@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from refine.api.fuse_predictions import read_semantic
 from refine.categories import CategoryTable
@@ -30,9 +30,9 @@ from refine.coco_format.png import decode_segment_png
 from refine.coco_format.semantic_files import SemanticFiles
 from refine.coco_format.storage import Storage, open_storage
 from refine.coco_format.writer import PanopticWriter, write_panoptic
-from refine.config.interruption import leave_to_parent
 from refine.config.settings import FuseSettings
 from refine.data.rows import paint_stuff
+from refine.data.worker_tasks import run_tasks
 from refine.errors import RefineError
 from refine.fusion.fuse_evidence import fuse_to_runs
 from refine.fusion.pixel_evidence import GivenEvidence
@@ -88,11 +88,8 @@ def fuse_results(settings: FuseSettings) -> dict[str, float | int]:
     return {} if settings.gt_json is None else _score(settings, out)
 
 
-class _Tasks(Dataset[list[_Infos] | Exception]):
-    """A few images at a time: the PNGs are written, and what the JSON says of each is returned.
-
-    An error comes back as what it is; worker processes would wrap it in a traceback.
-    """
+class _Tasks(Dataset[list[_Infos]]):
+    """A few images at a time: the PNGs are written, and what the JSON says of each is returned."""
 
     def __init__(
         self,
@@ -112,13 +109,8 @@ class _Tasks(Dataset[list[_Infos] | Exception]):
     def __len__(self) -> int:
         return len(self.limits) - 1
 
-    def __getitem__(self, task: int) -> list[_Infos] | Exception:
-        try:
-            return self._fuse(*self.limits[task : task + 2])
-        except (RefineError, OSError) as error:
-            return error
-
-    def _fuse(self, first: int, last: int) -> list[_Infos]:
+    def __getitem__(self, task: int) -> list[_Infos]:
+        first, last = self.limits[task : task + 2]
         instances = self.instances.part(first, last)
         evidence = _gather(instances, self._read_semantic(first, last), self.categories)
         infos = []
@@ -146,18 +138,10 @@ class _Tasks(Dataset[list[_Infos] | Exception]):
 
 def _run(tasks: _Tasks) -> Iterator[_Infos]:
     """What the JSON says of each image, in their order."""
-    loader: DataLoader[Any] = DataLoader(
-        tasks,
-        batch_size=None,
-        num_workers=min(tasks.settings.num_workers, os.cpu_count() or 1, len(tasks) // 2),
-        collate_fn=_as_it_is,
-        worker_init_fn=leave_to_parent,
-    )
+    num_workers = min(tasks.settings.num_workers, os.cpu_count() or 1, len(tasks) // 2)
     # workers start before the thread that shows the progress
-    for found in track(iter(loader), "fusing", total=len(tasks)):
-        if isinstance(found, Exception):
-            raise found
-        yield from found
+    for infos in track(run_tasks(tasks, num_workers=num_workers), "fusing", total=len(tasks)):
+        yield from infos
 
 
 def _check_relation(settings: FuseSettings) -> None:
@@ -242,10 +226,6 @@ def _open_truth(settings: FuseSettings) -> _Truth | None:
     truth = load_panoptic_json(Path(settings.gt_json))
     files = open_storage(Path(settings.gt_dir or settings.gt_json.removesuffix(".json")))
     return _Truth(truth, files, {i: k for k, i in enumerate(truth.image_ids.tolist())})
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
 
 
 def _score(settings: FuseSettings, out: Path) -> dict[str, float | int]:
