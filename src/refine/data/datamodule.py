@@ -15,6 +15,7 @@ from refine.categories import CategoryTable
 from refine.coco_format.layout import open_split
 from refine.data.coco_panoptic import CocoPanopticDataset
 from refine.data.collate import collate
+from refine.data.forked_workers import keep_garbage
 from refine.data.samplers import TrainBatchSampler, eval_places
 from refine.errors import RefineError
 from refine.options import DataOptions
@@ -45,7 +46,9 @@ class BatchLoader(DataLoader[Any]):
                 f"TMPDIR={folder}: too long for the sockets of data.num_workers="
                 f"{self.num_workers}; set TMPDIR to a folder of at most {_LONGEST} bytes"
             )
-        yield from super().__iter__()
+        with keep_garbage():
+            batches = super().__iter__()
+        yield from batches
 
     def state_dict(self) -> dict[str, Any]:
         """An empty state."""

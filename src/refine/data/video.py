@@ -64,14 +64,18 @@ def _open(video: Path) -> Any:
 def _decode(container: Any, video: str, step: int) -> Iterator[tuple[int, np.ndarray]]:
     import av
 
+    # one for all frames: theirs would start threads for each
+    scaler, turns = av.video.reformatter.VideoReformatter(), 0
     number, reason = 0, None
     with container:
         stated = container.streams.video[0].frames  # 0: unknown, as in MKV and WebM
         try:
             for number, frame in enumerate(container.decode(video=0), start=1):
+                if number == 1:  # all are turned alike; a frame that was asked is freed late
+                    turns = _turns(frame)
                 if (number - 1) % step == 0:
-                    pixels = frame.to_ndarray(format="rgb24")
-                    yield number, np.ascontiguousarray(np.rot90(pixels, _turns(frame)))
+                    pixels = scaler.reformat(frame, format="rgb24", threads=1).to_ndarray()
+                    yield number, np.ascontiguousarray(np.rot90(pixels, turns))
         except av.error.FFmpegError as error:
             reason = error.strerror
     if reason is not None or number < _LEAST_SHARE * stated:

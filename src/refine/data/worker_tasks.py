@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from torch.utils.data import DataLoader, Dataset
 
 from refine.config.interruption import leave_to_parent
+from refine.data.forked_workers import keep_garbage
 from refine.errors import RefineError
 
 _T = TypeVar("_T")
@@ -25,7 +26,9 @@ def run_tasks(tasks: Dataset[_T], *, num_workers: int) -> Iterator[_T]:
         collate_fn=_as_it_is,
         worker_init_fn=leave_to_parent,
     )
-    return _take(iter(loader))
+    with keep_garbage():
+        outcomes = iter(loader)
+    return _take(outcomes)
 
 
 def _take(outcomes: Iterator[Any]) -> Iterator[Any]:

@@ -1,4 +1,6 @@
+import gc
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,3 +82,18 @@ def test_what_is_no_video_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with refused(f"{clip}: videos need the package av; pip install 'refine-panoptic[video]'"):
         read_frames(clip)
+
+
+def _num_threads():
+    return len([*Path("/proc/self/task").iterdir()])
+
+
+def test_no_frame_keeps_threads(tmp_path):
+    clip = write_video(tmp_path / "clip.mp4", make_frames(9, size=(480, 640)), **SMALL)
+    before = _num_threads()
+    gc.disable()
+    try:
+        assert len([*read_frames(clip)]) == 9
+        assert _num_threads() == before
+    finally:
+        gc.enable()
