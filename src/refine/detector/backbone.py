@@ -14,7 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from refine.detector.blocks import NUM_GROUPS, group_norm
+from refine.detector.blocks import NUM_GROUPS, SameConv, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
 from refine.detector.norms import FoldedConv, FrozenNorm, GroupNorm
 from refine.errors import RefineError
@@ -69,6 +69,7 @@ class Backbone(nn.Module, ABC):
             extra_blocks=LastLevelMaxPool(),
             norm_layer=group_norm if options.norm == "gn" else None,
         )
+        SameConv.adopt(self.fpn)
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:

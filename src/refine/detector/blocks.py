@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from refine.detector.norms import GroupNorm
 from refine.ops.conversion import align_channels, upsample_twice
+from refine.ops.convolution import convolve
 
 NUM_GROUPS = 32
 """Groups of a group normalisation (Wu and He 2018; detectron2's GN configs)."""
@@ -24,19 +25,25 @@ def conv_norm_act(
 
     ``norm`` is ``none`` or ``gn``: no bias then, and ``out_channels`` is a multiple of 32.
     """
-    conv = AlignedConv(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
+    conv = SameConv(in_channels, out_channels, kernel, padding=kernel // 2, bias=norm == "none")
     init_he(conv)
     norms = [] if norm == "none" else [group_norm(out_channels)]
     return nn.Sequential(conv, *norms, nn.ReLU(inplace=True))
 
 
-class AlignedConv(nn.Conv2d):
-    """A convolution whose input may have any number of channels (:func:`align_channels`)."""
+class SameConv(nn.Conv2d):
+    """A convolution that keeps the size (:func:`convolve`), of any number of channels."""
+
+    @classmethod
+    def adopt(cls, part: nn.Module) -> None:
+        """Let convolutions of others' modules, which keep the size, too, compute as ours do."""
+        for module in part.modules():
+            if type(module) is nn.Conv2d:
+                module.__class__ = cls
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``."""
-        x, weight = align_channels(x, self.weight)
-        return self._conv_forward(x, weight, self.bias)  # type: ignore[no-any-return]
+        """``[B, in_channels, h, w]`` to ``[B, out_channels, h, w]``."""
+        return convolve(*align_channels(x, self.weight), self.bias)
 
 
 class Upsample(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from refine.ops.channels_last_norm import fits, normalize_groups
+from refine.ops.convolution import convolve
 
 
 class GroupNorm(nn.GroupNorm):
@@ -68,5 +69,8 @@ class FoldedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, in_channels, H, W]`` to ``[B, out_channels, H', W']``, normalised."""
-        result: Tensor = self._conv_forward(x, *self._norms[0].fold(self.weight))
+        folded = self._norms[0].fold(self.weight)
+        if self.stride == (1, 1) and self.groups == 1:
+            return convolve(x, *folded)
+        result: Tensor = self._conv_forward(x, *folded)
         return result

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.rpn import RPNHead
 
 from refine.detector.backbone import Backbone
+from refine.detector.blocks import SameConv
 from refine.detector.losses import objectness_loss, regression_loss
 from refine.detector.rois import Truth
 from refine.ops.boxes import (
@@ -50,6 +51,7 @@ class ProposalNetwork(nn.Module):
         self.options = options
         self.anchors = anchors
         self.head = RPNHead(channels, len(anchors.aspect_ratios))
+        SameConv.adopt(self.head)
         self.box_coder = BoxCoder((1.0, 1.0, 1.0, 1.0))
 
     def forward(self, features: Sequence[Tensor], images: Tensor) -> ProposalOutput:

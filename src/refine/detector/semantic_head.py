@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refine.detector.blocks import Upsample, conv_norm_act, init_he, named_draws, widen
 from refine.detector.deformable import DeformableConv
 from refine.ops.conversion import align_channels, format_of
+from refine.ops.convolution import convolve
 
 NEVER = -1e4
 """Logit of a category that is never predicted: a probability of 0, and float16 can hold it."""
@@ -130,12 +130,11 @@ class RefinedSemanticHead(nn.Module):
         x = feature
         if self.num_planes:
             conv = cast(nn.Conv2d, layers[0])
-            padding = conv.kernel_size[0] // 2
-            x = F.conv2d(feature, conv.weight[:, self.num_planes :], conv.bias, padding=padding)
+            more = None
             if len(planes):  # by itself: joined with the feature both would be copied
                 canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
-                drawn, weight = align_channels(canvas, conv.weight[:, planes])
-                x += F.conv2d(drawn, weight, padding=padding)
+                more = align_channels(canvas, conv.weight[:, planes])
+            x = convolve(feature, conv.weight[:, self.num_planes :], conv.bias, more)
             del layers[0]
         for layer in layers:
             x = layer(x)
