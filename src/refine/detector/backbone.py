@@ -69,7 +69,7 @@ class Backbone(nn.Module, ABC):
             extra_blocks=LastLevelMaxPool(),
             norm_layer=group_norm if options.norm == "gn" else None,
         )
-        SameConv.adopt(self.fpn)
+        SameConv.adopt(self)
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:

@@ -36,9 +36,13 @@ class SameConv(nn.Conv2d):
 
     @classmethod
     def adopt(cls, part: nn.Module) -> None:
-        """Let convolutions of others' modules, which keep the size, too, compute as ours do."""
+        """Let those convolutions of another's module that keep the size compute as ours do."""
         for module in part.modules():
-            if type(module) is nn.Conv2d:
+            if type(module) is not nn.Conv2d or module.padding_mode != "zeros":
+                continue
+            same = tuple(side // 2 for side in module.kernel_size)
+            plain = {*module.stride, *module.dilation, module.groups} == {1}
+            if plain and module.padding == same and same[0] == same[1]:
                 module.__class__ = cls
 
     def forward(self, x: Tensor) -> Tensor:

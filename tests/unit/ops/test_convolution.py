@@ -140,11 +140,16 @@ def test_exported_networks_have_plain_convolutions(calls):
 
 
 def test_convolutions_of_other_modules_are_adopted(calls):
-    part = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), nn.Sequential(nn.Conv2d(128, 4, 1)))
+    last = nn.Sequential(nn.Conv2d(128, 4, 1), nn.Conv2d(4, 4, 3, stride=2, padding=1))
+    part = nn.Sequential(nn.Conv2d(128, 128, 3, padding=1), last)
     x, keys = torch.randn(LARGE), list(part.state_dict())
     with torch.inference_mode():
         expected = part(x)
         SameConv.adopt(part)
         assert torch.allclose(part(x), expected, atol=1e-5)
     assert [*part.state_dict()] == keys
+    for other in ({"padding": 0}, {"dilation": 2, "padding": 2}, {"padding_mode": "reflect"}):
+        conv = nn.Conv2d(128, 128, 3, **{"padding": 1} | other)
+        SameConv.adopt(conv)
+        assert type(conv) is nn.Conv2d
     assert calls == [LARGE]
