@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
 
 from refine.detector.blocks import NUM_GROUPS, SameConv, group_norm
 from refine.detector.deformable import OFFSETS, DeformableConv
@@ -66,7 +66,7 @@ class Backbone(nn.Module, ABC):
         self.fpn = FeaturePyramidNetwork(
             list(widths),
             options.fpn_channels,
-            extra_blocks=LastLevelMaxPool(),
+            extra_blocks=_CoarsestLevel(),
             norm_layer=group_norm if options.norm == "gn" else None,
         )
         SameConv.adopt(self)
@@ -83,6 +83,26 @@ class Backbone(nn.Module, ABC):
         """
         features = {f"layer{k}": x for k, x in enumerate(self.features(images), start=1)}
         return list(self.fpn(features).values())
+
+
+class _CoarsestLevel(ExtraFPNBlock):  # type: ignore[misc]  # torchvision has no types
+    """P6: every second cell of P5 (FPN, section 4.1).
+
+    As torchvision's pooling of 1x1 cells, which an exported program of torch 2.11 cannot have at
+    any size.
+    """
+
+    def forward(
+        self,
+        results: list[Tensor],
+        x: list[Tensor],  # noqa: ARG002 - torchvision's signature
+        names: list[str],
+    ) -> tuple[list[Tensor], list[str]]:
+        """The levels and their names, and P6."""
+        level = results[-1]
+        rows, columns = (torch.arange(0, n, 2, device=level.device) for n in level.shape[2:])
+        chosen = level.index_select(2, rows).index_select(3, columns)
+        return [*results, chosen], [*names, "pool"]
 
 
 class ResNetBackbone(Backbone):

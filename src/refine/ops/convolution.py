@@ -91,10 +91,12 @@ def _share(work: Callable[[_T], None], parts: Iterable[_T]) -> None:
         for part in parts:
             work(part)
         return
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for _ in pool.map(work, parts):
-            pass
-    torch.set_num_threads(threads)  # for threads that start later
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(work, parts):
+                pass
+    finally:
+        torch.set_num_threads(threads)  # for threads that start later
 
 
 @torch.inference_mode()  # a thread has its own mode
