@@ -68,8 +68,17 @@ def read_runs(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _find_run_folders(path: Path) -> Iterator[Path]:
-    """The folder itself and those below it that a run has written into, in order of their names."""
-    for folder, subfolders, files in os.walk(path):
+    """The folder itself and those below it that a run has written into, in order of their names.
+
+    Links are followed: a study may lie in several places.
+    """
+    seen: set[str] = set()  # a link may lead back
+    for folder, subfolders, files in os.walk(path, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in seen:
+            subfolders.clear()
+            continue
+        seen.add(place)
         subfolders[:] = sorted(name for name in subfolders if name not in _NO_RUNS)
         if any(mark in files for mark in _MARKS):
             yield Path(folder)

@@ -27,6 +27,15 @@ def test_runs_are_found_below_a_folder_and_count_once(tmp_path):
     assert problems == []
 
 
+def test_links_are_followed_once(tmp_path):
+    write_entry(tmp_path / "elsewhere" / "seed0", make_config())
+    study = tmp_path / "study"
+    study.mkdir()
+    for name, target in (("first", "elsewhere/seed0"), ("all", "elsewhere"), ("round", "study")):
+        (study / name).symlink_to(tmp_path / target)
+    assert read_one(study)["folder"] == study / "all" / "seed0"
+
+
 def test_a_finished_and_an_unfinished_run(tmp_path):
     run = read_one(write_entry(tmp_path / "run", make_config(seed=7)))
     assert (run["state"], run["reason"], run["seed"]) == ("finished", "", "seed 7")
