@@ -20,8 +20,10 @@ def run_interpreted(program: str) -> str:
     command = [sys.executable, "-c", program]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if 'scope.set_attr(tensor, "__index__"' in done.stderr and "0-dimensional" in done.stderr:
-        pytest.skip("the interpreter of Triton 3.6 cannot count loops with NumPy 2.5")
+    if "int(self.handle.data))" in done.stderr and "only 0-dimensional arrays" in done.stderr:
+        pytest.skip(  # later ones squeeze that array of one number
+            "the interpreter of Triton 3.6 cannot count loops with NumPy 2.5"
+        )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
