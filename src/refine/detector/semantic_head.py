@@ -131,7 +131,7 @@ class RefinedSemanticHead(nn.Module):
         if self.num_planes:
             conv = cast(nn.Conv2d, layers[0])
             more = None
-            if len(planes):  # by itself: joined with the feature both would be copied
+            if len(planes):  # not joined with the feature here: both would be copied whole
                 canvas = canvas.to(feature.dtype, memory_format=format_of(feature))
                 more = align_channels(canvas, conv.weight[:, planes])
             x = convolve(feature, conv.weight[:, self.num_planes :], conv.bias, more)
